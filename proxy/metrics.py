@@ -1,0 +1,113 @@
+"""Counters of the data plane: integers that only go up, and gauges that come back.
+
+Plain attributes and dicts, so that counting costs one addition; Prometheus text is made at scrape time by whoever reads
+them (``router.admin.metrics``). What must not enter: any metrics library, any lock (one loop writes, the same loop
+reads).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Final
+
+from proxy.errors import Failure
+
+__all__ = ["BUCKETS", "Counters", "Histogram", "RouteCounters"]
+
+BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Upper bounds in seconds: the eleven that ingress-nginx users have in their dashboards."""
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
+"""Methods that get a label of their own; every other one is counted as ``other`` (labels must be few)."""
+
+
+class Histogram:
+    """Counts per bucket (not cumulative; the last one is +Inf) and the sum of what was observed, in seconds."""
+
+    __slots__ = ("counts", "total")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BUCKETS) + 1)
+        self.total = 0.0
+
+    def observe(self, seconds: float) -> None:
+        """Count one duration."""
+        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+class RouteCounters:
+    """What one app's requests added up to. Survives every change of its route; dropped when the route is gone."""
+
+    __slots__ = (
+        "app",
+        "duration",
+        "errors",
+        "namespace",
+        "request_bytes",
+        "requests",
+        "response_bytes",
+        "retries",
+        "service",
+    )
+
+    def __init__(self, app: str, namespace: str, service: str) -> None:
+        self.app = app
+        self.namespace = namespace
+        self.service = service
+        self.requests: dict[tuple[int, str, str], int] = {}
+        """``(status, method or "other", "http/1.1" | "http/1.0")`` → requests answered. 499: the client went away."""
+        self.duration = Histogram()
+        self.request_bytes = 0
+        self.response_bytes = 0
+        self.errors: dict[Failure, int] = {}
+        self.retries: dict[Failure, int] = {}
+
+
+class Counters:
+    """Everything one gateway counts."""
+
+    __slots__ = (
+        "accepted",
+        "connect",
+        "header",
+        "in_flight",
+        "log_dropped",
+        "log_lines",
+        "open_connections",
+        "overhead",
+        "routes",
+        "tls_failures",
+        "tls_handshakes",
+        "unrouted",
+        "upstream_connects",
+        "upstream_idle",
+        "upstream_open",
+        "upstream_reused",
+    )
+
+    def __init__(self) -> None:
+        self.routes: dict[str, RouteCounters] = {}
+        """By route name."""
+        self.unrouted = RouteCounters("_other", "", "")
+        """Requests that met no route: unknown hosts, heads that are not HTTP."""
+        self.accepted: dict[str, int] = {"http": 0, "https": 0}
+        """Client connections accepted, by listener."""
+        self.open_connections: dict[str, int] = {"http": 0, "https": 0}
+        self.tls_handshakes = 0
+        self.tls_failures = 0
+        self.in_flight = 0
+        """Exchanges under way."""
+        self.upstream_connects = 0
+        self.upstream_reused = 0
+        self.upstream_open = 0
+        self.upstream_idle = 0
+        self.connect = Histogram()
+        """Time to connect to an endpoint."""
+        self.header = Histogram()
+        """From the request on its way to an endpoint to the head of its answer."""
+        self.overhead = Histogram()
+        """The router's own share: from the end of the request head to its first byte on the way upstream."""
+        self.log_lines = 0
+        self.log_dropped = 0
+        """Access-log lines given up because the log's reader was too slow."""

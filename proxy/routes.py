@@ -1,0 +1,118 @@
+"""Definitions: what the control plane hands down through the one door, as plain frozen data.
+
+Everything here can be compared, printed and pickled; nothing here lives. ``proxy.live`` binds definitions to living
+upstreams. A *change* travels, never the whole table: its cost is the size of the change.
+
+What must not enter: sockets, clocks, loops, and any word of Kubernetes beyond the two labels ``namespace`` and
+``service`` that metrics and logs print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Address", "Edge", "HostRule", "Policy", "Route", "TableChange"]
+
+Address = tuple[str, int]
+"""``(IP literal, port)``. Names are resolved by the control plane, never on the request path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one app's owner asked for, typed and in base units. Times in seconds (0: no limit), sizes in bytes."""
+
+    connect_timeout: float = 30.0
+    """To connect to one endpoint."""
+    idle_timeout: float = 1300.0
+    """Longest silence while sending to, or receiving from, an endpoint (``tcpTimeout``)."""
+    request_timeout: float = 0.0
+    """From the end of the request to the head of the response; 0: only ``idle_timeout`` counts."""
+    body_size: int = 0
+    """Largest request body; 0: unlimited."""
+    maintenance: bool = False
+    maintenance_page: bytes = b""
+    """HTML of the maintenance page; empty: the built-in one."""
+    enforce_https: bool = False
+    hsts: bytes = b""
+    """Value of ``Strict-Transport-Security`` on https; empty: the header is not added."""
+    referrer_policy: bytes = b""
+    """Value of ``Referrer-Policy``; empty: the header is not added."""
+    allow: tuple[str, ...] | None = None
+    """Networks (canonical CIDR text) that may come. None: everybody. Empty: **nobody** (allow-lists fail closed)."""
+    deny: tuple[str, ...] = ()
+    """Networks that may not come; wins over ``allow``."""
+    request_start: bool = False
+    """Add ``X-Request-Start: t=<seconds.ms>`` to the request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One app: where its requests go and under which rules.
+
+    ``name`` is the identity that survives every change ("namespace/service"); ``app`` is what logs and metrics print.
+    No endpoints means 503, never 404: the host is known.
+    """
+
+    name: str
+    app: str
+    namespace: str
+    service: str
+    endpoints: tuple[Address, ...] = ()
+    policy: Policy = field(default_factory=Policy)
+
+
+@dataclass(frozen=True, slots=True)
+class HostRule:
+    """One name and who answers it.
+
+    ``host`` is canonical (lower case, A-labels, no trailing dot, no port) in one of three forms: ``b"a.example"``
+    exact; ``b"*.example"`` one or more labels below, never the apex; ``b"shop.*"`` the label ``shop`` under any suffix
+    (a short name without a platform domain). ``route`` is the owner's route name, ``paths`` are the contributions
+    ``(literal prefix, route name)`` of other apps, longest prefix first, matched by whole segments.
+    """
+
+    host: bytes
+    route: str
+    paths: tuple[tuple[bytes, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What holds for every connection, whoever's app it asks for: the operator's settings."""
+
+    trusted: tuple[str, ...] = ()
+    """Peers (canonical CIDR text) whose word about the client's address is believed."""
+    request_ids: bool = True
+    request_start: bool = False
+    max_head: int = 32 * 1024
+    """Bytes of a whole request head, request line included."""
+    max_fields: int = 100
+    max_target: int = 16 * 1024
+    head_timeout: float = 10.0
+    """From the first byte of a head (or from accept) to its end."""
+    body_timeout: float = 30.0
+    """Longest silence of a client in the middle of its body."""
+    keepalive_timeout: float = 75.0
+    """Longest idle time between two requests on a connection."""
+    default_route: str = ""
+    """Name of the route that answers unknown hosts; empty: 404."""
+    log_format: str = "json"
+    """``json``, ``combined`` or ``deis``."""
+    log_enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TableChange:
+    """The difference between two tables, applied as one: either all of it is visible to a request, or none.
+
+    A name stands in at most one of ``routes`` and ``gone_routes`` (the same holds for hosts). Every route that a host
+    rule of the resulting table names must exist in the resulting table. ``edge`` is None when it did not change.
+    """
+
+    generation: int
+    routes: Mapping[str, Route] = field(default_factory=dict)
+    gone_routes: frozenset[str] = frozenset()
+    hosts: Mapping[bytes, HostRule] = field(default_factory=dict)
+    gone_hosts: frozenset[bytes] = frozenset()
+    edge: Edge | None = None
