@@ -1,0 +1,70 @@
+# The verbs of this repository. `make` alone lists them.
+#
+# A fresh machine needs Python >= 3.11, git and make, nothing else and no root: every verb sets up .venv in this
+# directory first, from the lock files and by hash, and does so again only when a lock file or pyproject.toml changed.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format docs lock bench clean
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(VENV)/.runtime ## run the router in front of the demo apps (Ctrl-C ends everything)
+	@exec $(BIN)/python examples/demo.py $(ARGS)
+
+test: $(VENV)/.dev ## run the tests (ARGS="tests/tls -x" narrows them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## lint, formatting, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## sort imports, format, mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.runtime ## write again the pages of docs/ that are generated from code
+	$(BIN)/python -m docs.generate
+
+bench: $(VENV)/.runtime ## measure against nginx, HAProxy, Envoy, Traefik and Caddy (see benchmarks/README.md)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: $(VENV)/.dev ## write the lock files again (ARGS=--upgrade takes the newest versions)
+	echo setuptools | $(COMPILE) $(ARGS) pyproject.toml - --output-file requirements.lock
+	echo setuptools | $(COMPILE) $(ARGS) pyproject.toml - --extra dev --constraint requirements.lock \
+		--output-file requirements-dev.lock
+
+clean: ## remove what the verbs made
+	rm -rf $(VENV) .demo .benchmarks build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+# One lock for every Python and platform we support, from PyPI alone whatever this machine is configured to ask.
+# setuptools is in it because it builds the package itself, which must not need the network a second time.
+COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+	--default-index https://pypi.org/simple --no-emit-index-url --custom-compile-command 'make lock'
+
+# A stamp is touched last, so a set-up that was interrupted is done again.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
+	@echo 'Setting up $(VENV): the router and what it runs on'
+	@$(INSTALL) --require-hashes --requirement requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.runtime
+	@echo 'Setting up $(VENV): what the tests and checks need'
+	@$(INSTALL) --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+$(BIN)/python:
+	@test -n '$(PYTHON)' || { echo 'No Python 3.11 or newer found: install one, or say make PYTHON=/path/to/python' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo '$(PYTHON) cannot make virtual environments (Debian: the package python3-venv)' >&2; \
+		rm -rf $(VENV); exit 1; }
