@@ -51,7 +51,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --no-config --universal --python-version
 	--default-index https://pypi.org/simple --no-emit-index-url --custom-compile-command 'make lock'
 
 # A stamp is touched last, so a set-up that was interrupted is done again.
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL = $(BIN)/python -m pip install -qq --disable-pip-version-check
 
 $(VENV)/.runtime: requirements.lock pyproject.toml | $(BIN)/python
 	@echo 'Setting up $(VENV): the router and what it runs on'
