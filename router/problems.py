@@ -1,0 +1,149 @@
+"""Problems: what somebody wrote that the router could not honour, said so that they can mend it.
+
+A Problem is never fatal and never stops another object. It carries a machine name (:class:`Reason`), the object, the
+key, the offending value (shortened, control characters escaped) and a sentence that says what was expected (contract
+9). A *note* is the same thing for what is in order but has no effect (yet): it is shown, and does not count as a
+problem.
+
+What must not enter: anything about requests (``proxy.errors``), and any value of a Secret.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from router.objects import ObjectKey
+
+__all__ = ["Problem", "Reason", "Severity", "shorten"]
+
+VALUE_LIMIT: Final = 80
+"""Characters of an offending value that are shown."""
+
+
+class Severity(enum.Enum):
+    """Whether somebody has something to mend."""
+
+    PROBLEM = "problem"
+    NOTE = "note"
+
+
+class Reason(enum.Enum):
+    """The one table of reasons. The value is the machine name: in ``/problems``, in metrics and in Events."""
+
+    sentence: str
+    severity: Severity
+
+    def __new__(cls, name: str, sentence: str, severity: Severity = Severity.PROBLEM) -> Reason:
+        member = object.__new__(cls)
+        member._value_ = name
+        member.sentence = sentence
+        member.severity = severity
+        return member
+
+    # ── sources and objects ───────────────────────────────────────────────────────────────────────────────────────
+    UNREADABLE_FILE = "unreadable_file", "A manifest file could not be read; what it said before stays."
+    DUPLICATE_OBJECT = "duplicate_object", "An object stands in two manifest files; the first by path counts."
+    BAD_OBJECT = "bad_object", "An object does not have the shape Kubernetes gives it; what it said before stays."
+    SHADOWED_OBJECT = "shadowed_object", "An object under its ancestor's name beside the one under the current name."
+    # ── keys and values ───────────────────────────────────────────────────────────────────────────────────────────
+    UNKNOWN_KEY = "unknown_key", "A key under our prefix that the router does not know."
+    SHADOWED_KEY = "shadowed_key", "A key that stands twice, under two prefixes or names; the other one counts."
+    BAD_VALUE = "bad_value", "A value that is not in order; the last good one, or the default, stays in force."
+    BAD_ELEMENT = "bad_element", "An element of a list that is not in order; the others count."
+    EMPTY_ELEMENT = "empty_element", "Empty elements in a list; they are ignored."
+    NOTHING_ALLOWED = "nothing_allowed", "An allow-list without a usable entry: nobody is allowed."
+    # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    REFUSED_DOMAIN = "refused_domain", "A name that nobody may claim here."
+    RESERVED_DOMAIN = "reserved_domain", "A name of the platform, claimed from outside of the platform."
+    DOMAIN_TAKEN = "domain_taken", "A name that another Service holds."
+    UNKNOWN_PROXY_DOMAIN = "unknown_proxy_domain", "Paths for a name that no app holds."
+    LOCATIONS_NOT_ALLOWED = "locations_not_allowed", "Paths for an app that does not let this namespace contribute."
+    LOCATION_TAKEN = "location_taken", "A path that another Service already answers."
+    # ── Services and endpoints ────────────────────────────────────────────────────────────────────────────────────
+    NO_PORT = "no_port", "The Service, or one of its slices, does not have the port that requests should go to."
+    NO_ADDRESS = "no_address", "The Service has no address of its own that requests could go to."
+    EXTERNAL_NAME = "external_name", "A Service of type ExternalName, which the router refuses."
+    REFUSED_ADDRESS = "refused_address", "An address that no app may have: loopback, link-local, metadata and the like."
+    # ── pages and certificates ────────────────────────────────────────────────────────────────────────────────────
+    PAGE_MISSING = "page_missing", "A maintenance page that is not there; the built-in one is shown."
+    CERTIFICATE_MISSING = "certificate_missing", "A Secret with a certificate that is not there."
+    CERTIFICATE_BAD = "certificate_bad", "A certificate or key that is not in order; the previous one stays in use."
+    CERTIFICATE_EXPIRED = "certificate_expired", "A certificate that has expired; it is served all the same."
+    CERTIFICATE_EXPIRES_SOON = "certificate_expires_soon", "A certificate that expires within 14 days."
+    CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid", "A certificate from the future; it is served all the same."
+    CERTIFICATE_DOES_NOT_COVER = "certificate_does_not_cover", "A certificate for other names than it is mapped to."
+    DOMAIN_WITHOUT_CERTIFICATE = (
+        "domain_without_certificate",
+        "A dotted name that no certificate covers; https answers with the default one.",
+    )
+    # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+    NO_DOMAINS = "no_domains", "A routable Service that asks for no name and no path: it is not routed.", Severity.NOTE
+    CERTIFICATE_UNUSED = "certificate_unused", "A certificate mapped to a name the app does not hold.", Severity.NOTE
+    NOT_YET = "not_yet", "A key that is understood and whose effect comes with a later version.", Severity.NOTE
+    NO_EFFECT = "no_effect", "A key of the ancestors that is understood and has no effect here.", Severity.NOTE
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing to mend, or to know.
+
+    ``key`` is the annotation or the path of a field ("" when it is about the whole object); ``value`` is shortened and
+    escaped here, whatever is passed; ``message`` says what was expected and must be made of our own words and of values
+    that passed a grammar.
+    """
+
+    reason: Reason
+    object: ObjectKey
+    key: str
+    value: str
+    message: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", shorten(self.key))
+        object.__setattr__(self, "value", shorten(self.value))
+
+    @property
+    def is_note(self) -> bool:
+        """Nothing to mend: shown, but not counted as a problem."""
+        return self.reason.severity is Severity.NOTE
+
+    @property
+    def sort_key(self) -> tuple[ObjectKey, str, str, str, str]:
+        """Order for people: by object, then key."""
+        return (self.object, self.key, self.value, self.reason.value, self.message)
+
+    def as_json(self) -> dict[str, str]:
+        """Plain data for ``/problems`` and ``check --format json``."""
+        return {
+            "reason": self.reason.value,
+            "severity": self.reason.severity.value,
+            "kind": self.object.kind,
+            "namespace": self.object.namespace,
+            "name": self.object.name,
+            "key": self.key,
+            "value": self.value,
+            "message": self.message,
+        }
+
+    def __str__(self) -> str:
+        where = f"{self.object}: {self.key}".removesuffix(": ")
+        what = f"{where} = '{self.value}'" if self.value else where
+        return f"{what}: {self.message} [{self.reason.value}]"
+
+
+def shorten(text: str, limit: int = VALUE_LIMIT) -> str:
+    """At most ``limit`` characters of ``text``, the last one an ellipsis if there was more, nothing a terminal obeys.
+
+    Everything that is not printable (controls, bidirectional marks, lone surrogates) is written as an escape. Applied
+    to its own result it changes nothing.
+    """
+    kept = text[:limit]
+    if not kept.isprintable():
+        kept = "".join(letter if letter.isprintable() else _escape(letter) for letter in kept)
+    return kept if len(text) <= limit and len(kept) <= limit else kept[: limit - 1] + "…"
+
+
+def _escape(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()

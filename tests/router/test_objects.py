@@ -1,0 +1,161 @@
+"""Views read what the router needs, refuse other shapes with the path, and never show a Secret."""
+
+import base64
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from router.objects import (
+    Change,
+    Endpoint,
+    ObjectError,
+    ObjectKey,
+    Secret,
+    ServicePort,
+    SlicePort,
+    parse_config_map,
+    parse_deployment,
+    parse_endpoint_slice,
+    parse_secret,
+    parse_service,
+)
+
+KEY = ObjectKey("Service", "shop", "web")
+
+SERVICE = {
+    "metadata": {
+        "name": "web",
+        "labels": {"app": "shop", "router.drycc.cc/routable": "true", "team": "seven"},
+        "annotations": {"router.drycc.cc/domains": "a.example", "kubectl.kubernetes.io/x": "y"},
+        "creationTimestamp": "2026-01-31T12:00:00Z",
+        "managedFields": [{"manager": "kubectl"}],
+    },
+    "spec": {
+        "clusterIP": "10.1.2.3",
+        "ports": [{"name": "http", "port": 80, "targetPort": 5000}, {"port": 53, "protocol": "UDP"}],
+    },
+}
+
+
+def test_a_service_is_read_down_to_what_the_router_needs() -> None:
+    service = parse_service(KEY, SERVICE)
+
+    assert service.labels == {"app": "shop", "router.drycc.cc/routable": "true"}
+    assert service.annotations == {"router.drycc.cc/domains": "a.example"}
+    assert service.created == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert (service.type, service.cluster_ip) == ("ClusterIP", "10.1.2.3")
+    assert service.ports == (ServicePort("http", 80, "TCP"), ServicePort("", 53, "UDP"))
+
+
+def test_an_update_of_other_fields_leaves_an_equal_view() -> None:
+    metadata: dict[str, Any] = {**SERVICE["metadata"], "resourceVersion": "7", "managedFields": []}
+
+    assert parse_service(KEY, {**SERVICE, "metadata": metadata}) == parse_service(KEY, SERVICE)
+
+
+def test_a_headless_service_has_no_address() -> None:
+    assert parse_service(KEY, {"spec": {"clusterIP": "None"}}).cluster_ip == ""
+
+
+def test_a_time_read_by_a_yaml_loader_is_a_time_too() -> None:
+    service = parse_service(KEY, {"metadata": {"creationTimestamp": datetime(2026, 1, 31, 12)}})
+
+    assert service.created == datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ({"metadata": []}, "metadata"),
+        ({"metadata": {"annotations": {"router.drycc.cc/maintenance": True}}}, "router.drycc.cc/maintenance"),
+        ({"metadata": {"annotations": {7: "x"}}}, "metadata.annotations"),
+        ({"metadata": {"creationTimestamp": "yesterday"}}, "metadata.creationTimestamp"),
+        ({"metadata": {"creationTimestamp": "0001-01-01T00:00:00+23:00"}}, "metadata.creationTimestamp"),
+        ({"spec": {"ports": {"port": 80}}}, "spec.ports"),
+        ({"spec": {"ports": [{"port": 80}, {"port": "80"}]}}, "spec.ports[1].port"),
+        ({"spec": {"ports": [{"port": True}]}}, "spec.ports[0].port"),
+        ({"spec": {"ports": [{"port": 65536}]}}, "spec.ports[0].port"),
+        ({"spec": {"ports": [{"name": "http"}]}}, "spec.ports[0].port"),
+    ],
+)
+def test_another_shape_is_refused_with_the_path_to_it(raw: dict[str, Any], path: str) -> None:
+    with pytest.raises(ObjectError) as caught:
+        parse_service(KEY, raw)
+
+    assert path in caught.value.path
+
+
+def test_ready_endpoints_are_in_and_terminating_ones_are_not() -> None:
+    """An unset ``ready`` means ready; ``serving && terminating`` gets nothing new (contract 1)."""
+    raw = {
+        "metadata": {"labels": {"kubernetes.io/service-name": "web"}},
+        "addressType": "IPv4",
+        "endpoints": [
+            {"addresses": ["10.0.0.1"]},
+            {"addresses": ["10.0.0.2"], "conditions": {"ready": False}},
+            {"addresses": ["10.0.0.3"], "conditions": {"ready": True, "serving": True, "terminating": True}},
+            {"addresses": ["10.0.0.4"], "conditions": {"ready": None, "terminating": None}},
+        ],
+        "ports": [{"name": "http", "port": 5000}, {"name": "any", "port": None}],
+    }
+
+    view = parse_endpoint_slice(ObjectKey("EndpointSlice", "shop", "web-1"), raw)
+
+    assert (view.service, view.address_type) == ("web", "IPv4")
+    assert view.endpoints == (
+        Endpoint(("10.0.0.1",), ready=True),
+        Endpoint(("10.0.0.2",), ready=False),
+        Endpoint(("10.0.0.3",), ready=False),
+        Endpoint(("10.0.0.4",), ready=True),
+    )
+    assert view.ports == (SlicePort("http", 5000, "TCP"),)
+
+
+def test_a_secret_is_decoded_and_its_plain_form_wins() -> None:
+    key = ObjectKey("Secret", "shop", "shop-cert")
+    raw = {
+        "data": {"tls.crt": base64.encodebytes(b"certificate" * 20).decode(), "tls.key": "AAAA", "other": "not base64"},
+        "stringData": {"tls.key": "key"},
+    }
+
+    assert parse_secret(key, raw) == Secret(key, {"tls.crt": b"certificate" * 20, "tls.key": b"key"})
+
+
+@pytest.mark.parametrize("raw", [{"data": {"tls.key": "canary!"}}, {"stringData": {"tls.key": "canary\ud800"}}])
+def test_a_secret_is_never_quoted(raw: dict[str, Any]) -> None:
+    key = ObjectKey("Secret", "shop", "shop-cert")
+
+    with pytest.raises(ObjectError) as caught:
+        parse_secret(key, raw)
+
+    error = caught.value
+    assert "canary" not in f"{error!r} {error.__context__!r} {error.__cause__!r}"
+    assert "canary" not in repr(Secret(key, {"tls.key": b"canary"}))
+    assert "canary" not in repr(Change(key, {"data": {"tls.key": "canary"}}))
+
+
+FIELDS = st.sampled_from(
+    ["metadata", "spec", "labels", "annotations", "ports", "endpoints", "addresses", "conditions", "data", "tls.crt"]
+)
+SHAPES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(FIELDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@pytest.mark.parametrize(
+    "parse", [parse_service, parse_endpoint_slice, parse_secret, parse_config_map, parse_deployment]
+)
+@settings(deadline=None, max_examples=50)
+@given(raw=st.dictionaries(FIELDS, SHAPES, max_size=4))
+def test_any_shape_is_read_or_refused(parse: Callable[[ObjectKey, Any], object], raw: dict[str, Any]) -> None:
+    try:
+        parse(KEY, raw)
+    except ObjectError as error:
+        assert error.path
+        assert error.expected

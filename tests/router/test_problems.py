@@ -1,0 +1,65 @@
+"""Problems read well, stay short and obey no terminal."""
+
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.objects import ObjectKey
+from router.problems import Problem, Reason, Severity, shorten
+
+WEB = ObjectKey("Service", "shop", "web")
+
+
+def test_a_problem_reads_as_object_key_value_expectation_and_machine_name() -> None:
+    problem = Problem(
+        Reason.BAD_VALUE, WEB, "router.drycc.cc/bodySize", "ten", "expected a size such as 512k, 10m or 0"
+    )
+
+    assert str(problem) == (
+        "Service shop/web: router.drycc.cc/bodySize = 'ten': expected a size such as 512k, 10m or 0 [bad_value]"
+    )
+    assert problem.as_json() == {
+        "reason": "bad_value",
+        "severity": "problem",
+        "kind": "Service",
+        "namespace": "shop",
+        "name": "web",
+        "key": "router.drycc.cc/bodySize",
+        "value": "ten",
+        "message": "expected a size such as 512k, 10m or 0",
+    }
+
+
+def test_a_problem_of_a_whole_object_names_only_the_object() -> None:
+    assert str(Problem(Reason.EXTERNAL_NAME, WEB, "", "", "expected ClusterIP")) == (
+        "Service shop/web: expected ClusterIP [external_name]"
+    )
+
+
+def test_a_note_is_not_something_to_mend() -> None:
+    assert Problem(Reason.NOT_YET, WEB, "", "", "").is_note
+    assert not Problem(Reason.BAD_VALUE, WEB, "", "", "").is_note
+
+
+def test_every_reason_has_a_sentence_and_a_machine_name_for_metrics() -> None:
+    for reason in Reason:
+        assert reason.value == reason.name.lower()
+        assert reason.sentence.endswith(".")
+        assert isinstance(reason.severity, Severity)
+
+
+@given(st.text(alphabet=st.characters(), max_size=300))
+def test_a_shown_value_is_short_and_printable_whatever_was_written(text: str) -> None:
+    shown = shorten(text)
+
+    assert len(shown) <= 80
+    assert shown.isprintable()
+    assert shorten(shown) == shown
+
+
+def test_a_line_end_or_an_escape_sequence_cannot_forge_a_log_line() -> None:
+    problem = Problem(Reason.BAD_VALUE, WEB, "key", "a\r\nb\x1b[31m\ud800", "expected a size")
+
+    assert problem.value == r"a\r\nb\x1b[31m\ud800"
+    assert dataclasses.replace(problem) == problem
