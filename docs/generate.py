@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.errors import Failure, Retry, Side
+from router.problems import Reason, Severity
 
 ERRORS_INTRODUCTION: Final = """\
 <!-- Made by `make docs` from proxy/errors.py. Edit that, not this. -->
@@ -59,7 +60,33 @@ def errors_page() -> str:
     return "".join([*parts, ERRORS_FOOTNOTE])
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"errors.md": errors_page}
+PROBLEMS_INTRODUCTION: Final = """\
+<!-- Made by `make docs` from router/problems.py. Edit that, not this. -->
+
+# Problems
+
+A Problem is something an owner or operator wrote that the router could not honour. It never stops anything: the app it
+concerns keeps what was good, or the default, and every other app is untouched. Each names the object, the key, the
+value (shortened) and what was expected; all current ones are printed by `drycc-router check`, served at `/problems`,
+and counted by reason in the metric `router_route_invalid`.
+"""
+
+SEVERITIES: Final[Mapping[Severity, str]] = {
+    Severity.PROBLEM: "## Something to mend\n\n`drycc-router check` exits with 1 while there is one.\n",
+    Severity.NOTE: "## Something to know\n\nNotes are listed; they do not change the exit status of `check`.\n",
+}
+
+
+def problems_page() -> str:
+    """Return ``docs/problems.md``: one table per severity, in the order of ``router.problems.Reason``."""
+    parts = [PROBLEMS_INTRODUCTION]
+    for severity, heading in SEVERITIES.items():
+        parts.append(f"\n{heading}\n| reason | meaning |\n|---|---|\n")
+        parts += (f"| `{reason.value}` | {reason.sentence} |\n" for reason in Reason if reason.severity is severity)
+    return "".join(parts)
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {"errors.md": errors_page, "problems.md": problems_page}
 """File name under ``docs/`` → what it must hold."""
 
 
