@@ -1,0 +1,293 @@
+"""Grammars: the text of one annotation → a typed value in base units (contract 2).
+
+Durations become seconds, sizes bytes, networks canonical CIDR text. Every grammar is an ASCII regular expression that
+must match from end to end, or the strict parser of the standard library behind one: ``int`` and ``float`` alone accept
+signs, underscores, other scripts' digits and infinity. Nothing here raises anything but
+:class:`~router.annotations.errors.Unfit`, whatever the text, and none of it costs more than its length.
+
+What must not enter: keys and defaults (``fields``), Problems (``reading``).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from router.annotations import domains
+from router.annotations.errors import Unfit
+
+__all__ = [
+    "ADDRESS",
+    "ALLOW_LIST",
+    "ANYTHING",
+    "APP_NAME",
+    "CERTIFICATES",
+    "DENY_LIST",
+    "DOMAIN",
+    "DOMAINS",
+    "DURATION",
+    "DURATION_OR_NONE",
+    "FLAG",
+    "LIST_LIMIT",
+    "LOCATIONS",
+    "MEDIA_TYPES",
+    "NAMESPACES",
+    "NETWORKS",
+    "OBJECT_NAME",
+    "PLATFORM_DOMAIN",
+    "PORT",
+    "REGEX_LABEL",
+    "SIZE",
+    "ListOf",
+    "Scalar",
+    "choice",
+    "integer",
+    "size",
+    "words",
+]
+
+T = TypeVar("T")
+
+LIST_LIMIT: Final = 1000
+"""Elements a list may have; a longer one is judged as a whole (hardening M-09: look-ups and reports stay bounded)."""
+
+MAX_DURATION: Final = 365 * 86400.0
+MAX_SIZE: Final = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar(Generic[T]):
+    """One value: ``read`` takes stripped text and returns the value or raises :class:`Unfit`."""
+
+    name: str
+    """For the reference page."""
+    read: Callable[[str], T]
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf(Generic[T]):
+    """A list, judged element by element; ``read`` takes one stripped, non-empty element."""
+
+    name: str
+    read: Callable[[str], T]
+    separator: str = ","
+    fails_closed: bool = False
+    """What it means when it stands there and no element is usable: nobody, rather than whatever was good last."""
+
+    def split(self, text: str) -> list[str]:
+        """The elements as written, stripped; the empty ones too."""
+        # Words are separated by any run of blanks, so there are no empty ones between them.
+        parts = text.split() if self.separator == " " else text.split(self.separator)
+        return [part.strip(BLANKS) for part in parts]
+
+
+BLANKS: Final = " \t\r\n"
+"""What may stand around a value; YAML's block scalars end with a line end."""
+
+
+# ── flags, numbers, words ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _flag(text: str) -> bool:
+    match text.lower() if text.isascii() else "":  # the controller writes Python's True and False
+        case "true":
+            return True
+        case "false":
+            return False
+        case _:
+            raise Unfit("true or false")
+
+
+_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h|d)?")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
+
+
+def _duration(text: str) -> float:
+    found = _DURATION.fullmatch(text)
+    if found:
+        seconds = float(found[1]) * _SECONDS[found[2]]
+        if 0.001 <= seconds <= MAX_DURATION:
+            return seconds
+    raise Unfit("a time such as 500ms, 30s, 1.5m or 2h, from 1ms to 365d")
+
+
+def _duration_or_none(text: str) -> float:
+    return 0.0 if text == "0" else _duration(text)
+
+
+_SIZE: Final = re.compile(r"([0-9]{1,19})([kKmMgG]?)")
+_BYTES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+
+
+def size(minimum: int, maximum: int) -> Scalar[int]:
+    """A size in bytes within bounds."""
+
+    def read(text: str) -> int:
+        found = _SIZE.fullmatch(text)
+        if found:
+            octets = int(found[1]) * _BYTES[found[2].lower()]
+            if minimum <= octets <= maximum:
+                return octets
+        raise Unfit(f"a size {_bounds}")
+
+    _bounds = f"from {minimum} to {maximum} bytes, such as 16k" if minimum else "such as 512k, 10m or 0"
+    return Scalar("size", read)
+
+
+_INTEGER: Final = re.compile(r"[0-9]{1,18}")
+
+
+def integer(minimum: int, maximum: int) -> Scalar[int]:
+    """An integer within bounds."""
+
+    def read(text: str) -> int:
+        if _INTEGER.fullmatch(text) and minimum <= int(text) <= maximum:
+            return int(text)
+        raise Unfit(f"a number from {minimum} to {maximum}")
+
+    return Scalar(f"number {minimum} to {maximum}", read)
+
+
+def choice(*alternatives: str) -> Scalar[str]:
+    """One of a few words, exactly as written here."""
+    return Scalar(" · ".join(alternatives), _one_of(alternatives))
+
+
+def words(*alternatives: str, separator: str = " ") -> ListOf[str]:
+    """A list of some of a few words."""
+    kinds = {" ": "words", ":": "words joined by ':'"}[separator]
+    return ListOf(f"{kinds} out of: {' '.join(alternatives)}", _one_of(alternatives), separator)
+
+
+def _one_of(alternatives: tuple[str, ...]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text in alternatives:
+            return text
+        raise Unfit(f"one of {', '.join(alternatives)}")
+
+    return read
+
+
+def _matching(pattern: str, expected: str) -> Callable[[str], str]:
+    compiled = re.compile(pattern)
+
+    def read(text: str) -> str:
+        if compiled.fullmatch(text):
+            return text
+        raise Unfit(expected)
+
+    return read
+
+
+# ── addresses and networks ────────────────────────────────────────────────────────────────────────────────────────────
+
+_NETWORK: Final = re.compile(r"([0-9A-Fa-f:.]{2,45})(?:/([0-9]{1,3}))?")
+
+
+def _network(text: str) -> str:
+    """Canonical CIDR text; host bits are cut off. IPv4 in IPv6's clothes becomes IPv4, as clients' addresses do.
+
+    A prefix length only: netmask notation means different things to different readers (lineage 2.4).
+    """
+    found = _NETWORK.fullmatch(text)
+    if found:
+        try:
+            network = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            pass
+        else:
+            mapped = network.network_address.ipv4_mapped if network.version == 6 else None
+            if mapped is not None and network.prefixlen >= 96:
+                network = ipaddress.ip_network((mapped, network.prefixlen - 96))
+            return str(network)
+    raise Unfit("an address or network such as 203.0.113.7, 10.0.0.0/8 or 2001:db8::/32")
+
+
+def _address(text: str) -> str:
+    if _NETWORK.fullmatch(text) and "/" not in text:
+        try:
+            return str(ipaddress.ip_address(text))
+        except ValueError:
+            pass
+    raise Unfit("an address such as 10.0.0.7 or 2001:db8::7")
+
+
+# ── names and paths ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+_DNS_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DNS_NAME: Final = rf"(?=.{{1,253}}\Z){_DNS_LABEL}(?:\.{_DNS_LABEL})*"
+
+_object_name = _matching(_DNS_NAME, "the name of an object in the Service's own namespace")
+
+
+def _certificate(text: str) -> tuple[str, str]:
+    """``domain:name`` → (canonical domain, name)."""
+    domain, colon, name = text.partition(":")
+    if not colon:
+        raise Unfit("a mapping domain:name, such as www.example.com:www")
+    return domains.canonical(domain.strip(BLANKS)), _object_name(name.strip(BLANKS))
+
+
+_PATH: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)+/?")
+
+
+def _location(text: str) -> str:
+    """A literal prefix of whole segments, without its last slash: ``/api/`` and ``/api`` are the same place."""
+    if not text.startswith("/"):
+        raise Unfit("a path such as /api (patterns and modifiers of the ancestors are not understood)")
+    if text == "/":
+        raise Unfit("a path such as /api: the whole of a name belongs to the app that holds it")
+    segments = text.lower().replace("%2e", ".").split("/")  # RFC 3986, 6.2.2: what the proxy takes for dots
+    if len(text) > 1024 or not _PATH.fullmatch(text) or "." in segments or ".." in segments:
+        raise Unfit("a path such as /api or /shop/cart, without query, empty segments and dot segments")
+    return text.removesuffix("/")
+
+
+_PORT_NAME: Final = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*")
+
+
+def _port(text: str) -> str | int:
+    if _INTEGER.fullmatch(text) and 1 <= int(text) <= 65535:
+        return int(text)
+    if _PORT_NAME.fullmatch(text):
+        return text
+    raise Unfit("the name or the number of a port of this Service")
+
+
+def _anything(text: str) -> str:
+    return text
+
+
+FLAG: Final = Scalar("true · false", _flag)
+DURATION: Final = Scalar("time", _duration)
+DURATION_OR_NONE: Final = Scalar("time, 0 for none", _duration_or_none)
+SIZE: Final = size(0, MAX_SIZE)
+ALLOW_LIST: Final = ListOf("networks", _network, fails_closed=True)
+DENY_LIST: Final = ListOf("networks", _network)
+NETWORKS: Final = ListOf("networks", _network)
+ADDRESS: Final = Scalar("address", _address)
+DOMAIN: Final = Scalar("name", domains.canonical)
+DOMAINS: Final = ListOf("names", domains.canonical)
+PLATFORM_DOMAIN: Final = Scalar("domain", domains.platform_domain)
+CERTIFICATES: Final = ListOf("mappings domain:name", _certificate)
+LOCATIONS: Final = ListOf("paths", _location)
+NAMESPACES: Final = ListOf("namespaces", _matching(_DNS_LABEL, "the name of a namespace"))
+OBJECT_NAME: Final = Scalar("name of an object", _object_name)
+PORT: Final = Scalar("name or number of a port", _port)
+APP_NAME: Final = Scalar(
+    "name", _matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,126}", "a name of letters, digits, '.', '_', '/' and '-'")
+)
+REGEX_LABEL: Final = Scalar(
+    "regular expression",
+    _matching(r"[A-Za-z0-9()\[\]{}|?*+^$\\,_-]{1,256}", "a regular expression for one label, at most 256 characters"),
+)
+MEDIA_TYPES: Final = ListOf(
+    "media types", _matching(r"[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+*-]{1,64}", "a type such as text/css"), " "
+)
+ANYTHING: Final = Scalar("any text", _anything)
+
+Grammar = Scalar[Any] | ListOf[Any]
+"""What a field is written in; fields of all types stand in one table, hence Any."""

@@ -1,0 +1,78 @@
+"""What was asked for, typed: seconds, bytes, canonical names and networks. Frozen, comparable, in nobody's syntax.
+
+``App`` is what one routable Service says, ``RouterConfig`` what the router's own Deployment says. Which annotation
+fills which field, in which grammar and with which default, is ``router.annotations.fields``' business; None means "not
+said" wherever somebody else's word counts then.
+
+What must not enter: annotation keys, defaults, Kubernetes objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["App", "RouterConfig"]
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """One routable Service, as its owner described it (contract 3)."""
+
+    domains: tuple[str, ...]
+    """Canonical, not yet resolved: ``a.example``, ``*.a.example`` or the short ``shop``."""
+    certificates: tuple[tuple[str, str], ...]
+    """(canonical name, what the Secret is called without ``-cert``)."""
+    allow: tuple[str, ...] | None
+    """None: no list of its own. Empty: a list in which nothing was usable."""
+    deny: tuple[str, ...]
+    connect_timeout: float
+    tcp_timeout: float | None
+    request_timeout: float
+    body_size: int | None
+    maintenance: bool
+    maintenance_page: str | None
+    ssl_enforce: bool | None
+    hsts_enabled: bool | None
+    hsts_max_age: int | None
+    hsts_include_subdomains: bool | None
+    hsts_preload: bool | None
+    port: str | int | None
+    upstream: str
+    """``endpoints`` or ``service``."""
+    referrer_policy: str | None
+    proxy_domain: str | None
+    proxy_locations: tuple[str, ...]
+    allow_locations_from: tuple[str, ...]
+    disable_request_start: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """The operator's settings that apply live (contract 4)."""
+
+    platform_domain: str | None
+    default_timeout: float
+    body_size: int
+    max_head: int
+    max_fields: int
+    trusted: tuple[str, ...]
+    enforce_allow: bool
+    default_allow: tuple[str, ...] | None
+    allow_mode: str
+    """``extend`` or ``override``."""
+    request_ids: bool
+    request_start: bool
+    default_service_enabled: bool
+    default_app_name: str
+    default_service_ip: str | None
+    referrer_policy: str | None
+    log_format: str
+    log_enabled: bool
+    ssl_enforce: bool
+    ssl_protocols: tuple[str, ...]
+    ssl_ciphers: tuple[str, ...]
+    ssl_session_tickets: bool
+    hsts_enabled: bool
+    hsts_max_age: int
+    hsts_include_subdomains: bool
+    hsts_preload: bool
