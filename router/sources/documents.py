@@ -60,7 +60,7 @@ def read_yaml(text: str) -> list[Document]:
         return [(line, value) for line, value in _documents(text) if value is not None]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        what = _QUOTED.sub("…", error.problem or "not YAML")  # the scanner may name what it met
+        what = _QUOTED.sub(_without_text, error.problem or "not YAML")
         raise DocumentError(mark.line + 1 if mark else 1, what) from None
     except yaml.YAMLError:
         # The reader's only complaint that carries no mark: a character that YAML does not allow.
@@ -79,6 +79,11 @@ def read_json(text: str) -> list[Document]:
         raise DocumentError(1, f"nested deeper than {MAX_DEPTH} levels") from None
     _bound_depth(value)
     return [] if value is None else [(1, value)]
+
+
+def _without_text(quoted: re.Match[str]) -> str:
+    """PyYAML quotes what it met and what it expected: a single sign ("expected ',' or ']'") may stay."""
+    return quoted[0] if len(quoted[0]) == 3 and not quoted[0][1].isalnum() else "…"
 
 
 # ── YAML ──────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -73,7 +73,7 @@ def test_an_alias_is_the_value_it_names() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("a: 1\nb: [1, 2\n", 3, "expected"),
+        ("a: 1\nb: [1, 2\n", 3, "expected ',' or ']'"),
         ("a: 1\na: 2\n", 2, "same key twice"),
         ("a: !!python/name:os.system\n", 1, "tag"),
         ("a: !!set {x}\n", 1, "tag"),
