@@ -94,14 +94,14 @@ class Failure(enum.Enum):
     UNKNOWN_HOST = "unknown_host", 404, Side.POLICY, Retry.NEVER, "No app is served under this name."
     MISDIRECTED = "misdirected", 421, Side.CLIENT, Retry.NEVER, "This connection was opened for another name."
     ACCESS_DENIED = "access_denied", 403, Side.POLICY, Retry.NEVER, "Your address may not use this app."
-    HTTPS_REQUIRED = "https_required", 308, Side.POLICY, Retry.NEVER, "This app is served over https only."
+    HTTPS_REQUIRED = "https_required", 308, Side.POLICY, Retry.NEVER, "This app is served over https."
     MAINTENANCE = "maintenance", 503, Side.POLICY, Retry.NEVER, "This app is in maintenance."
     BODY_TOO_LARGE = (
         "body_too_large",
         413,
         Side.POLICY,
         Retry.NEVER,
-        "The request body is larger than this app accepts.",
+        "The body is larger than this app accepts.",
     )
     # ── the app's doing ───────────────────────────────────────────────────────────────────────────────────────────
     NO_ENDPOINT = "no_endpoint", 503, Side.UPSTREAM, Retry.NEVER, "No instance of this app is ready."

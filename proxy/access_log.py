@@ -1,0 +1,229 @@
+"""Access log: one line per request, made in batches away from the request, in one of three formats.
+
+``json`` is for machines (names as Envoy's where Envoy has one), ``combined`` is what every log reader knows, ``deis``
+is the ancestors' fourteen fields for parsers that exist. Query strings, cookies and credentials never enter a line;
+what came from a stranger is escaped so that one request is always one line.
+
+What must not enter: files and pipes (``proxy.log_sink``), and any look at a request before it is over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from time import gmtime
+from typing import TYPE_CHECKING, Final
+
+from proxy.clock import now, wall
+from proxy.http.heads import Peer
+from proxy.live import LiveRoute
+from proxy.metrics import Counters
+
+if TYPE_CHECKING:
+    from proxy.http.exchange import Exchange
+
+__all__ = ["FORMATS", "AccessLog"]
+
+MAX_BATCH: Final = 256
+"""Lines gathered before they are written, if a tenth of a second does not pass first."""
+MAX_FIELD: Final = 1024
+"""Bytes of a value that came from a stranger."""
+
+_UNSAFE: Final = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
+"""Control bytes, the quote, the backslash and everything beyond ASCII."""
+_MONTHS: Final = (b"", b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
+
+
+def json_text(value: bytes) -> bytes:
+    """The inside of a JSON string: ASCII only, bytes beyond it as the Latin-1 code points they are on the wire."""
+    value = value[:MAX_FIELD]
+    if _UNSAFE.search(value) is None:
+        return value
+    return json.dumps(value.decode("latin-1"))[1:-1].encode("ascii")
+
+
+def quoted_text(value: bytes) -> bytes:
+    """The inside of a quoted field of the text formats: ``-`` when empty, everything doubtful as ``\\xHH``."""
+    value = value[:MAX_FIELD]
+    if not value:
+        return b"-"
+    return _UNSAFE.sub(lambda match: b"\\x%02X" % match.group()[0], value)
+
+
+def _path(exchange: Exchange) -> bytes:
+    target = exchange.target
+    query = target.find(b"?")
+    return target if query < 0 else target[:query]
+
+
+def _milliseconds(seconds: float) -> bytes:
+    """``12.345``, without a float's formatting."""
+    text = b"%04d" % int(seconds * 1_000_000)
+    return text[:-3] + b"." + text[-3:]
+
+
+class AccessLog:
+    """Gathers exchanges that are over and hands finished lines to a sink."""
+
+    __slots__ = ("_counters", "_day", "_format", "_iso", "_pending", "_second", "_sink", "active")
+
+    def __init__(self, sink: Callable[[bytes], bool] | None, counters: Counters) -> None:
+        self._sink = sink
+        self._counters = counters
+        self._format: Callable[[AccessLog, Exchange, Peer, float], bytes] = AccessLog._json
+        self._pending: list[tuple[Exchange, Peer]] = []
+        self._second = -1
+        self._iso = b""
+        self._day = b""
+        self.active = sink is not None
+
+    def configure(self, name: str, enabled: bool) -> None:
+        """Switch format, or off. Lines gathered so far are written as they were meant."""
+        self.flush()
+        self._format = FORMATS[name]
+        self.active = enabled and self._sink is not None
+
+    def add(self, exchange: Exchange, peer: Peer) -> None:
+        """Note an exchange that is over."""
+        pending = self._pending
+        pending.append((exchange, peer))
+        if len(pending) >= MAX_BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was gathered. Called at every turn of the wheel; never blocks."""
+        pending = self._pending
+        if not pending or self._sink is None:
+            return
+        self._pending = []
+        offset = wall() - now()
+        make = self._format
+        batch = b"".join([make(self, exchange, peer, offset) for exchange, peer in pending])
+        self._counters.log_lines += len(pending)
+        if not self._sink(batch):
+            self._counters.log_dropped += len(pending)
+
+    def _stamp(self, at: float) -> None:
+        """Make the texts of a second that was not seen last time."""
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            t = gmtime(second)
+            self._iso = b"%04d-%02d-%02dT%02d:%02d:%02d" % t[:6]
+            self._day = b"%02d/%b/%04d:%02d:%02d:%02d +0000" % (t[2], _MONTHS[t[1]], t[0], t[3], t[4], t[5])
+
+    def _json(self, exchange: Exchange, peer: Peer, offset: float) -> bytes:
+        fields = exchange.fields
+        route = exchange.route
+        if fields.log and fields.log_route is route:
+            tail = fields.log
+        else:
+            tail = _json_tail(exchange, peer)
+            fields.log = tail
+            fields.log_route = route
+        began = exchange.started + offset
+        self._stamp(began)
+        failure = exchange.failure
+        header = exchange.header_seconds
+        return (
+            b'{"time":"%b.%03dZ","response_code":%d,"method":"%b","path":"%b","protocol":"HTTP/1.%d","duration_ms":%b,'
+            b'"ttfb_ms":%b,"overhead_ms":%b,"bytes_in":%d,"bytes_out":%d,"attempts":%d,"upstream_host":"%b",'
+            b'"error_reason":"%b","request_id":"%b",%b}\n'
+        ) % (
+            self._iso,
+            int(began * 1000) % 1000,
+            exchange.status,
+            exchange.method,
+            json_text(_path(exchange)),
+            exchange.minor,
+            _milliseconds(exchange.took),
+            _milliseconds(header) if header >= 0.0 else b"null",
+            _milliseconds(exchange.sent_at - exchange.started) if exchange.sent_at else b"null",
+            exchange.bytes_in,
+            exchange.bytes_out,
+            exchange.attempts,
+            exchange.endpoint,
+            failure.value.encode() if failure is not None else b"",
+            exchange.identity,
+            tail,
+        )
+
+    def _combined(self, exchange: Exchange, peer: Peer, offset: float) -> bytes:
+        fields = exchange.fields
+        self._stamp(exchange.started + offset)
+        return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b"\n' % (
+            (fields.client or peer.address).encode(),
+            self._day,
+            exchange.method,
+            quoted_text(_path(exchange)),
+            exchange.minor,
+            exchange.status,
+            exchange.bytes_out,
+            quoted_text(fields.referer),
+            quoted_text(fields.user_agent),
+        )
+
+    def _deis(self, exchange: Exchange, peer: Peer, offset: float) -> bytes:
+        """Fields and order of lineage 2.8; readers split on `` - ``."""
+        fields = exchange.fields
+        route = exchange.route
+        app = route.definition.app if isinstance(route, LiveRoute) else "router-default-vhost"
+        self._stamp(exchange.started + offset)
+        header = exchange.header_seconds
+        return b'[%b+00:00] - %b - %b - %b - %d - "%b %b HTTP/1.%d" - %d - "%b" - "%b" - "%b" - %b - %b - %b - %b\n' % (
+            self._iso,
+            app.encode(),
+            (fields.client or peer.address).encode(),
+            b"-",
+            exchange.status,
+            exchange.method,
+            quoted_text(_path(exchange)),
+            exchange.minor,
+            exchange.bytes_out,
+            quoted_text(fields.referer),
+            quoted_text(fields.user_agent),
+            quoted_text(fields.name),
+            exchange.endpoint or b"-",
+            quoted_text(fields.host),
+            b"%.3f" % header if header >= 0.0 else b"-",
+            b"%.3f" % exchange.took,
+        )
+
+
+def _json_tail(exchange: Exchange, peer: Peer) -> bytes:
+    """The part of a line that repeats while the same client asks the same app with the same fields."""
+    fields = exchange.fields
+    route = exchange.route
+    if isinstance(route, LiveRoute):
+        mine = route.definition
+        app, namespace, service = mine.app, mine.namespace, mine.service
+    else:
+        app = namespace = service = ""
+    return (
+        b'"app":"%b","namespace":"%b","service":"%b","authority":"%b","scheme":"%b","downstream_remote_address":"%b",'
+        b'"user_agent":"%b","referer":"%b"'
+    ) % (
+        json_text(app.encode()),
+        json_text(namespace.encode()),
+        json_text(service.encode()),
+        json_text(fields.host),
+        fields.scheme or (b"https" if peer.secure else b"http"),
+        (fields.client or peer.address).encode(),
+        json_text(fields.user_agent),
+        json_text(_without_query(fields.referer)),
+    )
+
+
+def _without_query(url: bytes) -> bytes:
+    """A Referer's query is as secret as a request's."""
+    mark = url.find(b"?")
+    return url if mark < 0 else url[:mark]
+
+
+FORMATS: Final[dict[str, Callable[[AccessLog, Exchange, Peer, float], bytes]]] = {
+    "json": AccessLog._json,
+    "combined": AccessLog._combined,
+    "deis": AccessLog._deis,
+}
+"""By the name the operator writes (``accessLog.format``)."""

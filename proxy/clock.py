@@ -1,0 +1,119 @@
+"""One clock and one deadline wheel for every connection; one Date for every answer of our own.
+
+A timer handle per request costs more than parsing the request. Here a thing that can be late has a ``deadline``
+attribute; moving it further away is one assignment, because the wheel looks at each thing at least once per HORIZON
+and re-files it then. Only a deadline *nearer* than HORIZON must be filed with :meth:`Wheel.arm`.
+
+This is the only module under ``proxy/`` (beside the listener) that reads a clock: the core is *handed* times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Final, Protocol
+
+__all__ = ["FAR", "HORIZON", "Timed", "Wheel", "http_date", "now", "wall"]
+
+now = time.monotonic
+"""Seconds on a clock that never goes back; every deadline and duration is taken from it."""
+
+wall = time.time
+"""Seconds since the epoch, for log lines and ``X-Request-Start`` only."""
+
+TICK: Final = 0.1
+"""Seconds between two looks: how late a deadline can be noticed."""
+_SLOTS: Final = 64
+HORIZON: Final = (_SLOTS - 4) * TICK
+"""Deadlines at least this far away may be set by assignment alone."""
+FAR: Final = float("inf")
+"""The deadline of what nothing waits for."""
+
+
+class Timed(Protocol):
+    """What can be late. ``slot`` belongs to the wheel: 0 not filed, negative: never look again (closed)."""
+
+    deadline: float
+    slot: int
+
+    def overdue(self, now: float) -> None:
+        """The deadline has passed. Set a new one, or close."""
+
+
+class Wheel:
+    """Files what can be late by the tenth of a second in which to look at it."""
+
+    __slots__ = ("_handle", "_loop", "_on_tick", "_ring", "_tick")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_tick: Callable[[], None] | None = None) -> None:
+        self._loop = loop
+        self._on_tick = on_tick
+        self._ring: list[list[Timed]] = [[] for _ in range(_SLOTS)]
+        self._tick = int(now() / TICK)
+        self._handle: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to turn."""
+        if self._handle is None:
+            self._handle = self._loop.call_later(TICK, self._turn)
+
+    def stop(self) -> None:
+        """Stop turning; nothing is overdue any more."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def arm(self, timed: Timed, deadline: float) -> None:
+        """Set a deadline that may be near, and file the thing early enough."""
+        timed.deadline = deadline
+        if timed.slot < 0:
+            return
+        tick = self._tick
+        slot = tick + _SLOTS - 4 if deadline == FAR else min(max(int(deadline / TICK) + 1, tick + 1), tick + _SLOTS - 4)
+        if timed.slot <= tick or slot < timed.slot:
+            timed.slot = slot
+            self._ring[slot % _SLOTS].append(timed)
+
+    def _turn(self) -> None:
+        self._handle = self._loop.call_later(TICK, self._turn)
+        self.advance(now())
+        if self._on_tick is not None:
+            self._on_tick()
+
+    def advance(self, at: float) -> None:
+        """Look at everything filed up to ``at`` (monotonic seconds)."""
+        target = int(at / TICK)
+        # After a long stall each slot needs one look, not one per missed tick.
+        if target - self._tick > _SLOTS:
+            self._tick = target - _SLOTS
+        while self._tick < target:
+            self._tick += 1
+            slot = self._tick
+            due = self._ring[slot % _SLOTS]
+            if not due:
+                continue
+            self._ring[slot % _SLOTS] = []
+            for timed in due:
+                if timed.slot < 0 or timed.slot > slot:
+                    continue  # closed, or filed again since
+                timed.slot = 0
+                if timed.deadline <= at:
+                    timed.overdue(at)
+                if timed.slot == 0:
+                    self.arm(timed, timed.deadline)
+
+
+_date_second = -1
+_date = b""
+
+
+def http_date() -> bytes:
+    """Now as an IMF-fixdate (RFC 9110 5.6.7), made once per second."""
+    global _date_second, _date
+    second = int(wall())
+    if second != _date_second:
+        _date_second = second
+        _date = formatdate(second, usegmt=True).encode("ascii")
+    return _date

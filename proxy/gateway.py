@@ -1,0 +1,149 @@
+"""The one door of the data plane: listen, publish, drain, close.
+
+Everything above this line of the house talks to the data plane through :class:`Gateway` and the plain definitions of
+``proxy.routes``; nothing above it may import what lies behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.core import Core, TlsFront
+from proxy.http1.downstream import Http1Downstream
+from proxy.metrics import Counters
+from proxy.routes import TableChange
+
+__all__ = ["Gateway", "Ports", "TlsFront"]
+
+BACKLOG: Final = 4096
+"""Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
+HANDSHAKE_SECONDS: Final = 10.0
+TLS_CLOSE_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The ports that are listened on; 0 was asked for, these were chosen."""
+
+    http: int
+    https: int | None
+
+
+class Gateway:
+    """One data plane in one process, on one loop."""
+
+    __slots__ = ("_core", "_loop", "_servers")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        tls: TlsFront | None = None,
+        log: Callable[[bytes], bool] | None = None,
+    ) -> None:
+        """``log`` takes batches of access-log lines; it must not block, and returns False when it had to drop them."""
+        self._loop = loop
+        self._core = Core(loop, tls, log)
+        self._servers: list[asyncio.AbstractServer] = []
+
+    def __repr__(self) -> str:
+        core = self._core
+        return (
+            f"<Gateway table={core.table.generation} hosts={len(core.table.hosts)} upstreams={len(core.registry)} "
+            f"connections={len(core.connections)}{' draining' if core.draining else ''}>"
+        )
+
+    @property
+    def counters(self) -> Counters:
+        """What was counted so far."""
+        return self._core.counters
+
+    async def listen(self, host: str, http_port: int, https_port: int | None) -> Ports:
+        """Bind and accept. Port 0 picks a free one; ``https_port`` None: no TLS. Raises OSError.
+
+        Both sockets are bound before either accepts: a port in use fails the start, not half of it.
+        """
+        plain = _bind(host, http_port)
+        try:
+            secure = None if https_port is None else _bind(host, https_port)
+        except OSError:
+            plain.close()
+            raise
+        core = self._core
+        core.wheel.start()
+        self._servers.append(
+            await self._loop.create_server(lambda: Http1Downstream(core, False, 80), sock=plain, backlog=BACKLOG)
+        )
+        if secure is not None:
+            if core.tls is None:
+                secure.close()
+                raise ValueError("an https port needs tls")
+            self._servers.append(
+                await self._loop.create_server(
+                    lambda: Http1Downstream(core, True, 443),
+                    sock=secure,
+                    backlog=BACKLOG,
+                    ssl=core.tls.context(),
+                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                    ssl_shutdown_timeout=TLS_CLOSE_SECONDS,
+                )
+            )
+        return Ports(plain.getsockname()[1], None if secure is None else secure.getsockname()[1])
+
+    def publish(self, change: TableChange) -> None:
+        """Make a change current for every request that begins from now on; those under way keep what they have."""
+        self._core.table.apply(change)
+        edge = self._core.table.edge.definition
+        self._core.log.configure(edge.log_format, edge.log_enabled)
+
+    def report(self) -> list[dict[str, object]]:
+        """Every upstream with its endpoints, loads and idle connections."""
+        return self._core.registry.report()
+
+    async def drain(self, grace: float) -> None:
+        """Stop accepting, let exchanges finish (each answer says ``Connection: close``), at most ``grace`` seconds."""
+        core = self._core
+        core.draining = True
+        for server in self._servers:
+            server.close()
+        for connection in list(core.connections):
+            connection.drain()
+        if core.connections:
+            core.emptied = asyncio.Event()
+            try:
+                async with asyncio.timeout(grace):
+                    await core.emptied.wait()
+            except TimeoutError:
+                pass
+
+    def close(self) -> None:
+        """Give everything up at once."""
+        core = self._core
+        for server in self._servers:
+            server.close()
+        for connection in list(core.connections):
+            connection.abort_now()
+        core.registry.close()
+        core.wheel.stop()
+        core.log.flush()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """A listening socket; ``::`` takes IPv4 too. Raises OSError that names the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
+    return sock

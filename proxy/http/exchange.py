@@ -1,0 +1,297 @@
+"""One request and its response: the mind of the data plane, one method per wire event, no I/O.
+
+An exchange stands between a :class:`Client` and an :class:`App`, the two tiny interfaces it declares. Either may speak
+HTTP/1.1 or anything else; neither knows the other. What it decides: when to try again, what to answer when something
+fails, whether what the client sees is an end or a break.
+
+::
+
+    begin ──► waiting for a connection ──► request under way ──► response under way ──► over
+      │              │ failed: another endpoint, or an answer of our own      │ failed: cut, never a clean end
+      └─ gate closed: an answer of our own                                    └─ client gone: abandon the app
+
+What must not enter: bytes of heads, sockets, clocks (times are handed in), and the choice of an endpoint.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from proxy.errors import Failure, Retry
+from proxy.http1.parser import RequestFields, ResponseHead
+
+__all__ = ["App", "Client", "Exchange", "Lender"]
+
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
+"""Methods that may be sent twice (RFC 9110 9.2.2)."""
+MAX_ATTEMPTS: Final = 3
+
+
+class Client(Protocol):
+    """The side that asked."""
+
+    def respond(self, head: ResponseHead, data: bytes, last: bool) -> None:
+        """The response's head with the first piece of its body; ``last``: that is all of it."""
+
+    def inform(self, head: ResponseHead) -> None:
+        """An interim response (1xx)."""
+
+    def send(self, data: bytes) -> None:
+        """A piece of the response's body."""
+
+    def finish(self) -> None:
+        """The response is complete."""
+
+    def fail(self, failure: Failure) -> None:
+        """Nothing was sent yet: answer with the failure."""
+
+    def abort(self, failure: Failure) -> None:
+        """Break off so that the client cannot take what it has for the whole."""
+
+    def hold(self) -> None:
+        """Stop reading the request's body."""
+
+    def resume(self) -> None:
+        """Go on reading the request's body."""
+
+
+class App(Protocol):
+    """The side that answers: one connection to one endpoint, lent to one exchange."""
+
+    reused: bool
+    """It carried another request before."""
+
+    def request(self, exchange: Exchange, data: bytes, last: bool) -> None:
+        """The request's head with the first piece of its body."""
+
+    def send(self, data: bytes, last: bool) -> None:
+        """A piece of the request's body; may be empty when ``last``."""
+
+    def hold(self) -> None:
+        """Stop reading the response."""
+
+    def resume(self) -> None:
+        """Go on reading the response."""
+
+    def abandon(self) -> None:
+        """The exchange is over for this connection; it must not be reused."""
+
+
+class Lender(Protocol):
+    """Where connections come from."""
+
+    def lend(self, exchange: Exchange, fresh: bool) -> App | None:
+        """A connection at once, or None: then ``connected`` or ``failed`` will be called."""
+
+    def forget(self, exchange: Exchange) -> None:
+        """The exchange no longer waits for a connection."""
+
+    def retried(self, failure: Failure) -> None:
+        """Count a retry."""
+
+
+class Exchange:
+    """One request and its response. Also the record that the access log and the counters read when it is over."""
+
+    __slots__ = (
+        "_body",
+        "app",
+        "attempts",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "endpoint",
+        "failure",
+        "fields",
+        "header_seconds",
+        "identity",
+        "lender",
+        "method",
+        "minor",
+        "over",
+        "request_done",
+        "responded",
+        "route",
+        "sent_at",
+        "started",
+        "status",
+        "target",
+        "took",
+    )
+
+    def __init__(
+        self,
+        client: Client,
+        method: bytes,
+        target: bytes,
+        minor: int,
+        fields: RequestFields,
+        identity: bytes,
+        started: float,
+    ) -> None:
+        self.client = client
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.fields = fields
+        self.identity = identity
+        """The request id; empty when the operator switched ids off."""
+        self.started = started
+        """Monotonic seconds when the head was complete."""
+        self.app: App | None = None
+        self.lender: Lender | None = None
+        self.route: object = None
+        self.endpoint = b""
+        """Who answered, printable; empty: nobody was asked."""
+        self.failure: Failure | None = None
+        self.status = 0
+        self.attempts = 0
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.sent_at = 0.0
+        self.header_seconds = -1.0
+        self.took = 0.0
+        self.request_done = False
+        self.responded = False
+        self.over = False
+        self._body: bytes | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"<Exchange {self.method.decode('ascii', 'replace')} {self.status or 'under way'} attempts={self.attempts}>"
+        )
+
+    # ── from the client ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def begin(self, lender: Lender, data: bytes, last: bool, now: float) -> None:
+        """The head is complete and the gate is open. ``data``: the body so far; ``last``: that is all of it."""
+        self.lender = lender
+        self.bytes_in = len(data)
+        self.request_done = last
+        self._body = data
+        app = lender.lend(self, False)
+        if app is not None:
+            self.connected(app, now)
+        elif not last:
+            self.client.hold()
+
+    def request_body(self, data: bytes, last: bool) -> None:
+        """More of the request's body."""
+        self.bytes_in += len(data)
+        if last:
+            self.request_done = True
+        app = self.app
+        if app is not None:
+            self._body = None  # part of it is gone: it cannot be sent again
+            app.send(data, last)
+        elif not self.over:
+            self._body = (self._body or b"") + data
+
+    def client_full(self) -> None:
+        """The client reads too slowly."""
+        if self.app is not None:
+            self.app.hold()
+
+    def client_ready(self) -> None:
+        """The client reads again."""
+        if self.app is not None:
+            self.app.resume()
+
+    def client_gone(self, failure: Failure) -> None:
+        """The client's connection is lost, or it broke its own request off."""
+        if self.over:
+            return
+        self.failure = failure
+        if not self.responded:
+            self.status = failure.status or 499
+        self.end()
+
+    # ── from the app ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def connected(self, app: App, now: float) -> None:
+        """A connection is lent: send what there is of the request."""
+        body = self._body or b""
+        self.app = app
+        self.attempts += 1
+        self.sent_at = now
+        done = self.request_done
+        app.request(self, body, done)
+        if not done:
+            self.client.resume()
+
+    def app_full(self) -> None:
+        """The app reads too slowly."""
+        if not self.request_done:
+            self.client.hold()
+
+    def app_ready(self) -> None:
+        """The app reads again."""
+        if not self.request_done:
+            self.client.resume()
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx: passed on to those who understand it (RFC 9110 15.2)."""
+        if self.minor:
+            self.client.inform(head)
+
+    def response(self, head: ResponseHead, data: bytes, last: bool, now: float) -> None:
+        """The final head and the first piece of the body."""
+        self.responded = True
+        self.status = head.status
+        self.header_seconds = now - self.sent_at
+        self.bytes_out = len(data)
+        if last:
+            self.app = None
+            self.over = True
+        self.client.respond(head, data, last)
+
+    def response_body(self, data: bytes) -> None:
+        """More of the response's body."""
+        self.bytes_out += len(data)
+        self.client.send(data)
+
+    def response_end(self) -> None:
+        """The response is complete, and its connection already taken back."""
+        self.app = None
+        self.over = True
+        self.client.finish()
+
+    def failed(self, failure: Failure) -> None:
+        """The connection could not be made, or it broke, or what came over it was wrong."""
+        if self.over:
+            return
+        app = self.app
+        self.app = None
+        if self.responded:
+            self.failure = failure
+            self.over = True
+            self.client.abort(failure)
+        elif self._may_retry(failure, app):
+            assert self.lender is not None  # noqa: S101 -- a connection was lent, so there is a lender
+            self.lender.retried(failure)
+            fresh = self.lender.lend(self, True)
+            if fresh is not None:
+                self.connected(fresh, self.sent_at)
+        else:
+            self.failure = failure
+            self.over = True
+            self.client.fail(failure)
+
+    def _may_retry(self, failure: Failure, app: App | None) -> bool:
+        """Contract 6: only what never reached an endpoint, or a reused connection that died before it answered."""
+        if failure.retry is not Retry.IF_REUSED or app is None or not app.reused:
+            return False
+        return (
+            self.request_done and self._body is not None and self.method in IDEMPOTENT and self.attempts < MAX_ATTEMPTS
+        )
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def end(self) -> None:
+        """Let go of the app, whatever it is doing."""
+        self.over = True
+        app, self.app = self.app, None
+        if app is not None:
+            app.abandon()
+        elif self.lender is not None:
+            self.lender.forget(self)

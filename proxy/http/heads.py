@@ -1,0 +1,132 @@
+"""Field blocks on their way through: what the app hears about the client, and what the client gets from the router.
+
+Shared by both sides of both protocols: a block is lines with CRLF, without the start line, framing and the request's
+identity, which differ per request. Everything here that is constant for a connection or a route is built once and kept.
+
+What must not enter: sockets, clocks, and reading of fields (``proxy.http1.parser`` did that).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Final
+
+from proxy.http1.parser import CHUNKED, RequestFields
+from proxy.peer import NetworkSet, client_address
+
+__all__ = ["Peer", "RequestIds", "build_outgoing", "route_fields"]
+
+_SCHEME: Final = re.compile(rb"https?|wss?", re.IGNORECASE)
+_PORT: Final = re.compile(rb"[0-9]{1,5}")
+_HOST: Final = re.compile(rb"[0-9A-Za-z._:\[\]-]{1,261}")
+
+
+class Peer:
+    """Who is at the other end of a client connection, as the connection itself tells it."""
+
+    __slots__ = ("address", "port", "secure", "trusted")
+
+    def __init__(self, address: str, port: int, secure: bool, trusted: bool) -> None:
+        self.address = address
+        self.port = port
+        """The listener's public port, for ``X-Forwarded-Port``: 80 or 443."""
+        self.secure = secure
+        self.trusted = trusted
+
+
+class RequestIds:
+    """Makes request ids: 32 hexadecimal digits, unique across processes by a random half and in one by a count."""
+
+    __slots__ = ("_count", "_prefix")
+
+    def __init__(self, prefix: int) -> None:
+        """``prefix``: 64 random bits."""
+        self._prefix = b"%016x" % (prefix & (2**64 - 1))
+        self._count = 0
+
+    def next(self) -> bytes:
+        """A fresh id."""
+        self._count += 1
+        return b"%b%016x" % (self._prefix, self._count)
+
+
+def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> None:
+    """Fill ``fields.outgoing`` and ``fields.client``: the block that goes to the app, for requests on this connection.
+
+    From a stranger every statement about the client is dropped and made anew; from a trusted peer what it said is kept
+    (contract 6). Framing is re-emitted from the parsed length, never copied.
+    """
+    address = peer.address
+    proto = b"https" if peer.secure else b"http"
+    port = b"%d" % peer.port
+    host = fields.host
+    forwarded: Iterable[bytes] = ()
+    chain = address
+    if peer.trusted:
+        address, hops = client_address(peer.address, fields.forwarded_for, trusted)
+        if hops:
+            chain = ", ".join([*hops, peer.address])
+        proto, port, host, forwarded = _trusted_words(fields, proto, port, host, peer.secure)
+    fields.client = address
+    fields.scheme = proto
+    client = address.encode("ascii")
+    lines = [b"Host: %b" % fields.host, *fields.lines]
+    lines.append(b"X-Forwarded-For: %b" % chain.encode("ascii"))
+    lines.append(b"X-Forwarded-Proto: %b" % proto)
+    lines.append(b"X-Forwarded-Host: %b" % host)
+    lines.append(b"X-Forwarded-Port: %b" % port)
+    lines.append(b"X-Real-IP: %b" % client)
+    lines.extend(forwarded)
+    if fields.expect:
+        lines.append(b"Expect: 100-continue")
+    if fields.length == CHUNKED:
+        lines.append(b"Transfer-Encoding: chunked")
+    elif fields.length or fields.stated:
+        lines.append(b"Content-Length: %d" % fields.length)
+    lines.append(b"")
+    fields.outgoing = b"\r\n".join(lines)
+
+
+def _trusted_words(
+    fields: RequestFields, proto: bytes, port: bytes, host: bytes, secure: bool
+) -> tuple[bytes, bytes, bytes, list[bytes]]:
+    """``(proto, port, host, other lines)`` as a trusted peer tells them, each only when it is well formed."""
+    others: list[bytes] = []
+    for line in fields.forwarded:
+        name, _, value = line.partition(b":")
+        name = name.lower()
+        value = value.strip(b" \t")
+        last = value.rpartition(b",")[2].strip(b" \t")
+        if name == b"x-forwarded-proto":
+            # What arrived over TLS here is https, whatever anybody says (ancestors, lineage 2.5).
+            if not secure and _SCHEME.fullmatch(last) is not None:
+                proto = b"https" if last.lower() in (b"https", b"wss") else b"http"
+                if proto == b"https" and port == b"80":
+                    port = b"443"
+        elif name == b"x-forwarded-port":
+            if _PORT.fullmatch(last) is not None:
+                port = last
+        elif name == b"x-forwarded-host":
+            if _HOST.fullmatch(last) is not None:
+                host = last
+        elif name != b"x-real-ip":
+            others.append(line)
+    return proto, port, host, others
+
+
+def route_fields(referrer_policy: bytes, hsts: bytes) -> bytes:
+    """The lines that an app's policy adds to every response, own answers included."""
+    lines = b""
+    if referrer_policy:
+        lines += b"Referrer-Policy: %b\r\n" % referrer_policy
+    if hsts:
+        lines += b"Strict-Transport-Security: %b\r\n" % hsts
+    return lines
+
+
+def printable(address: tuple[str, int]) -> bytes:
+    """An endpoint as log lines print it: ``10.0.0.1:8080``, ``[fd00::1]:8080``."""
+    host, port = address
+    return f"[{host}]:{port}".encode() if ip_address(host).version == 6 else f"{host}:{port}".encode()

@@ -1,0 +1,689 @@
+"""The client's side of HTTP/1.1: one connection, its requests one after the other.
+
+Reads heads strictly, finds the app, lets the gate speak, and hands bytes to an exchange; writes what comes back. One
+request is under way at a time, pipelined ones wait in a bounded buffer. A head that repeats byte for byte on its
+connection — the usual case — is not parsed again.
+
+What must not enter: which endpoint answers, retries, and what a failure means (``exchange`` decides).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
+
+from proxy.clock import FAR, HORIZON, http_date, now
+from proxy.errors import Failure
+from proxy.http import answers, gate
+from proxy.http.exchange import Exchange
+from proxy.http.heads import Peer, build_outgoing
+from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
+from proxy.http1.parser import CHUNKED, Malformed, RequestFields, ResponseHead, parse_fields, parse_request_line
+from proxy.http1.target import origin_form
+
+if TYPE_CHECKING:
+    from proxy.core import Core
+    from proxy.live import LiveEdge, LiveRoute
+
+__all__ = ["Http1Downstream"]
+
+MAX_WAITING: Final = 64 * 1024
+"""Bytes of pipelined requests kept while one is under way; beyond it the socket is not read."""
+MAX_DRAIN: Final = 64 * 1024
+"""Bytes of an unwanted body that are read to keep a connection usable, and to let the client read its answer."""
+DRAIN_SECONDS: Final = 1.0
+STALL_SECONDS: Final = 60.0
+"""How long a client may take nothing of an answer that is ready for it."""
+
+_HEAD: Final = 0  # between requests, or in the middle of a head
+_BODY: Final = 1  # reading a request's body for an exchange
+_WAIT: Final = 2  # the request is complete, the response is not
+_DRAIN: Final = 3  # the response is complete, the request's body is not: read and drop the rest
+_LINGER: Final = 4  # said goodbye; read and drop so that the client can still read the answer
+_CLOSED: Final = 5
+
+_KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
+_CLOSE: Final = b"Connection: close\r\n"
+_NO_FIELDS: Final = RequestFields()
+_HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
+
+
+class Http1Downstream(asyncio.Protocol):
+    """Implements ``proxy.http.exchange.Client``."""
+
+    __slots__ = (
+        "_block",
+        "_buffer",
+        "_close",
+        "_core",
+        "_decoder",
+        "_drained",
+        "_edge",
+        "_exchange",
+        "_fields",
+        "_full",
+        "_left",
+        "_parsing",
+        "_peer",
+        "_reencode",
+        "_server_name",
+        "_state",
+        "_tls",
+        "_transport",
+        "_unsent",
+        "deadline",
+        "slot",
+    )
+
+    def __init__(self, core: Core, secure: bool, port: int) -> None:
+        # per process
+        self._core = core
+        # per connection
+        self._peer = Peer("", port, secure, False)
+        self._edge: LiveEdge = core.table.edge
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._tls: object = None
+        self._server_name = b""
+        self._state = _HEAD
+        self._buffer = b""
+        self._parsing = False
+        self._full = False
+        self._block = b"\x00"  # matches no head
+        self._fields = _NO_FIELDS
+        self._unsent = 0
+        self.deadline = FAR
+        self.slot = 0
+        # per request
+        self._exchange: Exchange | None = None
+        self._left = 0
+        self._decoder: ChunkDecoder | None = None
+        self._close = False
+        self._reencode = False
+        self._drained = 0
+
+    def __repr__(self) -> str:
+        names = ("head", "body", "wait", "drain", "linger", "closed")
+        return f"<Http1Downstream {self._peer.address} {names[self._state]}>"
+
+    # ── what the loop says ────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        core = self._core
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=core.write_high_water)
+        peername = transport.get_extra_info("peername")
+        peer = self._peer
+        # A Unix socket or a peer that is gone already has no address; it is then in no network.
+        peer.address = peername[0].partition("%")[0] if isinstance(peername, tuple) else "0.0.0.0"
+        peer.trusted = peer.address in self._edge.trusted
+        if peer.secure and core.tls is not None:
+            self._tls = transport.get_extra_info("ssl_object")
+            self._server_name = core.tls.server_name(self._tls)
+        core.opened(self, peer.secure)
+        core.wheel.arm(self, now() + self._edge.definition.head_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == _HEAD:
+            self._read_heads(self._buffer + data if self._buffer else data)
+        elif state == _BODY:
+            self._read_body(data)
+        elif state == _WAIT:
+            self._buffer += data
+            if len(self._buffer) > MAX_WAITING:
+                self._transport.pause_reading()
+        elif state == _DRAIN:
+            self._drain(data)
+        elif state == _LINGER:
+            self._drained += len(data)
+            if self._drained > MAX_DRAIN:
+                self._abort()
+
+    def eof_received(self) -> bool:
+        """A client that has finished sending may still read (``nc -N``): it gets its answer, then it ends."""
+        state = self._state
+        if state == _WAIT and self._exchange is not None and not self._peer.secure:
+            self._close = True
+            return True
+        if state == _BODY:
+            self._gone(Failure.CLIENT_GONE)
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gone(Failure.CLIENT_GONE)
+        self._state = _CLOSED
+        self.slot = -1
+        self._core.closed(self, self._peer.secure)
+
+    def pause_writing(self) -> None:
+        self._full = True
+        self._unsent = self._transport.get_write_buffer_size()
+        self._core.wheel.arm(self, now() + STALL_SECONDS)
+        if self._exchange is not None:
+            self._exchange.client_full()
+
+    def resume_writing(self) -> None:
+        self._full = False
+        if self._state == _WAIT:
+            self.deadline = FAR
+        if self._exchange is not None:
+            self._exchange.client_ready()
+
+    def overdue(self, now: float) -> None:
+        """Too slow in whatever the connection was doing."""
+        state = self._state
+        if self._full:
+            unsent = self._transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._unsent = unsent
+                self.deadline = now + STALL_SECONDS
+                return
+            self._gone(Failure.CLIENT_TOO_SLOW)
+            self._abort()
+        elif state == _HEAD:
+            if self._buffer:
+                self._refuse(Failure.HEAD_TIMEOUT)
+            else:
+                self._transport.close()
+                self.deadline = now + HORIZON
+                self._state = _LINGER
+        elif state == _BODY:
+            exchange = self._exchange
+            if exchange is None or exchange.responded:
+                self._gone(Failure.BODY_TIMEOUT)
+                self._abort()
+            else:
+                exchange.client_gone(Failure.BODY_TIMEOUT)
+                self._answer(exchange, Failure.BODY_TIMEOUT)
+        elif state == _WAIT:
+            self.deadline = FAR
+        else:
+            self._abort()
+
+    # ── heads ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_heads(self, data: bytes) -> None:
+        """Take complete heads off ``data`` until one of them is under way."""
+        if self._parsing:
+            self._buffer = data
+            return
+        self._parsing = True
+        self._buffer = b""
+        try:
+            while data:
+                if data[0] == 13:
+                    # One empty line before a request is forgiven (RFC 9112 2.2), wherever somebody counted wrong.
+                    if data.startswith(b"\r\n"):
+                        data = data[2:]
+                        continue
+                    if len(data) == 1:
+                        break
+                end = data.find(b"\r\n\r\n")
+                if end < 0:
+                    self._check_partial(data)
+                    break
+                self._begin(data, end)
+                if self._state != _HEAD:
+                    return
+                data = self._buffer
+                self._buffer = b""
+            self._buffer = data
+        except Malformed as error:
+            self._buffer = b""
+            self._refuse(error.failure)
+        finally:
+            self._parsing = False
+
+    def _check_partial(self, data: bytes) -> None:
+        """A head that is not complete yet must still be able to become a good one; nobody waits for a bad one."""
+        edge = self._edge.definition
+        line = data.find(b"\r\n")
+        if line < 0 and len(data) > edge.max_target + 64:
+            raise Malformed(Failure.TARGET_TOO_LONG, "the request line is too long")
+        if len(data) > edge.max_head:
+            raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
+        if not self._buffer and (data[0] < 0x21 or data[0] > 0x7E):
+            raise Malformed(Failure.BAD_REQUEST, "this is not HTTP")
+        if data.count(b"\n") != data.count(b"\r\n") or data.count(b"\r", 0, -1) != data.count(b"\r\n"):
+            raise Malformed(Failure.BAD_REQUEST, "a bare LF or CR in the head")
+        if self.slot >= 0 and not self._buffer:
+            self._core.wheel.arm(self, now() + edge.head_timeout)
+
+    def _begin(self, data: bytes, end: int) -> None:
+        """One complete head: judge it, find its app, begin the exchange."""
+        moment = now()
+        core = self._core
+        table = core.table
+        edge = table.edge
+        if edge is not self._edge:
+            self._refresh(edge)
+        if end > edge.definition.max_head:
+            raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
+        line_end = data.find(b"\r\n")
+        method, target, minor = parse_request_line(data[:line_end], edge.definition.max_target)
+        block = data[line_end + 2 : end]
+        fields = self._fields if block == self._block else self._read_fields(block, minor, edge)
+        self._close = (minor == 0 and not fields.keep_alive) or fields.close or core.draining
+        identity = (fields.request_id or core.ids.next()) if edge.definition.request_ids else b""
+        exchange = Exchange(self, method, target, minor, fields, identity, moment)
+        core.counters.in_flight += 1
+        self._exchange = exchange
+        behind = end + 4
+        size = len(data) - behind
+        length = fields.length
+        if length == 0:
+            self._state = _WAIT
+            self._left = 0
+            self._decoder = None
+            self._buffer = data[behind:] if size else b""
+            body, last = b"", True
+        elif length > 0:
+            self._decoder = None
+            if size >= length:
+                self._state = _WAIT
+                self._left = 0
+                body, last = data[behind : behind + length], True
+                self._buffer = data[behind + length :]
+            else:
+                self._state = _BODY
+                self._left = length - size
+                body, last = data[behind:], False
+        else:
+            self._state = _BODY
+            self._left = 0
+            self._decoder = decoder = ChunkDecoder(Failure.BAD_CHUNK)
+            try:
+                body = decoder.feed(data[behind:])
+            except Malformed as error:
+                self._refuse_exchange(exchange, error.failure)
+                return
+            last = decoder.done
+            if last:
+                self._state = _WAIT
+                self._buffer = decoder.rest
+        # ── who answers ──
+        if target[0] != 0x2F or b"/." in target or b"%" in target:
+            try:
+                target = exchange.target = origin_form(target, fields.name)
+            except Malformed as error:
+                self._refuse_exchange(exchange, error.failure)
+                return
+        host = table.hosts.find(fields.name) if fields.name else None
+        if method == b"CONNECT" or method == b"TRACE" or target[0] != 0x2F:
+            self._unusual(exchange, method, target)
+            return
+        if host is None:
+            self._unknown_host(exchange)
+            return
+        route = host.route if not host.paths else host.at(target)
+        exchange.route = route
+        if route.gated_tls or (route.gated_plain and fields.scheme != b"https"):
+            failure = gate.check(route, fields.client, fields.scheme == b"https", max(fields.length, len(body)))
+            if failure is not None:
+                self._answer(exchange, failure)
+                return
+        if self._state == _BODY:
+            core.wheel.arm(self, moment + edge.definition.body_timeout)
+        else:
+            self.deadline = FAR
+        exchange.begin(route.upstream, body, last, moment)
+
+    def _read_fields(self, block: bytes, minor: int, edge: LiveEdge) -> RequestFields:
+        """Judge a header section that differs from the last one on this connection."""
+        fields = parse_fields(block, edge.definition.max_fields)
+        if not fields.host and minor:
+            raise Malformed(Failure.BAD_HOST, "HTTP/1.1 without a Host")
+        if minor == 0:
+            if fields.length == CHUNKED:
+                raise Malformed(Failure.BAD_FRAMING, "Transfer-Encoding in HTTP/1.0")
+            fields.expect = False
+            fields.upgrade = b""
+        build_outgoing(fields, self._peer, edge.trusted)
+        core = self._core
+        name = self._server_name
+        if name and name != fields.name and core.tls is not None:
+            hosts = core.table.hosts
+            if hosts.find(name) is not None and not core.tls.covers(self._tls, fields.name):
+                raise Malformed(Failure.MISDIRECTED, "the connection was opened for another name")
+        self._block = block
+        self._fields = fields
+        return fields
+
+    def _refresh(self, edge: LiveEdge) -> None:
+        """The operator's settings changed: what was derived from them is made anew."""
+        self._edge = edge
+        self._block = b"\x00"
+        self._peer.trusted = self._peer.address in edge.trusted
+
+    def _unusual(self, exchange: Exchange, method: bytes, target: bytes) -> None:
+        """Requests that no app ever sees (RFC 9110 9.3.6 to 9.3.8)."""
+        if method == b"CONNECT":
+            self._refuse_exchange(exchange, Failure.METHOD_NOT_IMPLEMENTED)
+        elif method == b"TRACE":
+            self._refuse_exchange(exchange, Failure.METHOD_NOT_ALLOWED)
+        elif method == b"OPTIONS":  # OPTIONS *: about the server, so the server answers
+            head = b"HTTP/1.1 204 No Content\r\nAllow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
+            exchange.status = 204
+            self._own(exchange, head, b"")
+        else:
+            self._refuse_exchange(exchange, Failure.BAD_REQUEST)
+
+    def _unknown_host(self, exchange: Exchange) -> None:
+        """404, but for load balancers that probe by address: they may ask for ``/healthz`` (lineage 2.1)."""
+        if exchange.target in (b"/healthz", b"/healthz/") and exchange.method in (b"GET", b"HEAD"):
+            exchange.status = 200
+            self._own(exchange, _HEALTHY, b"")
+        else:
+            self._answer(exchange, Failure.UNKNOWN_HOST)
+
+    # ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_body(self, data: bytes) -> None:
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101 -- this state has one
+        decoder = self._decoder
+        if decoder is None:
+            left = self._left - len(data)
+            if left > 0:
+                self._left = left
+                last = False
+            else:
+                self._left = 0
+                last = True
+                if left:
+                    data, self._buffer = data[:left], data[left:]
+        else:
+            try:
+                data = decoder.feed(data)
+            except Malformed as error:
+                self._refuse_exchange(exchange, error.failure)
+                return
+            last = decoder.done
+            if last:
+                self._buffer = decoder.rest
+        route = cast("LiveRoute", exchange.route)
+        if route.body_size and exchange.bytes_in + len(data) > route.body_size:
+            self._refuse_exchange(exchange, Failure.BODY_TOO_LARGE)
+            return
+        if last:
+            self._state = _WAIT
+            if not self._full:
+                self.deadline = FAR
+        elif not self._full:
+            self.deadline = now() + self._edge.definition.body_timeout
+        if data or last:
+            exchange.request_body(data, last)
+
+    def _drain(self, data: bytes) -> None:
+        """The rest of a body whose answer is already given."""
+        self._drained += len(data)
+        if self._drained > MAX_DRAIN:
+            self._linger()
+            return
+        decoder = self._decoder
+        if decoder is not None:
+            try:
+                decoder.feed(data)
+            except Malformed:
+                self._linger()
+                return
+            if not decoder.done:
+                return
+            rest = decoder.rest
+        else:
+            self._left -= len(data)
+            if self._left > 0:
+                return
+            rest = data[self._left :] if self._left else b""
+        self._next(rest)
+
+    # ── what the exchange says ────────────────────────────────────────────────────────────────────────────────────
+
+    def respond(self, head: ResponseHead, data: bytes, last: bool) -> None:
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101 -- only the exchange under way responds
+        route = cast("LiveRoute", exchange.route)
+        length = head.length
+        self._reencode = False
+        if length >= 0:
+            framing = b"Content-Length: %d\r\n" % length if head.stated else b""
+            if last and not head.stated and head.status != 304 and head.status != 204:
+                framing = b"Content-Length: %d\r\n" % len(data)
+        elif exchange.method == b"HEAD":
+            framing = b""
+        elif exchange.minor:
+            framing = b"Transfer-Encoding: chunked\r\n"
+            self._reencode = True
+        else:
+            framing = b""
+            self._close = True
+        if not exchange.request_done and not self._can_drain():
+            self._close = True
+        identity = exchange.identity
+        parts = [
+            head.line,
+            head.fields,
+            framing,
+            route.fields_tls if self._peer.secure else route.fields_plain,
+        ]
+        if not head.has_date:
+            parts.append(b"Date: %b\r\n" % http_date())
+        if identity:
+            correlation = exchange.fields.correlation_id
+            parts += (
+                b"X-Request-Id: ",
+                identity,
+                b"\r\nX-Correlation-Id: ",
+                b"%b,%b" % (correlation, identity) if correlation else identity,
+                b"\r\n",
+            )
+        if self._close:
+            parts.append(_CLOSE)
+        elif not exchange.minor:
+            parts.append(_KEEP_ALIVE)
+        parts.append(b"\r\n")
+        if data:
+            parts.append(encode(data) if self._reencode else data)
+        if last and self._reencode:
+            parts.append(LAST_CHUNK)
+        self._transport.write(b"".join(parts))
+        if last:
+            self._finished(exchange)
+        elif self._full:
+            exchange.client_full()
+
+    def inform(self, head: ResponseHead) -> None:
+        self._transport.write(b"%b%b\r\n" % (head.line, head.fields))
+
+    def send(self, data: bytes) -> None:
+        self._transport.write(encode(data) if self._reencode else data)
+
+    def finish(self) -> None:
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101 -- only the exchange under way finishes
+        if self._reencode:
+            self._transport.write(LAST_CHUNK)
+        self._finished(exchange)
+
+    def fail(self, failure: Failure) -> None:
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101 -- only the exchange under way fails
+        self._answer(exchange, failure)
+
+    def abort(self, failure: Failure) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._record(exchange)
+        self._abort()
+
+    def hold(self) -> None:
+        self._transport.pause_reading()
+        if self._state == _BODY and not self._full:
+            self.deadline = FAR  # it is not the client that is slow
+
+    def resume(self) -> None:
+        self._transport.resume_reading()
+        if self._state == _BODY and not self._full:
+            self._core.wheel.arm(self, now() + self._edge.definition.body_timeout)
+
+    # ── answers of the router's own ───────────────────────────────────────────────────────────────────────────────
+
+    def _answer(self, exchange: Exchange, failure: Failure) -> None:
+        """Answer an exchange with a failure."""
+        status = failure.status
+        location = b""
+        page = b""
+        route = cast("LiveRoute | None", exchange.route)
+        if failure is Failure.HTTPS_REQUIRED:
+            # 301 for GET and HEAD as the ancestors did, 308 where the method must stay (contract 3).
+            status = 301 if exchange.method in (b"GET", b"HEAD") else 308
+            location = b"https://%b%b" % (exchange.fields.name, exchange.target)
+        elif failure is Failure.MAINTENANCE and route is not None:
+            page = route.definition.policy.maintenance_page
+        exchange.failure = failure
+        exchange.status = status
+        exchange.over = True
+        made = answers.answer(
+            failure,
+            as_json=answers.prefers_json(exchange.fields.lines),
+            request_id=exchange.identity,
+            location=location,
+            page=page,
+            status=status,
+        )
+        extra = b""
+        if route is not None:
+            extra = route.fields_tls if self._peer.secure else route.fields_plain
+        self._own(exchange, made.line + made.fields + extra, made.body)
+
+    def _refuse_exchange(self, exchange: Exchange, failure: Failure) -> None:
+        """What the client sends cannot be understood or is too much: answer if possible, and close in any case."""
+        self._close = True
+        if exchange.app is not None or exchange.lender is not None:
+            exchange.client_gone(failure)
+        if exchange.responded:
+            exchange.failure = failure
+            self._record(exchange)
+            self._abort()
+        else:
+            self._answer(exchange, failure)
+
+    def _refuse(self, failure: Failure) -> None:
+        """A head that cannot be judged: no request came of it, so the answer names only the failure."""
+        exchange = Exchange(self, b"-", b"-", 1, _NO_FIELDS, b"", now())
+        if self._edge.definition.request_ids:
+            exchange.identity = self._core.ids.next()
+        self._core.counters.in_flight += 1
+        self._exchange = exchange
+        self._close = True
+        self._left = 0
+        self._decoder = None
+        self._state = _WAIT
+        self._answer(exchange, failure)
+
+    def _own(self, exchange: Exchange, head: bytes, body: bytes) -> None:
+        """Write an answer of the router's own, and go on as after any other."""
+        if self._state == _BODY and not self._can_drain():
+            self._close = True
+        parts = [head, b"Date: %b\r\n" % http_date()]
+        if exchange.identity:
+            parts.append(b"X-Request-Id: %b\r\n" % exchange.identity)
+        if self._close:
+            parts.append(_CLOSE)
+        elif not exchange.minor:
+            parts.append(_KEEP_ALIVE)
+        parts.append(b"\r\n")
+        if exchange.method != b"HEAD":
+            parts.append(body)
+            exchange.bytes_out = len(body)
+        exchange.over = True
+        self._transport.write(b"".join(parts))
+        self._finished(exchange)
+
+    # ── between requests ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _can_drain(self) -> bool:
+        """Whether the rest of the request's body is worth reading for the sake of the connection."""
+        return (
+            self._decoder is None and self._left <= MAX_DRAIN and not (self._exchange and self._exchange.fields.expect)
+        )
+
+    def _finished(self, exchange: Exchange) -> None:
+        """The response is written. Count it, then take the next request, or part."""
+        self._record(exchange)
+        state = self._state
+        if self._close:
+            self._linger()
+        elif state == _WAIT:
+            self._next(self._buffer)
+        elif state == _BODY:
+            self._state = _DRAIN
+            self._drained = 0
+            self._transport.resume_reading()
+            self._core.wheel.arm(self, now() + DRAIN_SECONDS)
+
+    def _next(self, data: bytes) -> None:
+        """Ready for the next request, which may be here already."""
+        self._state = _HEAD
+        if data:
+            self._buffer = b""
+            if len(data) > MAX_WAITING:
+                self._transport.resume_reading()
+            self._read_heads(data)
+            if self._state != _HEAD or self._parsing:
+                return
+        if not self._full:
+            timeout = self._edge.definition.keepalive_timeout
+            if self._buffer or timeout < HORIZON:
+                timeout = min(timeout, self._edge.definition.head_timeout)
+                self._core.wheel.arm(self, now() + timeout)
+            else:
+                self.deadline = now() + timeout
+
+    def _record(self, exchange: Exchange) -> None:
+        self._exchange = None
+        exchange.took = now() - exchange.started
+        self._core.record(exchange, self._peer)
+
+    def _gone(self, failure: Failure) -> None:
+        """The client will not get its answer."""
+        exchange = self._exchange
+        if exchange is not None:
+            exchange.client_gone(failure)
+            self._record(exchange)
+
+    def _linger(self) -> None:
+        """Say goodbye so that the answer survives: bytes still on their way would turn a plain close into a reset."""
+        self._buffer = b""
+        complete = self._state == _WAIT or self._state == _HEAD
+        self._state = _LINGER
+        self._drained = 0
+        if complete and not self._peer.secure and self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._core.wheel.arm(self, now() + DRAIN_SECONDS)
+        elif self._peer.secure or complete:
+            self._transport.close()
+            self._core.wheel.arm(self, now() + HORIZON)
+        else:
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._core.wheel.arm(self, now() + DRAIN_SECONDS)
+
+    def _abort(self) -> None:
+        """A reset: nobody can take what was sent for the whole."""
+        self._state = _CLOSED
+        self.slot = -1
+        self._transport.abort()
+
+    def drain(self) -> None:
+        """The router stops: an idle connection closes, a busy one closes after its answer."""
+        if self._state == _HEAD and not self._buffer:
+            self._transport.close()
+        else:
+            self._close = True
+
+    def abort_now(self) -> None:
+        """Give up at once."""
+        self._gone(Failure.CLIENT_GONE)
+        self._abort()

@@ -1,0 +1,517 @@
+"""HTTP/1.1 heads: bytes → what they say, or why they are refused. Strict, without I/O, and cheap when lines repeat.
+
+The end of a head is found with ``bytes.find``, its lines with one ``split``; each line is looked up in a bounded memo
+of lines that were validated before, so a real client's usual lines cost one dict look-up each. A line not seen before
+is judged by one regular expression that runs in linear time. Values of ``Cookie`` and ``Authorization`` never enter
+the memo.
+
+What is refused, and why, is the table of RFC 9112 with its tolerances closed: a bare LF or CR, obs-fold, space before
+a colon, an empty name, control bytes, a second Host, anything unclear about the body's length (RFC 9112 2.2, 5.1, 5.2,
+6.1, 6.3; RFC 9110 5.5, 8.6). A proxy that guesses here lets a stranger's bytes become a neighbour's request.
+
+What must not enter: sockets, clocks, routing, and the meaning of a field for the app.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from proxy.errors import Failure
+
+__all__ = [
+    "CHUNKED",
+    "UNTIL_CLOSE",
+    "Malformed",
+    "RequestFields",
+    "ResponseHead",
+    "parse_fields",
+    "parse_request_line",
+    "parse_response",
+]
+
+CHUNKED: Final = -1
+"""A body whose length is told chunk by chunk."""
+UNTIL_CLOSE: Final = -2
+"""A response body that ends when its connection does."""
+
+MEMO_LINES: Final = 4096
+"""Lines remembered; then the memo starts again from empty (an attacker who floods it pays with their own time)."""
+MEMO_LINE_BYTES: Final = 512
+
+# One field line: a token, a colon, and a value without control bytes other than HTAB (RFC 9110 5.1, 5.5).
+_FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t \x21-\x7e\x80-\xff]*)")
+_REQUEST_LINE: Final = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])"
+)
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
+_HOST: Final = re.compile(rb"(?:([0-9A-Za-z._-]{1,255})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+_LENGTH: Final = re.compile(rb"[0-9]{1,19}")
+_CODINGS: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*")
+_REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._:/+=@-]{1,128}")
+_KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[ \t,;])timeout=([0-9]{1,5})", re.IGNORECASE)
+_MAX_LENGTH: Final = 2**63 - 1
+
+# What a field line is to the router. KEEP must be 0: the hot loop tests for truth.
+KEEP: Final = 0
+DROP: Final = 1
+HOST: Final = 2
+LENGTH: Final = 3
+CODING: Final = 4
+CONNECTION: Final = 5
+EXPECT: Final = 6
+UPGRADE: Final = 7
+FORWARDED_FOR: Final = 8
+FORWARDED_OTHER: Final = 9
+REQUEST_ID: Final = 10
+CORRELATION_ID: Final = 11
+USER_AGENT: Final = 12
+REFERER: Final = 13
+TE: Final = 14
+DATE: Final = 15
+KEEP_ALIVE: Final = 16
+SECRET: Final = 17  # kept like any other, but never remembered
+
+_REQUEST_KINDS: Final = {
+    b"host": HOST,
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    b"expect": EXPECT,
+    b"upgrade": UPGRADE,
+    b"te": TE,
+    b"user-agent": USER_AGENT,
+    b"referer": REFERER,
+    b"cookie": SECRET,
+    b"authorization": SECRET,
+    b"x-request-id": REQUEST_ID,
+    b"x-correlation-id": CORRELATION_ID,
+    # hop by hop (RFC 9110 7.6.1) and what would make an app believe in another proxy (httpoxy)
+    b"keep-alive": DROP,
+    b"proxy-connection": DROP,
+    b"proxy-authorization": DROP,
+    b"proxy": DROP,
+    b"http2-settings": DROP,
+    b"trailer": DROP,
+    # who the client is: the router's word, or a trusted peer's
+    b"x-forwarded-for": FORWARDED_FOR,
+    b"x-forwarded-proto": FORWARDED_OTHER,
+    b"x-forwarded-host": FORWARDED_OTHER,
+    b"x-forwarded-port": FORWARDED_OTHER,
+    b"x-real-ip": FORWARDED_OTHER,
+    b"forwarded": FORWARDED_OTHER,
+    b"x-forwarded-prefix": FORWARDED_OTHER,
+    b"x-forwarded-server": FORWARDED_OTHER,
+    b"x-forwarded-ssl": FORWARDED_OTHER,
+    b"x-request-start": FORWARDED_OTHER,
+}
+_ROUTER_OWNED: Final = frozenset(
+    name for name, kind in _REQUEST_KINDS.items() if kind not in (USER_AGENT, REFERER, SECRET, TE)
+)
+"""Names whose aliases with ``_`` for ``-`` are dropped: CGI and WSGI apps cannot tell the two apart."""
+
+_RESPONSE_KINDS: Final = {
+    b"content-length": LENGTH,
+    b"transfer-encoding": CODING,
+    b"connection": CONNECTION,
+    b"upgrade": UPGRADE,
+    b"date": DATE,
+    b"keep-alive": KEEP_ALIVE,
+    b"proxy-connection": DROP,
+    b"proxy-authenticate": DROP,
+    b"trailer": DROP,
+    b"x-request-id": DROP,
+    b"x-correlation-id": DROP,
+    b"x-router-error": DROP,
+    b"set-cookie": SECRET,
+}
+_NEVER_BY_CONNECTION: Final = frozenset(
+    _ROUTER_OWNED | {b"set-cookie", b"content-type", b"cookie", b"authorization"}
+) - {b"keep-alive", b"te", b"proxy-connection"}
+"""Names that ``Connection: name`` cannot remove: framing, routing and what the router itself vouches for."""
+
+
+class Malformed(Exception):
+    """These bytes are not what they should be. ``failure`` says what to answer, the text says what was wrong."""
+
+    def __init__(self, failure: Failure, detail: str) -> None:
+        super().__init__(detail)
+        self.failure = failure
+
+
+class RequestFields:
+    """A request's header section, judged once. Immutable after :func:`parse_fields` apart from the two caches.
+
+    ``lines`` are the kept field lines in their order, without CRLF, byte for byte as they came; Host, framing,
+    hop-by-hop and forwarded fields are not among them.
+    """
+
+    __slots__ = (
+        "client",
+        "close",
+        "correlation_id",
+        "expect",
+        "forwarded",
+        "forwarded_for",
+        "host",
+        "keep_alive",
+        "length",
+        "lines",
+        "log",
+        "log_route",
+        "name",
+        "outgoing",
+        "referer",
+        "request_id",
+        "scheme",
+        "stated",
+        "upgrade",
+        "user_agent",
+    )
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.host = b""
+        """The Host value as it came, port included; empty when there was none."""
+        self.name = b""
+        """Host in canonical form: lower case, no port, no trailing dot."""
+        self.length = 0
+        """Bytes of the body, or CHUNKED."""
+        self.stated = False
+        """Whether Content-Length was written (a POST of nothing says 0)."""
+        self.close = False
+        self.keep_alive = False
+        self.expect = False
+        self.upgrade = b""
+        """The one token of ``Upgrade`` when ``Connection`` names it, lower case."""
+        self.forwarded_for: list[bytes] = []
+        self.forwarded: list[bytes] = []
+        """Other lines about the client, as they came (for trusted peers)."""
+        self.request_id = b""
+        """An incoming id, when it is well formed."""
+        self.correlation_id = b""
+        self.user_agent = b""
+        self.referer = b""
+        self.client = ""
+        """The client's address, and ``scheme`` how it came: filled with ``outgoing``, for one connection."""
+        self.scheme = b""
+        self.outgoing = b""
+        """Cache: the field block that goes to the app, built by ``proxy.http.heads`` for one connection."""
+        self.log = b""
+        """Cache: the part of an access-log line that repeats, valid for ``log_route``."""
+        self.log_route: object = None
+
+
+class ResponseHead:
+    """A response's head, judged once.
+
+    ``fields`` is the kept field block, each line with its CRLF, without framing and hop-by-hop fields. ``length`` is
+    the body's length, CHUNKED, or UNTIL_CLOSE, before the request's method is considered; ``stated`` tells whether the
+    length was written (HEAD and 304 repeat it).
+    """
+
+    __slots__ = ("fields", "has_date", "idle", "length", "line", "minor", "reusable", "stated", "status", "upgrade")
+
+    def __init__(self, status: int, line: bytes, minor: int) -> None:
+        self.status = status
+        self.line = line
+        self.minor = minor
+        self.fields = b""
+        self.length = UNTIL_CLOSE
+        self.stated = False
+        self.reusable = minor == 1
+        self.has_date = False
+        self.idle = 0
+        """Seconds that ``Keep-Alive: timeout=`` promises; 0: not said."""
+        self.upgrade = b""
+
+
+_request_memo: dict[bytes, tuple[int, bytes]] = {}
+_response_memo: dict[bytes, tuple[int, bytes]] = {}
+_line_memo: dict[bytes, tuple[bytes, bytes, int]] = {}
+
+
+def parse_request_line(line: bytes, max_target: int) -> tuple[bytes, bytes, int]:
+    """``(method, target, minor version)`` of a request line (RFC 9112 3).
+
+    Raises Malformed: bad_request, target_too_long or version_not_supported.
+    """
+    known = _line_memo.get(line)
+    if known is not None:
+        return known
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None:
+        raise Malformed(Failure.BAD_REQUEST, "the request line is not 'method SP target SP HTTP/1.1'")
+    method, target, major, minor = match.groups()
+    if major != b"1":
+        raise Malformed(Failure.VERSION_NOT_SUPPORTED, "the major version is not 1")
+    if len(target) > max_target:
+        raise Malformed(Failure.TARGET_TOO_LONG, f"the target has more than {max_target} bytes")
+    # A higher minor version of the same major is answered as 1.1 (RFC 9110 2.5).
+    known = (method, target, 0 if minor == b"0" else 1)
+    # Queries carry tokens: those lines are never remembered.
+    if len(line) <= MEMO_LINE_BYTES and b"?" not in target:
+        if len(_line_memo) >= MEMO_LINES:
+            _line_memo.clear()
+        _line_memo[line] = known
+    return known
+
+
+def _judge(line: bytes, kinds: dict[bytes, int], memo: dict[bytes, tuple[int, bytes]]) -> tuple[int, bytes]:
+    """``(kind, value)`` of a field line not seen before; remembers it."""
+    match = _FIELD.fullmatch(line)
+    if match is None:
+        raise Malformed(Failure.BAD_REQUEST, "a field line is not 'name: value'")
+    name = match.group(1).lower()
+    value = match.group(2).strip(b" \t")
+    kind = kinds.get(name, KEEP)
+    if kind == KEEP and b"_" in name and name.replace(b"_", b"-") in _ROUTER_OWNED:
+        kind = DROP
+    judged = (kind, value)
+    if kind == SECRET:
+        return KEEP, value
+    if len(line) <= MEMO_LINE_BYTES:
+        if len(memo) >= MEMO_LINES:
+            memo.clear()
+        memo[line] = judged
+    return judged
+
+
+def parse_fields(block: bytes, max_fields: int) -> RequestFields:
+    """Judge a request's header section: the bytes between the request line's CRLF and the empty line.
+
+    Raises Malformed with bad_request, bad_host, bad_framing, coding_not_implemented, expectation_failed or
+    head_too_large (too many fields).
+    """
+    fields = RequestFields()
+    if not block:
+        return fields
+    lines = block.split(b"\r\n")
+    if len(lines) > max_fields:
+        raise Malformed(Failure.HEAD_TOO_LARGE, f"more than {max_fields} fields")
+    memo = _request_memo
+    keep = fields.lines
+    special: list[tuple[int, bytes, bytes]] | None = None
+    for line in lines:
+        judged = memo.get(line)
+        if judged is None:
+            judged = _judge(line, _REQUEST_KINDS, memo)
+        if judged[0]:
+            if special is None:
+                special = []
+            special.append((judged[0], judged[1], line))
+        else:
+            keep.append(line)
+    if special is not None:
+        _read_special(fields, special)
+    return fields
+
+
+def _read_special(fields: RequestFields, special: list[tuple[int, bytes, bytes]]) -> None:
+    """What the lines that mean something to the router say, taken together."""
+    hosts = 0
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    named: list[bytes] | None = None
+    upgrade: list[bytes] = []
+    trailers = False
+    for kind, value, line in special:
+        if kind == HOST:
+            hosts += 1
+            fields.host = value
+        elif kind == USER_AGENT:
+            fields.user_agent = value
+            fields.lines.append(line)
+        elif kind == REFERER:
+            fields.referer = value
+            fields.lines.append(line)
+        elif kind == CONNECTION:
+            named = _read_connection(fields, value, named)
+        elif kind == LENGTH:
+            lengths.append(value)
+        elif kind == CODING:
+            codings.append(value)
+        elif kind == FORWARDED_FOR:
+            fields.forwarded_for.append(value)
+        elif kind == FORWARDED_OTHER:
+            fields.forwarded.append(line)
+        elif kind == REQUEST_ID:
+            if fields.request_id == b"" and _REQUEST_ID.fullmatch(value) is not None:
+                fields.request_id = value
+        elif kind == CORRELATION_ID:
+            if fields.correlation_id == b"" and _REQUEST_ID.fullmatch(value) is not None:
+                fields.correlation_id = value
+        elif kind == EXPECT:
+            if value.lower() != b"100-continue" or fields.expect:
+                raise Malformed(Failure.EXPECTATION_FAILED, "an expectation other than 100-continue")
+            fields.expect = True
+        elif kind == UPGRADE:
+            upgrade.append(value.lower())
+        elif kind == TE:
+            trailers = trailers or b"trailers" in [part.strip(b" \t") for part in value.lower().split(b",")]
+    if hosts:
+        if hosts > 1:
+            raise Malformed(Failure.BAD_HOST, "more than one Host")
+        fields.name = canonical_name(fields.host)
+    _read_framing(fields, lengths, codings)
+    if trailers:
+        fields.lines.append(b"TE: trailers")
+    if named is not None:
+        if upgrade == [b"websocket"] and b"upgrade" in named:
+            fields.upgrade = b"websocket"
+        _remove_named(fields.lines, named)
+
+
+def _read_connection(fields: RequestFields, value: bytes, named: list[bytes] | None) -> list[bytes] | None:
+    """Note ``close`` and ``keep-alive``; return the other names listed so far."""
+    low = value.lower()
+    if low == b"keep-alive":
+        fields.keep_alive = True
+    elif low == b"close":
+        fields.close = True
+    else:
+        named = [] if named is None else named
+        for part in low.split(b","):
+            name = part.strip(b" \t")
+            if name == b"close":
+                fields.close = True
+            elif name == b"keep-alive":
+                fields.keep_alive = True
+            elif name:
+                named.append(name)
+    return named
+
+
+def _remove_named(lines: list[bytes], named: list[bytes]) -> None:
+    """Remove the fields that ``Connection`` lists, except those that nobody may remove that way (RFC 9110 7.6.1)."""
+    gone = {name for name in named if name not in _NEVER_BY_CONNECTION}
+    if gone:
+        lines[:] = [line for line in lines if line[: line.index(b":")].lower() not in gone]
+
+
+def _read_framing(fields: RequestFields, lengths: list[bytes], codings: list[bytes]) -> None:
+    """How long the body is (RFC 9112 6.1 and 6.3), with every doubt refused."""
+    if codings:
+        if lengths:
+            raise Malformed(Failure.BAD_FRAMING, "both Content-Length and Transfer-Encoding")
+        if len(codings) == 1 and codings[0].lower() == b"chunked":
+            fields.length = CHUNKED
+            return
+        if len(codings) == 1 and _CODINGS.fullmatch(codings[0]) is not None:
+            raise Malformed(Failure.CODING_NOT_IMPLEMENTED, "a transfer coding other than chunked")
+        raise Malformed(Failure.BAD_FRAMING, "Transfer-Encoding is not exactly one 'chunked'")
+    if lengths:
+        fields.length = parse_length(lengths)
+        fields.stated = True
+
+
+def parse_length(values: list[bytes]) -> int:
+    """The one Content-Length: 1 to 19 ASCII digits, at most 2^63 - 1 (RFC 9110 8.6). Repeats are refused, equal or not.
+
+    ``int()`` alone would take ``+5``, ``1_0`` and digits of other scripts.
+    """
+    if len(values) != 1 or _LENGTH.fullmatch(values[0]) is None:
+        raise Malformed(Failure.BAD_FRAMING, "Content-Length is not one decimal number")
+    length = int(values[0])
+    if length > _MAX_LENGTH:
+        raise Malformed(Failure.BAD_FRAMING, "Content-Length is beyond 2^63 - 1")
+    return length
+
+
+def canonical_name(host: bytes) -> bytes:
+    """The name in a Host value: lower case, without port and trailing dot (RFC 9110 7.2). Empty Host stays empty.
+
+    Raises Malformed bad_host for anything but LDH names with dots and underscores, or bracketed IPv6.
+    """
+    if not host:
+        return b""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        raise Malformed(Failure.BAD_HOST, "Host is not 'name' or 'name:port'")
+    name = match.group(1)
+    if name is None:  # a bracketed IPv6 address
+        return host[: host.index(b"]") + 1].lower()
+    name = name.lower()
+    return name[:-1] if name.endswith(b".") else name
+
+
+def parse_response(block: bytes, max_fields: int) -> ResponseHead:
+    """Judge a response's head: the bytes before the empty line, status line first.
+
+    Raises Malformed bad_response (RFC 9112 4, 6.3): the app's answer is never repaired, because what one parser repairs
+    another reads differently.
+    """
+    lines = block.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(lines[0])
+    if match is None:
+        raise Malformed(Failure.BAD_RESPONSE, "the status line is not 'HTTP/1.1 SP status SP reason'")
+    if len(lines) - 1 > max_fields:
+        raise Malformed(Failure.RESPONSE_HEAD_TOO_LARGE, f"more than {max_fields} fields")
+    minor = 1 if match.group(1) == b"1" else 0
+    status = int(match.group(2))
+    head = ResponseHead(status, b"HTTP/1.1 %d %b\r\n" % (status, match.group(3) or b""), minor)
+    memo = _response_memo
+    keep: list[bytes] = []
+    special: list[tuple[int, bytes, bytes]] = []
+    try:
+        for line in lines[1:]:
+            judged = memo.get(line)
+            if judged is None:
+                judged = _judge(line, _RESPONSE_KINDS, memo)
+            if judged[0]:
+                special.append((judged[0], judged[1], line))
+            else:
+                keep.append(line)
+        if special:
+            _read_response_special(head, keep, special)
+    except Malformed as error:
+        raise Malformed(Failure.BAD_RESPONSE, str(error)) from None
+    if status < 200 or status == 204:
+        # Such a response has no body, and may not say how long it is (RFC 9110 8.6, RFC 9112 6.1).
+        head.length = 0
+        head.stated = False
+    elif status == 304 and head.length == CHUNKED:
+        head.length = 0
+    keep.append(b"")
+    head.fields = b"\r\n".join(keep)
+    return head
+
+
+def _read_response_special(head: ResponseHead, keep: list[bytes], special: list[tuple[int, bytes, bytes]]) -> None:
+    """What a response's framing and connection fields say, taken together."""
+    lengths: list[bytes] = []
+    codings: list[bytes] = []
+    named: list[bytes] = []
+    for kind, value, line in special:
+        if kind == LENGTH:
+            lengths.append(value)
+        elif kind == DATE:
+            head.has_date = True
+            keep.append(line)
+        elif kind == CONNECTION:
+            for part in value.lower().split(b","):
+                name = part.strip(b" \t")
+                if name == b"close":
+                    head.reusable = False
+                elif name == b"keep-alive":
+                    head.reusable = True
+                elif name:
+                    named.append(name)
+        elif kind == CODING:
+            codings.append(value)
+        elif kind == KEEP_ALIVE:
+            match = _KEEP_ALIVE_TIMEOUT.search(value)
+            if match is not None:
+                head.idle = int(match.group(1))
+        elif kind == UPGRADE:
+            head.upgrade = value.lower()
+    if named:
+        _remove_named(keep, named)
+    if codings:
+        if lengths or head.minor == 0 or len(codings) != 1 or codings[0].lower() != b"chunked":
+            raise Malformed(Failure.BAD_RESPONSE, "the length of the body is not clear")
+        head.length = CHUNKED
+        head.stated = True
+    elif lengths:
+        head.length = parse_length(lengths)
+        head.stated = True

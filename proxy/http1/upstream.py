@@ -1,0 +1,383 @@
+"""The app's side of HTTP/1.1: one connection to one endpoint, lent to one exchange at a time.
+
+It reads responses strictly (an app's owner may be anybody) and goes back to its pool only when nothing at all is in
+doubt: response complete by its own framing, request sent to its last byte, not a byte left over (hardening 2.2).
+
+What must not enter: what a response means for the client, retries, routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final, cast
+
+from proxy.clock import FAR, HORIZON, Wheel, now
+from proxy.errors import Failure
+from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
+from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
+
+if TYPE_CHECKING:
+    from proxy.http.exchange import Exchange
+    from proxy.live import LiveRoute
+    from proxy.upstreams.endpoint import Endpoint
+    from proxy.upstreams.upstream import Upstream
+
+__all__ = ["Http1Upstream"]
+
+MAX_HEAD: Final = 64 * 1024
+"""Bytes of a response's head: apps set large cookies and policies, and memory per connection stays bounded."""
+MAX_FIELDS: Final = 256
+MAX_INTERIM: Final = 16
+"""1xx responses before the final one."""
+IDLE_SECONDS: Final = 60.0
+"""How long an idle connection is kept when the app does not say how long it keeps it."""
+
+_IDLE: Final = 0
+_HEAD: Final = 1
+_LENGTH: Final = 2
+_CHUNKED: Final = 3
+_UNTIL_CLOSE: Final = 4
+_CLOSED: Final = 5
+
+
+class Http1Upstream(asyncio.Protocol):
+    """Implements ``proxy.http.exchange.App``."""
+
+    __slots__ = (
+        "_block",
+        "_buffer",
+        "_chunked_request",
+        "_decoder",
+        "_exchange",
+        "_head",
+        "_held",
+        "_idle_seconds",
+        "_idle_timeout",
+        "_interim",
+        "_left",
+        "_request_timeout",
+        "_state",
+        "_transport",
+        "_upstream",
+        "_wheel",
+        "deadline",
+        "endpoint",
+        "reused",
+        "slot",
+    )
+
+    def __init__(self, upstream: Upstream, endpoint: Endpoint, wheel: Wheel) -> None:
+        # per connection
+        self._upstream = upstream
+        self.endpoint = endpoint
+        self._wheel = wheel
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._state = _IDLE
+        self._block = b""
+        self._head: ResponseHead = cast(ResponseHead, None)
+        self._idle_seconds = IDLE_SECONDS
+        self.reused = False
+        self.deadline = FAR
+        self.slot = 0
+        # per exchange
+        self._exchange: Exchange | None = None
+        self._buffer = b""
+        self._left = 0
+        self._decoder: ChunkDecoder | None = None
+        self._chunked_request = False
+        self._interim = 0
+        self._held = False
+        self._idle_timeout = 0.0
+        self._request_timeout = 0.0
+
+    def __repr__(self) -> str:
+        names = ("idle", "head", "length", "chunked", "until close", "closed")
+        return f"<Http1Upstream {self.endpoint.label.decode()} {names[self._state]}>"
+
+    # ── what the loop says ────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        state = self._state
+        if state == _HEAD:
+            try:
+                self._read_head(data)
+            except Malformed as error:
+                self._broken(error.failure)
+        elif state == _LENGTH:
+            self._extend()
+            left = self._left - len(data)
+            if left > 0:
+                self._left = left
+                self._exchange.response_body(data)  # type: ignore[union-attr]  # in this state there is one
+            elif left == 0:
+                self._last(data, True)
+            else:
+                self._last(data[:left], False)
+        elif state == _CHUNKED:
+            self._extend()
+            self._read_chunks(data)
+        elif state == _UNTIL_CLOSE:
+            self._extend()
+            self._exchange.response_body(data)  # type: ignore[union-attr]  # in this state there is one
+        elif state == _IDLE:
+            # Bytes that nobody asked for must never be taken for the next answer (RFC 9112 11.1).
+            self.close()
+
+    def eof_received(self) -> None:
+        if self._state == _UNTIL_CLOSE:
+            self._last(b"", False)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        state = self._state
+        exchange = self._exchange
+        self._state = _CLOSED
+        self.slot = -1
+        self._upstream.lost()
+        if state == _IDLE:
+            self._upstream.lost_idle(self)
+        elif exchange is not None:
+            self._exchange = None
+            self.endpoint.load -= 1
+            if state == _HEAD:
+                exchange.failed(Failure.BAD_RESPONSE if self._buffer else Failure.UPSTREAM_RESET)
+            elif state == _UNTIL_CLOSE and error is None:
+                exchange.response_end()
+            else:
+                exchange.failed(Failure.RESPONSE_TRUNCATED)
+
+    def pause_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.app_full()
+
+    def resume_writing(self) -> None:
+        if self._exchange is not None:
+            self._exchange.app_ready()
+
+    def overdue(self, now: float) -> None:
+        """Idle for too long, or the app is silent for too long."""
+        if self._state == _IDLE:
+            self.close()
+        elif self._held:
+            self.deadline = FAR  # it is the client that is slow, and the client's own deadline that counts
+        elif self._state == _HEAD:
+            self._broken(Failure.RESPONSE_TIMEOUT)
+        elif self._state != _CLOSED:
+            self._broken(Failure.RESPONSE_STALLED)
+
+    # ── what the exchange says ────────────────────────────────────────────────────────────────────────────────────
+
+    def request(self, exchange: Exchange, data: bytes, last: bool) -> None:
+        fields = exchange.fields
+        route: LiveRoute = cast("LiveRoute", exchange.route)
+        self._exchange = exchange
+        self._state = _HEAD
+        self._interim = 0
+        identity = exchange.identity
+        if identity:
+            correlation = fields.correlation_id
+            tail = b"%bX-Request-Id: %b\r\nX-Correlation-Id: %b\r\n%b\r\n" % (
+                fields.outgoing,
+                identity,
+                b"%b,%b" % (correlation, identity) if correlation else identity,
+                route.request_fields(),
+            )
+        else:
+            tail = b"%b%b\r\n" % (fields.outgoing, route.request_fields())
+        if data or fields.length:
+            self._chunked_request = fields.length == CHUNKED
+            if self._chunked_request:
+                data = (encode(data) if data else b"") + (LAST_CHUNK if last else b"")
+        self._transport.write(b"%b %b HTTP/1.1\r\n%b%b" % (exchange.method, exchange.target, tail, data))
+        self._idle_timeout = route.idle_timeout
+        self._request_timeout = route.request_timeout
+        timeout = route.first_timeout if last else route.idle_timeout
+        if timeout < HORIZON:
+            self._wheel.arm(self, exchange.sent_at + timeout)
+        else:
+            self.deadline = exchange.sent_at + timeout
+            if self.slot == 0:
+                self._wheel.arm(self, self.deadline)
+
+    def send(self, data: bytes, last: bool) -> None:
+        if self._chunked_request:
+            data = (encode(data) if data else b"") + (LAST_CHUNK if last else b"")
+        if data:
+            self._transport.write(data)
+        if self._state == _HEAD:
+            timeout = self._idle_timeout
+            if last and self._request_timeout:
+                timeout = min(timeout, self._request_timeout)
+            self._wheel.arm(self, now() + timeout)
+
+    def hold(self) -> None:
+        self._held = True
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._held:
+            self._held = False
+            self._extend()
+            self._transport.resume_reading()
+
+    def abandon(self) -> None:
+        if self._exchange is not None:
+            self._exchange = None
+            self._upstream.give_back(self, False)
+
+    # ── pool ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def rest(self) -> None:
+        """Become idle: a deadline for staying so."""
+        self._state = _IDLE
+        seconds = self._idle_seconds
+        if seconds < HORIZON:
+            self._wheel.arm(self, now() + seconds)
+        else:
+            self.deadline = now() + seconds
+            if self.slot == 0:
+                self._wheel.arm(self, self.deadline)
+
+    def close(self) -> None:
+        """Close without ceremony; whatever the connection was doing is given up."""
+        if self._state == _CLOSED:
+            return
+        if self._state == _IDLE:
+            self._upstream.lost_idle(self)
+        self._state = _CLOSED
+        self.slot = -1
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _read_head(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+            self._buffer = b""
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101 -- bytes are read as a head only while lent
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > MAX_HEAD:
+                if len(data) > MAX_HEAD:
+                    raise Malformed(Failure.RESPONSE_HEAD_TOO_LARGE, f"a head of more than {MAX_HEAD} bytes")
+                if data.count(b"\n") != data.count(b"\r\n"):
+                    raise Malformed(Failure.BAD_RESPONSE, "a bare LF in the head")
+                self._buffer = data
+                return
+            block = data[:end]
+            if block == self._block:
+                head = self._head
+            else:
+                head = parse_response(block, MAX_FIELDS)
+                self._block = block
+                self._head = head
+            if head.status >= 200:
+                break
+            self._interim += 1
+            if head.status == 101 or self._interim > MAX_INTERIM:
+                raise Malformed(Failure.BAD_RESPONSE, "an interim response that nobody asked for, or too many")
+            self._extend()
+            exchange.interim(head)
+            if self._exchange is not exchange:
+                return
+            data = data[end + 4 :]
+            if not data:
+                return
+        moment = now()
+        body = data[end + 4 :]
+        length = head.length
+        if exchange.method == b"HEAD" or head.status == 304 or head.status == 204:
+            length = 0
+        if length >= 0:
+            size = len(body)
+            if size >= length:
+                # The whole answer at once: the warm path.
+                reusable = head.reusable and size == length and exchange.request_done
+                if size > length:
+                    body = body[:length]
+                self._release(head, reusable)
+                exchange.response(head, body, True, moment)
+                return
+            self._state = _LENGTH
+            self._left = length - size
+            self.deadline = moment + self._idle_timeout
+            exchange.response(head, body, False, moment)
+        elif length == CHUNKED:
+            self._state = _CHUNKED
+            self._decoder = decoder = ChunkDecoder(Failure.BAD_RESPONSE)
+            self._extend()
+            try:
+                payload = decoder.feed(body)
+            except Malformed:
+                exchange.response(head, b"", False, moment)
+                self._broken(Failure.RESPONSE_TRUNCATED)
+                return
+            if decoder.done:
+                self._release(head, head.reusable and not decoder.rest and exchange.request_done)
+                exchange.response(head, payload, True, moment)
+            else:
+                exchange.response(head, payload, False, moment)
+        elif length == UNTIL_CLOSE:
+            self._state = _UNTIL_CLOSE
+            self._extend()
+            exchange.response(head, body, False, moment)
+
+    def _read_chunks(self, data: bytes) -> None:
+        decoder = self._decoder
+        exchange = self._exchange
+        assert decoder is not None and exchange is not None  # noqa: S101 -- this state has both
+        try:
+            payload = decoder.feed(data)
+        except Malformed:
+            self._broken(Failure.RESPONSE_TRUNCATED)
+            return
+        if decoder.done:
+            self._last(payload, not decoder.rest)
+        elif payload:
+            exchange.response_body(payload)
+
+    def _last(self, data: bytes, clean: bool) -> None:
+        """The last piece of the body is here. ``clean``: nothing came behind it."""
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101 -- a body is read only while lent
+        head = self._head
+        self._release(head, clean and head.reusable and exchange.request_done)
+        if data:
+            exchange.response_body(data)
+        exchange.response_end()
+
+    def _release(self, head: ResponseHead, reusable: bool) -> None:
+        """Back to the pool before the client hears the end: its next request may want this very connection."""
+        self._exchange = None
+        self._decoder = None
+        if head.idle:
+            # A second before the app gives up, so that no request meets its closing (Keep-Alive: timeout=N).
+            self._idle_seconds = min(IDLE_SECONDS, max(head.idle - 1.0, 0.5))
+        if self._held:
+            self._held = False
+            self._transport.resume_reading()
+        if reusable and self._state != _CLOSED:
+            self.rest()
+            self._upstream.give_back(self, True)
+        else:
+            self._upstream.give_back(self, False)
+
+    def _extend(self) -> None:
+        """The app gave a sign of life."""
+        deadline = now() + self._idle_timeout
+        if self._idle_timeout < HORIZON:
+            self._wheel.arm(self, deadline)
+        else:
+            self.deadline = deadline
+
+    def _broken(self, failure: Failure) -> None:
+        """What came, or did not come, ends this connection."""
+        exchange = self._exchange
+        self._exchange = None
+        self._upstream.give_back(self, False)
+        if exchange is not None:
+            exchange.failed(failure)

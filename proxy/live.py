@@ -1,0 +1,175 @@
+"""The table bound to living upstreams: what a request reads once, at its start, and keeps to its end.
+
+``LiveTable.apply`` takes a change of the definitions and does work in proportion to that change, within one call on the
+loop: a request sees all of it or nothing. Everything that can be decided about a route is decided here, as bytes and
+booleans, so that the request path only looks.
+
+What must not enter: bytes from the wire, and Kubernetes.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.clock import wall
+from proxy.hosts import HostIndex
+from proxy.http.heads import route_fields
+from proxy.peer import NetworkSet
+from proxy.routes import Edge, HostRule, Route, TableChange
+from proxy.upstreams.registry import Registry
+from proxy.upstreams.upstream import Upstream
+
+__all__ = ["LiveEdge", "LiveHost", "LiveRoute", "LiveTable"]
+
+_NOBODY: Final = NetworkSet(())
+
+
+class LiveEdge:
+    """The operator's settings, with networks ready to ask. Replaced, never changed: identity tells a change."""
+
+    __slots__ = ("definition", "trusted")
+
+    def __init__(self, definition: Edge) -> None:
+        self.definition = definition
+        self.trusted = NetworkSet(definition.trusted) if definition.trusted else _NOBODY
+
+
+class LiveRoute:
+    """One app, ready to serve. Immutable: an exchange keeps the one it started with."""
+
+    __slots__ = (
+        "_request_start",
+        "allow",
+        "available",
+        "body_size",
+        "counters",
+        "definition",
+        "deny",
+        "enforce_https",
+        "fields_plain",
+        "fields_tls",
+        "first_timeout",
+        "gated_plain",
+        "gated_tls",
+        "idle_timeout",
+        "maintenance",
+        "request_timeout",
+        "upstream",
+    )
+
+    def __init__(self, definition: Route, upstream: Upstream, request_start: bool) -> None:
+        policy = definition.policy
+        self.definition = definition
+        self.upstream = upstream
+        self.counters = upstream.counters
+        self.allow = None if policy.allow is None else NetworkSet(policy.allow)
+        self.deny = NetworkSet(policy.deny) if policy.deny else None
+        self.enforce_https = policy.enforce_https
+        self.maintenance = policy.maintenance
+        self.available = bool(definition.endpoints)
+        self.body_size = policy.body_size
+        self.idle_timeout = policy.idle_timeout
+        self.request_timeout = policy.request_timeout
+        self.first_timeout = min(policy.idle_timeout, policy.request_timeout or policy.idle_timeout)
+        self.fields_plain = route_fields(policy.referrer_policy, b"")
+        self.fields_tls = route_fields(policy.referrer_policy, policy.hsts)
+        self.gated_tls = bool(
+            self.allow is not None or self.deny or self.maintenance or not self.available or self.body_size
+        )
+        self.gated_plain = self.gated_tls or self.enforce_https
+        self._request_start = policy.request_start or request_start
+
+    def __repr__(self) -> str:
+        return f"<LiveRoute {self.definition.name} {self.upstream!r}>"
+
+    def request_fields(self) -> bytes:
+        """Lines that this app wants on each request and that change with each request."""
+        return b"X-Request-Start: t=%.3f\r\n" % wall() if self._request_start else b""
+
+
+class LiveHost:
+    """One name: its owner and the paths that other apps answer."""
+
+    __slots__ = ("paths", "route")
+
+    def __init__(self, route: LiveRoute, paths: tuple[tuple[bytes, LiveRoute], ...]) -> None:
+        self.route = route
+        self.paths = paths
+
+    def at(self, target: bytes) -> LiveRoute:
+        """Who answers this target: the longest contributed prefix of whole segments, else the owner."""
+        for prefix, route in self.paths:
+            if target.startswith(prefix):
+                behind = target[len(prefix) : len(prefix) + 1]
+                if not behind or behind in b"/?" or prefix.endswith(b"/"):
+                    return route
+        return self.route
+
+
+class LiveTable:
+    """Names and routes as they are now."""
+
+    __slots__ = ("_registry", "_rules", "_users", "edge", "generation", "hosts", "routes")
+
+    def __init__(self, registry: Registry) -> None:
+        self.generation = 0
+        self.edge = LiveEdge(Edge())
+        self.routes: dict[str, LiveRoute] = {}
+        self.hosts: HostIndex[LiveHost] = HostIndex()
+        self._registry = registry
+        self._rules: dict[bytes, HostRule] = {}
+        self._users: dict[str, set[bytes]] = {}
+        """Route name → hosts whose rules name it."""
+
+    def apply(self, change: TableChange) -> None:
+        """Make the change current. Raises KeyError when a rule names a route that does not exist (a caller's bug)."""
+        edge = change.edge
+        restart = edge is not None and edge.request_start != self.edge.definition.request_start
+        if edge is not None:
+            self.edge = LiveEdge(edge)
+        touched: set[bytes] = set(change.hosts)
+        for name, route in change.routes.items():
+            self._bind(route)
+            touched |= self._users.get(name, set())
+        if restart:
+            for name in self.routes.keys() - change.routes.keys():
+                self._bind(self.routes[name].definition)
+            touched |= self._rules.keys()
+        for host in change.gone_hosts:
+            self._unrule(host)
+            self.hosts.discard(host)
+            touched.discard(host)
+        for host, rule in change.hosts.items():
+            self._unrule(host)
+            self._rules[host] = rule
+            for name in _names(rule):
+                self._users.setdefault(name, set()).add(host)
+        for host in touched:
+            rule = self._rules[host]
+            paths = tuple((prefix, self.routes[name]) for prefix, name in rule.paths)
+            self.hosts.put(host, LiveHost(self.routes[rule.route], paths))
+        for name in change.gone_routes:
+            self.routes.pop(name, None)
+            self._registry.retire(name)
+        default = self.routes.get(self.edge.definition.default_route)
+        self.hosts.default = None if default is None else LiveHost(default, ())
+        self.generation = change.generation
+
+    def _bind(self, route: Route) -> None:
+        upstream = self._registry.adopt(route)
+        self.routes[route.name] = LiveRoute(route, upstream, self.edge.definition.request_start)
+
+    def _unrule(self, host: bytes) -> None:
+        rule = self._rules.pop(host, None)
+        if rule is None:
+            return
+        for name in _names(rule):
+            users = self._users.get(name)
+            if users is not None:
+                users.discard(host)
+                if not users:
+                    del self._users[name]
+
+
+def _names(rule: HostRule) -> list[str]:
+    return [rule.route, *(name for _, name in rule.paths)]

@@ -1,0 +1,107 @@
+"""Who the client really is: the socket's peer, or what a *trusted* peer says about it (contract 5 and 6).
+
+What must not enter: sockets and requests; addresses come as text.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+__all__ = ["NetworkSet", "client_address"]
+
+_FOUR = 4
+_SIX = 6
+
+
+def _numbers(address: IPv4Address | IPv6Address) -> tuple[int, int]:
+    """``(family, value)``, with IPv4 in its IPv6-mapped form unwrapped: one client must not have two faces."""
+    if isinstance(address, IPv6Address):
+        mapped = address.ipv4_mapped
+        if mapped is not None:
+            return _FOUR, int(mapped)
+        return _SIX, int(address)
+    return _FOUR, int(address)
+
+
+class NetworkSet:
+    """A set of IPv4 and IPv6 networks; ``in`` costs one binary search however many there are."""
+
+    __slots__ = ("_ends", "_starts", "size")
+
+    def __init__(self, networks: Iterable[str]) -> None:
+        """``networks`` are addresses or CIDR texts. Raises ValueError for anything else."""
+        ranges: dict[int, list[tuple[int, int]]] = {_FOUR: [], _SIX: []}
+        self.size = 0
+        for text in networks:
+            network = ip_network(text, strict=False)
+            family, start = _numbers(network.network_address)
+            if family != network.version and network.prefixlen < 96:
+                family, start = _SIX, int(network.network_address)
+            ranges[family].append((start, start + network.num_addresses - 1))
+            self.size += 1
+        self._starts: dict[int, list[int]] = {}
+        self._ends: dict[int, list[int]] = {}
+        for family, spans in ranges.items():
+            starts: list[int] = []
+            ends: list[int] = []
+            for start, end in sorted(spans):
+                if ends and start <= ends[-1] + 1:
+                    ends[-1] = max(ends[-1], end)
+                else:
+                    starts.append(start)
+                    ends.append(end)
+            self._starts[family] = starts
+            self._ends[family] = ends
+
+    def __contains__(self, address: object) -> bool:
+        """Whether an address (text) is in one of the networks; what is not an address is in none."""
+        if not self.size or not isinstance(address, str):
+            return False
+        try:
+            family, value = _numbers(ip_address(address))
+        except ValueError:
+            return False
+        at = bisect_right(self._starts[family], value) - 1
+        return at >= 0 and value <= self._ends[family][at]
+
+
+def client_address(peer: str, forwarded_for: Sequence[bytes], trusted: NetworkSet) -> tuple[str, list[str]]:
+    """``(client, chain)``: the client's address, and the addresses that a trusted chain vouches for, left to right.
+
+    ``forwarded_for`` are the values of ``X-Forwarded-For`` in the order of their lines. The list is walked from the
+    right past trusted addresses; the first one that is not trusted is the client. An entry that is not an address ends
+    the walk: what stands left of it could have been written by anybody.
+    """
+    if peer not in trusted:
+        return peer, []
+    entries = [part.strip(b" \t") for value in forwarded_for for part in value.split(b",")]
+    chain: list[str] = []
+    client = peer
+    for entry in reversed(entries):
+        address = _address(entry)
+        if address is None:
+            break
+        chain.append(address)
+        client = address
+        if address not in trusted:
+            break
+    chain.reverse()
+    return client, chain
+
+
+def _address(entry: bytes) -> str | None:
+    """An entry of ``X-Forwarded-For`` as an address, with the port that some load balancers add cut off."""
+    try:
+        text = entry.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None

@@ -1,0 +1,36 @@
+"""choose(): two endpoints at random, take the less loaded ("the power of two choices").
+
+It is nearly as even as asking all of them and never herds onto one that has just become free.
+What must not enter: connections and their state beyond ``load``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from random import random
+from typing import Protocol, TypeVar
+
+__all__ = ["choose"]
+
+
+class Loaded(Protocol):
+    load: int
+
+
+E = TypeVar("E", bound=Loaded)
+
+
+def choose(endpoints: Sequence[E], tried: Collection[E] = ()) -> E | None:
+    """The endpoint to use, or None when there is none left that was not tried."""
+    if tried:
+        endpoints = [endpoint for endpoint in endpoints if endpoint not in tried]
+    count = len(endpoints)
+    if count < 2:
+        return endpoints[0] if count else None
+    # Balance needs no secrecy: the plain generator is the fast one.
+    first = int(random() * count)  # noqa: S311
+    second = int(random() * (count - 1))  # noqa: S311
+    if second >= first:
+        second += 1
+    one, other = endpoints[first], endpoints[second]
+    return one if one.load <= other.load else other
