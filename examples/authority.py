@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes as SigningKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-__all__ = ["Authority", "Pair"]
+__all__ = ["Authority", "Pair", "SigningKey", "pem"]
 
 
 @dataclass(frozen=True)
@@ -44,18 +44,24 @@ def pem(key: SigningKey) -> bytes:
 
 
 class Authority:
-    """Issues leaf certificates that programs trusting ``certificate`` accept."""
+    """Issues leaf certificates that programs trusting ``certificate`` accept; with ``issuer`` an intermediate."""
 
-    def __init__(self, name: str = "Drycc Router example authority") -> None:
+    def __init__(self, name: str = "Drycc Router example authority", issuer: Authority | None = None) -> None:
         self._key = new_key()
         self._name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
         self._certificate = (
-            _builder(self._name, self._name, self._key, now - timedelta(days=1), now + timedelta(days=365))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            _builder(
+                self._name,
+                issuer._name if issuer else self._name,
+                self._key,
+                now - timedelta(days=1),
+                now + timedelta(days=365),
+            )
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
+            .sign(issuer._key if issuer else self._key, hashes.SHA256())
         )
 
     @property

@@ -1,9 +1,9 @@
 """Where a handshake gets its certificate: the listening context, whose callback asks the store by the name sent.
 
-Resumption needs no rule of its own. A ticket only says that the client holds a key of an earlier connection; the
-callback runs on resumption too, and name, context and coverage are those of *this* connection. Client certificates,
-the one thing a ticket could carry from one name to another (CVE-2025-23419), are not asked for; every other rule of
-an app is applied per request by its Host, never remembered with a session.
+Resumption needs no rule of its own. The callback runs then too, and what is remembered is one name with the context
+and the coverage that belong to it: the name sent now (TLS 1.3), or the one the session was made for (TLS 1.2, where
+OpenSSL reports that one). Client certificates, the one thing a ticket could carry from one name to another
+(CVE-2025-23419), are not asked for; every rule of an app is applied per request, by its Host.
 
 What must not enter: HTTP, Kubernetes, anything slow: the callback runs on the loop, once per handshake.
 """
