@@ -1,0 +1,192 @@
+"""Process settings: what is decided when the process starts, and holds until it ends.
+
+One table, :data:`FIELDS`: each setting's flag, environment variable, default, what it must look like and what it does.
+A flag wins over the environment, the environment over the default. Everything that may change while traffic flows is an
+annotation of the router's own Deployment (contract 4), not a setting.
+
+What must not enter: annotations, sockets, and any default that is computed from the machine.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import logging
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+__all__ = ["FIELDS", "Field", "LogTo", "Settings", "SettingsError", "read"]
+
+PREFIX: Final = "DRYCC_ROUTER_"
+
+
+class SettingsError(Exception):
+    """A setting that cannot be honoured: names where it was written, what stood there and what was expected."""
+
+    def __init__(self, where: str, value: str | None, expected: str) -> None:
+        super().__init__(f"{where}: expected {expected}" + ("" if value is None else f", not {value!r}"))
+        self.where = where
+
+
+class LogTo(enum.Enum):
+    """Destinations of the access log that are not files."""
+
+    STDOUT = "-"
+    NOWHERE = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What :func:`read` makes of flags and environment; each field is described in :data:`FIELDS`."""
+
+    manifests: Path
+    bind: str = "0.0.0.0"
+    http_port: int = 8080
+    https_port: int = 8443
+    git_port: int = 2222
+    admin_port: int = 9090
+    workers: int = 1
+    namespace: str = "drycc"
+    access_log: Path | LogTo = LogTo.STDOUT
+    drain_grace: float = 25.0
+    log_level: int = logging.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One setting. ``parse`` raises ValueError, whose text is irrelevant: ``expected`` says what should stand there."""
+
+    name: str
+    metavar: str
+    parse: Callable[[str], Any]
+    expected: str
+    help: str
+    environment: tuple[str, ...] = ()
+    """Variables besides ``DRYCC_ROUTER_<NAME>``, which comes first."""
+
+    @property
+    def flag(self) -> str:
+        """As written on the command line."""
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Environment variables, the one that wins first."""
+        return (PREFIX + self.name.upper(), *self.environment)
+
+
+def _directory(text: str) -> Path:
+    path = Path(text)
+    if not text or not path.is_dir() or not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError
+    return path
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
+
+
+def _number(lowest: int, highest: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or not lowest <= int(text) <= highest:
+            raise ValueError
+        return int(text)
+
+    return parse
+
+
+def _namespace(text: str) -> str:
+    if not re.fullmatch("[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?", text):
+        raise ValueError
+    return text
+
+
+def _log_destination(text: str) -> Path | LogTo:
+    if not text:
+        raise ValueError
+    try:
+        return LogTo(text)
+    except ValueError:
+        return Path(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,3})?", text):
+        raise ValueError
+    return float(text)
+
+
+def _level(text: str) -> int:
+    level = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+    if text.lower() not in level:
+        raise ValueError
+    return level[text.lower()]
+
+
+_port = _number(0, 65535)
+_A_PORT: Final = "a port, 0 to 65535"
+
+FIELDS: Final = (
+    Field("manifests", "DIR", _directory, "a directory that can be read", "directory of Kubernetes manifests to serve"),
+    Field("bind", "ADDR", _address, "an IP address", "address to listen on, all ports alike"),
+    Field("http_port", "N", _port, _A_PORT, "port for http; 0 picks a free one"),
+    Field("https_port", "N", _port, _A_PORT, "port for https; 0 picks a free one"),
+    Field("git_port", "N", _port, _A_PORT, "port for git over SSH; accepted, nothing listens there yet"),
+    Field("admin_port", "N", _port, _A_PORT, "port for probes, metrics and reports; 0 picks a free one"),
+    Field("workers", "N", _number(1, 1), "1: more than one worker is not offered yet", "processes that serve traffic"),
+    Field(
+        "namespace",
+        "NAME",
+        _namespace,
+        "the name of a namespace",
+        "the router's own namespace: its Deployment, its platform certificate",
+        environment=("POD_NAMESPACE",),
+    ),
+    Field(
+        "access_log",
+        "FILE|-|off",
+        _log_destination,
+        "a file, - for stdout, or off",
+        "where the access log goes; a file is opened again on SIGHUP",
+    ),
+    Field(
+        "drain_grace",
+        "SECONDS",
+        _seconds,
+        "a number of seconds",
+        "how long SIGTERM waits for exchanges under way; below the pod's terminationGracePeriodSeconds",
+    ),
+    Field(
+        "log_level",
+        "LEVEL",
+        _level,
+        "debug, info, warning or error",
+        "how much the router says about itself, on stderr",
+    ),
+)
+"""Every setting, in the order of ``--help``."""
+
+
+def read(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
+    """Settings from what was written. ``flags`` by field name; absent or None: not given.
+
+    Raises :class:`SettingsError` for the first one that cannot be honoured.
+    """
+    values: dict[str, Any] = {}
+    for field in FIELDS:
+        written = [(field.flag, flags.get(field.name)), *((name, environment.get(name)) for name in field.variables)]
+        for where, text in written:
+            if text is None:
+                continue
+            try:
+                values[field.name] = field.parse(text)
+            except ValueError:
+                raise SettingsError(where, text, field.expected) from None
+            break
+    if "manifests" not in values:
+        raise SettingsError("--manifests", None, "a directory (or set DRYCC_ROUTER_MANIFESTS)")
+    return Settings(**values)

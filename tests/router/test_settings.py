@@ -1,0 +1,91 @@
+"""Flags win over the environment, the environment over defaults; what is wrong is named."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+
+import pytest
+
+from router.settings import FIELDS, LogTo, Settings, SettingsError, read
+
+
+def test_defaults_are_the_contract_s_ports(tmp_path: Path) -> None:
+    settings = read({"manifests": str(tmp_path)}, {})
+    assert (settings.http_port, settings.https_port, settings.git_port, settings.admin_port) == (8080, 8443, 2222, 9090)
+    assert settings == Settings(manifests=tmp_path)
+    assert (settings.namespace, settings.access_log) == ("drycc", LogTo.STDOUT)
+
+
+def test_every_field_of_settings_stands_in_the_table() -> None:
+    assert [field.name for field in FIELDS] == [field.name for field in dataclasses.fields(Settings)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("bind", "127.0.0.1", "127.0.0.1"),
+        ("bind", "::", "::"),
+        ("http_port", "0", 0),
+        ("https_port", "65535", 65535),
+        ("git_port", "22", 22),
+        ("admin_port", "09090", 9090),
+        ("workers", "1", 1),
+        ("namespace", "deis", "deis"),
+        ("access_log", "-", LogTo.STDOUT),
+        ("access_log", "off", LogTo.NOWHERE),
+        ("access_log", "/var/log/a.log", Path("/var/log/a.log")),
+        ("drain_grace", "0.5", 0.5),
+        ("log_level", "Debug", logging.DEBUG),
+    ],
+)
+def test_a_setting_is_read_from_flag_and_environment_alike(tmp_path: Path, name: str, text: str, value: object) -> None:
+    written = {"manifests": str(tmp_path), name: text}
+    environment = {f"DRYCC_ROUTER_{key.upper()}": text for key, text in written.items()}
+    assert getattr(read(written, {}), name) == value
+    assert getattr(read({}, environment), name) == value
+    assert getattr(read(written, {f"DRYCC_ROUTER_{name.upper()}": "\x00 nonsense"}), name) == value
+
+
+def test_the_pod_s_namespace_is_ours_unless_told_otherwise(tmp_path: Path) -> None:
+    flags = {"manifests": str(tmp_path)}
+    assert read(flags, {"POD_NAMESPACE": "pod"}).namespace == "pod"
+    assert read(flags, {"POD_NAMESPACE": "pod", "DRYCC_ROUTER_NAMESPACE": "ours"}).namespace == "ours"
+    assert read({**flags, "namespace": "flag"}, {"POD_NAMESPACE": "pod"}).namespace == "flag"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("manifests", "/no/such/directory"),
+        ("manifests", ""),
+        ("manifests", __file__),
+        ("bind", "localhost"),
+        ("bind", ""),
+        ("http_port", "65536"),
+        ("http_port", "-1"),
+        ("http_port", "http"),
+        ("http_port", "٨٠"),
+        ("http_port", "9" * 5000),
+        ("workers", "2"),
+        ("workers", "0"),
+        ("namespace", "Not_A_Namespace"),
+        ("access_log", ""),
+        ("drain_grace", "-1"),
+        ("drain_grace", "inf"),
+        ("log_level", "loud"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_was_expected(tmp_path: Path, name: str, text: str) -> None:
+    [field] = [field for field in FIELDS if field.name == name]
+    with pytest.raises(SettingsError) as caught:
+        read({"manifests": str(tmp_path), name: text}, {})
+    assert str(caught.value) == f"{field.flag}: expected {field.expected}, not {text!r}"
+    with pytest.raises(SettingsError, match=f"^DRYCC_ROUTER_{name.upper()}: "):
+        read({}, {"DRYCC_ROUTER_MANIFESTS": str(tmp_path), f"DRYCC_ROUTER_{name.upper()}": text})
+
+
+def test_without_a_source_there_is_nothing_to_serve() -> None:
+    with pytest.raises(SettingsError, match=r"^--manifests: expected a directory"):
+        read({}, {})
