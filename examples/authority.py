@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
@@ -24,7 +24,7 @@ class Pair:
     """A certificate and its key, both PEM."""
 
     chain: bytes
-    key: bytes
+    key: bytes = field(repr=False)
 
     def secret_data(self) -> dict[str, bytes]:
         """As the entries of a ``kubernetes.io/tls`` Secret."""
