@@ -57,7 +57,7 @@ def presenting(certificate: Certificate, policy: TlsPolicy) -> ssl.SSLContext:
     context.set_alpn_protocols(ALPN)
     file = os.memfd_create("certificate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        with os.fdopen(os.dup(file), "wb") as writer:
+        with open(file, "wb", closefd=False) as writer:
             writer.write(certificate.chain_pem + certificate.key_pem)
         fcntl.fcntl(file, fcntl.F_ADD_SEALS, SEALS)
         context.load_cert_chain(f"/proc/self/fd/{file}")

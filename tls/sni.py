@@ -45,11 +45,11 @@ class Front:
         """What to accept TLS connections with."""
         return self._store.listening
 
-    def server_name(self, connection: ssl.SSLObject) -> bytes:
+    def server_name(self, connection: object) -> bytes:
         """The name the client asked for, canonical (lower case, no trailing dot); empty if it sent none."""
         return connection.name if isinstance(connection, Connection) else b""
 
-    def covers(self, connection: ssl.SSLObject, host: bytes) -> bool:
+    def covers(self, connection: object, host: bytes) -> bool:
         """Whether the certificate chosen for this connection covers canonical ``host``."""
         return isinstance(connection, Connection) and connection.served is not None and connection.served.covers(host)
 
