@@ -6,6 +6,8 @@ that is not about one row of a table in the code. Such prose has its own page, w
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Final
 
 from proxy.errors import Failure, Retry, Side
 from router.problems import Reason, Severity
+from router.settings import FIELDS, LogTo, Settings
 
 ERRORS_INTRODUCTION: Final = """\
 <!-- Made by `make docs` from proxy/errors.py. Edit that, not this. -->
@@ -86,7 +89,48 @@ def problems_page() -> str:
     return "".join(parts)
 
 
-PAGES: Final[Mapping[str, Callable[[], str]]] = {"errors.md": errors_page, "problems.md": problems_page}
+SETTINGS_INTRODUCTION: Final = """\
+<!-- Made by `make docs` from router/settings.py. Edit that, not this. -->
+
+# Process settings
+
+Flags of `drycc-router run`, each also by environment; the flag wins. They hold from start to end. What may change while
+traffic flows is an annotation on the router's own Deployment instead: [annotations](annotations.md).
+
+| flag | environment | default | what it does | expected |
+|---|---|---|---|---|
+"""
+
+
+def settings_page() -> str:
+    """Return ``docs/settings.md``: one row per flag, in the order of ``--help``."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
+    parts = [SETTINGS_INTRODUCTION]
+    for field in FIELDS:
+        variables = ", ".join(f"`{name}`" for name in field.variables)
+        default = _default(field.name, defaults[field.name])
+        parts.append(f"| `{field.flag}` | {variables} | {default} | {field.help} | {field.expected} |\n")
+    return "".join(parts)
+
+
+def _default(name: str, value: object) -> str:
+    """A default as one would write it on the command line."""
+    if name == "log_level" and isinstance(value, int):
+        return f"`{logging.getLevelName(value).lower()}`"
+    if value is dataclasses.MISSING:
+        return "none: must be given"
+    if isinstance(value, LogTo):
+        return f"`{value.value}`"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return f"`{value}`"
+
+
+PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "errors.md": errors_page,
+    "problems.md": problems_page,
+    "settings.md": settings_page,
+}
 """File name under ``docs/`` → what it must hold."""
 
 
