@@ -22,6 +22,7 @@ from proxy.metrics import Counters
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
+    from proxy.http1.parser import RequestLine
 
 __all__ = ["FORMATS", "AccessLog"]
 
@@ -51,16 +52,11 @@ def quoted_text(value: bytes) -> bytes:
     return _UNSAFE.sub(lambda match: b"\\x%02X" % match.group()[0], value)
 
 
-def _path(exchange: Exchange) -> bytes:
-    target = exchange.target
-    query = target.find(b"?")
-    return target if query < 0 else target[:query]
-
-
-def _milliseconds(seconds: float) -> bytes:
-    """``12.345``, without a float's formatting."""
-    text = b"%04d" % int(seconds * 1_000_000)
-    return text[:-3] + b"." + text[-3:]
+def _path(line: RequestLine) -> bytes:
+    """The target without its query."""
+    target = line.target
+    mark = target.find(b"?")
+    return target if mark < 0 else target[:mark]
 
 
 class AccessLog:
@@ -122,28 +118,41 @@ class AccessLog:
             tail = _json_tail(exchange, peer)
             fields.log = tail
             fields.log_route = route
+        line = exchange.line
+        start = line.log
+        if not start:
+            start = line.log = b'"method":"%b","path":"%b","protocol":"HTTP/1.%d"' % (
+                line.method,
+                json_text(_path(line)),
+                line.minor,
+            )
         began = exchange.started + offset
         self._stamp(began)
         failure = exchange.failure
-        header = exchange.header_seconds
+        if exchange.header_seconds >= 0.0:
+            upstream = b'"ttfb_ms":%.3f,"overhead_ms":%.3f,"upstream_host":"%b","attempts":%d' % (
+                exchange.header_seconds * 1e3,
+                (exchange.sent_at - exchange.started) * 1e3,
+                exchange.endpoint,
+                exchange.attempts,
+            )
+        else:
+            upstream = b'"ttfb_ms":null,"overhead_ms":null,"upstream_host":"%b","attempts":%d' % (
+                exchange.endpoint,
+                exchange.attempts,
+            )
         return (
-            b'{"time":"%b.%03dZ","response_code":%d,"method":"%b","path":"%b","protocol":"HTTP/1.%d","duration_ms":%b,'
-            b'"ttfb_ms":%b,"overhead_ms":%b,"bytes_in":%d,"bytes_out":%d,"attempts":%d,"upstream_host":"%b",'
+            b'{"time":"%b.%03dZ","response_code":%d,%b,"duration_ms":%.3f,%b,"bytes_in":%d,"bytes_out":%d,'
             b'"error_reason":"%b","request_id":"%b",%b}\n'
         ) % (
             self._iso,
             int(began * 1000) % 1000,
             exchange.status,
-            exchange.method,
-            json_text(_path(exchange)),
-            exchange.minor,
-            _milliseconds(exchange.took),
-            _milliseconds(header) if header >= 0.0 else b"null",
-            _milliseconds(exchange.sent_at - exchange.started) if exchange.sent_at else b"null",
+            start,
+            exchange.took * 1e3,
+            upstream,
             exchange.bytes_in,
             exchange.bytes_out,
-            exchange.attempts,
-            exchange.endpoint,
             failure.value.encode() if failure is not None else b"",
             exchange.identity,
             tail,
@@ -155,9 +164,9 @@ class AccessLog:
         return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b"\n' % (
             (fields.client or peer.address).encode(),
             self._day,
-            exchange.method,
-            quoted_text(_path(exchange)),
-            exchange.minor,
+            exchange.line.method,
+            quoted_text(_path(exchange.line)),
+            exchange.line.minor,
             exchange.status,
             exchange.bytes_out,
             quoted_text(fields.referer),
@@ -177,9 +186,9 @@ class AccessLog:
             (fields.client or peer.address).encode(),
             b"-",
             exchange.status,
-            exchange.method,
-            quoted_text(_path(exchange)),
-            exchange.minor,
+            exchange.line.method,
+            quoted_text(_path(exchange.line)),
+            exchange.line.minor,
             exchange.bytes_out,
             quoted_text(fields.referer),
             quoted_text(fields.user_agent),
@@ -195,23 +204,17 @@ def _json_tail(exchange: Exchange, peer: Peer) -> bytes:
     """The part of a line that repeats while the same client asks the same app with the same fields."""
     fields = exchange.fields
     route = exchange.route
-    if isinstance(route, LiveRoute):
-        mine = route.definition
-        app, namespace, service = mine.app, mine.namespace, mine.service
-    else:
-        app = namespace = service = ""
-    return (
-        b'"app":"%b","namespace":"%b","service":"%b","authority":"%b","scheme":"%b","downstream_remote_address":"%b",'
-        b'"user_agent":"%b","referer":"%b"'
-    ) % (
-        json_text(app.encode()),
-        json_text(namespace.encode()),
-        json_text(service.encode()),
-        json_text(fields.host),
+    label = route.label if isinstance(route, LiveRoute) else b'"app": "", "namespace": "", "service": ""'
+    host, agent, referer = fields.host, fields.user_agent, _without_query(fields.referer)
+    if len(agent) > MAX_FIELD or len(referer) > MAX_FIELD or _UNSAFE.search(b"%b%b%b" % (host, agent, referer)):
+        host, agent, referer = json_text(host), json_text(agent), json_text(referer)
+    return (b'%b,"authority":"%b","scheme":"%b","downstream_remote_address":"%b","user_agent":"%b","referer":"%b"') % (
+        label,
+        host,
         fields.scheme or (b"https" if peer.secure else b"http"),
         (fields.client or peer.address).encode(),
-        json_text(fields.user_agent),
-        json_text(_without_query(fields.referer)),
+        agent,
+        referer,
     )
 
 

@@ -100,11 +100,8 @@ class Core:
         counters.in_flight -= 1
         route = exchange.route
         mine = route.counters if isinstance(route, LiveRoute) else counters.unrouted
-        key = (
-            exchange.status,
-            _METHOD_LABELS.get(exchange.method, "other"),
-            "http/1.1" if exchange.minor else "http/1.0",
-        )
+        line = exchange.line
+        key = (exchange.status, _METHOD_LABELS.get(line.method, "other"), "http/1.1" if line.minor else "http/1.0")
         requests = mine.requests
         requests[key] = requests.get(key, 0) + 1
         mine.duration.observe(exchange.took)

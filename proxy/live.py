@@ -9,6 +9,7 @@ What must not enter: bytes from the wire, and Kubernetes.
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from proxy.clock import wall
@@ -27,10 +28,27 @@ _NOBODY: Final = NetworkSet(())
 class LiveEdge:
     """The operator's settings, with networks ready to ask. Replaced, never changed: identity tells a change."""
 
-    __slots__ = ("definition", "trusted")
+    __slots__ = (
+        "body_timeout",
+        "definition",
+        "head_timeout",
+        "keepalive_timeout",
+        "max_fields",
+        "max_head",
+        "max_target",
+        "request_ids",
+        "trusted",
+    )
 
     def __init__(self, definition: Edge) -> None:
         self.definition = definition
+        self.body_timeout = definition.body_timeout
+        self.head_timeout = definition.head_timeout
+        self.keepalive_timeout = definition.keepalive_timeout
+        self.max_fields = definition.max_fields
+        self.max_head = definition.max_head
+        self.max_target = definition.max_target
+        self.request_ids = definition.request_ids
         self.trusted = NetworkSet(definition.trusted) if definition.trusted else _NOBODY
 
 
@@ -38,11 +56,11 @@ class LiveRoute:
     """One app, ready to serve. Immutable: an exchange keeps the one it started with."""
 
     __slots__ = (
-        "_request_start",
         "allow",
         "available",
         "body_size",
         "counters",
+        "dated",
         "definition",
         "deny",
         "enforce_https",
@@ -52,6 +70,7 @@ class LiveRoute:
         "gated_plain",
         "gated_tls",
         "idle_timeout",
+        "label",
         "maintenance",
         "request_timeout",
         "upstream",
@@ -60,6 +79,10 @@ class LiveRoute:
     def __init__(self, definition: Route, upstream: Upstream, request_start: bool) -> None:
         policy = definition.policy
         self.definition = definition
+        self.label = json.dumps(
+            {"app": definition.app, "namespace": definition.namespace, "service": definition.service}
+        )[1:-1].encode("ascii")
+        """Its part of a JSON log line."""
         self.upstream = upstream
         self.counters = upstream.counters
         self.allow = None if policy.allow is None else NetworkSet(policy.allow)
@@ -77,14 +100,15 @@ class LiveRoute:
             self.allow is not None or self.deny or self.maintenance or not self.available or self.body_size
         )
         self.gated_plain = self.gated_tls or self.enforce_https
-        self._request_start = policy.request_start or request_start
+        self.dated = policy.request_start or request_start
+        """Whether requests carry ``request_fields``."""
 
     def __repr__(self) -> str:
         return f"<LiveRoute {self.definition.name} {self.upstream!r}>"
 
     def request_fields(self) -> bytes:
-        """Lines that this app wants on each request and that change with each request."""
-        return b"X-Request-Start: t=%.3f\r\n" % wall() if self._request_start else b""
+        """Lines that differ with each request, for apps that want to know how long it waited."""
+        return b"X-Request-Start: t=%.3f\r\n" % wall()
 
 
 class LiveHost:

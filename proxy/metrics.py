@@ -17,6 +17,9 @@ __all__ = ["BUCKETS", "Counters", "Histogram", "RouteCounters"]
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds: the eleven that ingress-nginx users have in their dashboards."""
 
+_FIRST: Final = BUCKETS[0]
+"""Where nearly everything falls on a healthy day: one comparison instead of a search."""
+
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 """Methods that get a label of their own; every other one is counted as ``other`` (labels must be few)."""
 
@@ -32,7 +35,7 @@ class Histogram:
 
     def observe(self, seconds: float) -> None:
         """Count one duration."""
-        self.counts[bisect_left(BUCKETS, seconds)] += 1
+        self.counts[0 if seconds <= _FIRST else bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
 
 

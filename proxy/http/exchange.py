@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from proxy.errors import Failure, Retry
-from proxy.http1.parser import RequestFields, ResponseHead
+from proxy.http1.parser import RequestFields, RequestLine, ResponseHead
 
 __all__ = ["App", "Client", "Exchange", "Lender"]
 
@@ -30,7 +30,7 @@ MAX_ATTEMPTS: Final = 3
 class Client(Protocol):
     """The side that asked."""
 
-    def respond(self, head: ResponseHead, data: bytes, last: bool) -> None:
+    def respond(self, head: ResponseHead, data: bytes, last: bool, now: float) -> None:
         """The response's head with the first piece of its body; ``last``: that is all of it."""
 
     def inform(self, head: ResponseHead) -> None:
@@ -106,8 +106,7 @@ class Exchange:
         "header_seconds",
         "identity",
         "lender",
-        "method",
-        "minor",
+        "line",
         "over",
         "request_done",
         "responded",
@@ -115,24 +114,14 @@ class Exchange:
         "sent_at",
         "started",
         "status",
-        "target",
         "took",
     )
 
     def __init__(
-        self,
-        client: Client,
-        method: bytes,
-        target: bytes,
-        minor: int,
-        fields: RequestFields,
-        identity: bytes,
-        started: float,
+        self, client: Client, line: RequestLine, fields: RequestFields, identity: bytes, started: float
     ) -> None:
         self.client = client
-        self.method = method
-        self.target = target
-        self.minor = minor
+        self.line = line
         self.fields = fields
         self.identity = identity
         """The request id; empty when the operator switched ids off."""
@@ -157,9 +146,8 @@ class Exchange:
         self._body: bytes | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"<Exchange {self.method.decode('ascii', 'replace')} {self.status or 'under way'} attempts={self.attempts}>"
-        )
+        method = self.line.method.decode("ascii", "replace")
+        return f"<Exchange {method} {self.status or 'under way'} attempts={self.attempts}>"
 
     # ── from the client ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -231,7 +219,7 @@ class Exchange:
 
     def interim(self, head: ResponseHead) -> None:
         """A 1xx: passed on to those who understand it (RFC 9110 15.2)."""
-        if self.minor:
+        if self.line.minor:
             self.client.inform(head)
 
     def response(self, head: ResponseHead, data: bytes, last: bool, now: float) -> None:
@@ -243,7 +231,7 @@ class Exchange:
         if last:
             self.app = None
             self.over = True
-        self.client.respond(head, data, last)
+        self.client.respond(head, data, last, now)
 
     def response_body(self, data: bytes) -> None:
         """More of the response's body."""
@@ -282,7 +270,10 @@ class Exchange:
         if failure.retry is not Retry.IF_REUSED or app is None or not app.reused:
             return False
         return (
-            self.request_done and self._body is not None and self.method in IDEMPOTENT and self.attempts < MAX_ATTEMPTS
+            self.request_done
+            and self._body is not None
+            and self.line.method in IDEMPOTENT
+            and self.attempts < MAX_ATTEMPTS
         )
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,14 +9,13 @@ What must not enter: sockets, clocks, and reading of fields (``proxy.http1.parse
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
 
 from proxy.http1.parser import CHUNKED, RequestFields
 from proxy.peer import NetworkSet, client_address
 
-__all__ = ["Peer", "RequestIds", "build_outgoing", "route_fields"]
+__all__ = ["Peer", "RequestIds", "build_outgoing", "forwarded_fields", "route_fields"]
 
 _SCHEME: Final = re.compile(rb"https?|wss?", re.IGNORECASE)
 _PORT: Final = re.compile(rb"[0-9]{1,5}")
@@ -26,7 +25,7 @@ _HOST: Final = re.compile(rb"[0-9A-Za-z._:\[\]-]{1,261}")
 class Peer:
     """Who is at the other end of a client connection, as the connection itself tells it."""
 
-    __slots__ = ("address", "port", "secure", "trusted")
+    __slots__ = ("address", "fields", "port", "secure", "trusted")
 
     def __init__(self, address: str, port: int, secure: bool, trusted: bool) -> None:
         self.address = address
@@ -34,6 +33,20 @@ class Peer:
         """The listener's public port, for ``X-Forwarded-Port``: 80 or 443."""
         self.secure = secure
         self.trusted = trusted
+        self.fields = forwarded_fields(
+            address.encode("ascii"), address.encode("ascii"), b"https" if secure else b"http", b"%d" % port
+        )
+        """What apps hear about a client that speaks for itself."""
+
+
+def forwarded_fields(client: bytes, chain: bytes, proto: bytes, port: bytes) -> bytes:
+    """The lines about the client that do not depend on the request, each with its CRLF."""
+    return (b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Port: %b\r\nX-Real-IP: %b\r\n") % (
+        chain,
+        proto,
+        port,
+        client,
+    )
 
 
 class RequestIds:
@@ -58,35 +71,41 @@ def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> No
     From a stranger every statement about the client is dropped and made anew; from a trusted peer what it said is kept
     (contract 6). Framing is re-emitted from the parsed length, never copied.
     """
-    address = peer.address
-    proto = b"https" if peer.secure else b"http"
-    port = b"%d" % peer.port
     host = fields.host
-    forwarded: Iterable[bytes] = ()
-    chain = address
+    about = peer.fields
+    others = b""
     if peer.trusted:
-        address, hops = client_address(peer.address, fields.forwarded_for, trusted)
-        if hops:
-            chain = ", ".join([*hops, peer.address])
-        proto, port, host, forwarded = _trusted_words(fields, proto, port, host, peer.secure)
+        host, about, others = _believe(fields, peer, trusted)
+    else:
+        fields.client = peer.address
+        fields.scheme = b"https" if peer.secure else b"http"
+    if fields.length == CHUNKED:
+        others += b"Transfer-Encoding: chunked\r\n"
+    elif fields.stated:
+        others += b"Content-Length: %d\r\n" % fields.length
+    if fields.expect:
+        others += b"Expect: 100-continue\r\n"
+    lines = fields.lines
+    fields.outgoing = b"Host: %b\r\n%b%bX-Forwarded-Host: %b\r\n%b%b" % (
+        fields.host,
+        b"\r\n".join(lines),
+        b"\r\n" if lines else b"",
+        host,
+        about,
+        others,
+    )
+
+
+def _believe(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> tuple[bytes, bytes, bytes]:
+    """``(forwarded host, lines about the client, other lines)`` when a trusted peer speaks for its client."""
+    address, hops = client_address(peer.address, fields.forwarded_for, trusted)
+    chain = ", ".join([*hops, peer.address]) if hops else address
+    proto = b"https" if peer.secure else b"http"
+    proto, port, host, others = _trusted_words(fields, proto, b"%d" % peer.port, fields.host, peer.secure)
     fields.client = address
     fields.scheme = proto
-    client = address.encode("ascii")
-    lines = [b"Host: %b" % fields.host, *fields.lines]
-    lines.append(b"X-Forwarded-For: %b" % chain.encode("ascii"))
-    lines.append(b"X-Forwarded-Proto: %b" % proto)
-    lines.append(b"X-Forwarded-Host: %b" % host)
-    lines.append(b"X-Forwarded-Port: %b" % port)
-    lines.append(b"X-Real-IP: %b" % client)
-    lines.extend(forwarded)
-    if fields.expect:
-        lines.append(b"Expect: 100-continue")
-    if fields.length == CHUNKED:
-        lines.append(b"Transfer-Encoding: chunked")
-    elif fields.length or fields.stated:
-        lines.append(b"Content-Length: %d" % fields.length)
-    lines.append(b"")
-    fields.outgoing = b"\r\n".join(lines)
+    about = forwarded_fields(address.encode("ascii"), chain.encode("ascii"), proto, port)
+    return host, about, b"".join([b"%b\r\n" % line for line in others])
 
 
 def _trusted_words(

@@ -18,7 +18,15 @@ from proxy.http import answers, gate
 from proxy.http.exchange import Exchange
 from proxy.http.heads import Peer, build_outgoing
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
-from proxy.http1.parser import CHUNKED, Malformed, RequestFields, ResponseHead, parse_fields, parse_request_line
+from proxy.http1.parser import (
+    CHUNKED,
+    Malformed,
+    RequestFields,
+    RequestLine,
+    ResponseHead,
+    parse_fields,
+    parse_request_line,
+)
 from proxy.http1.target import origin_form
 
 if TYPE_CHECKING:
@@ -45,6 +53,8 @@ _CLOSED: Final = 5
 _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
 _NO_FIELDS: Final = RequestFields()
+_NO_LINE: Final = RequestLine(b"-", b"-", 1)
+_UNUSUAL: Final = frozenset((b"CONNECT", b"TRACE"))
 _HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
 
 
@@ -113,14 +123,14 @@ class Http1Downstream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=core.write_high_water)
         peername = transport.get_extra_info("peername")
         peer = self._peer
-        # A Unix socket or a peer that is gone already has no address; it is then in no network.
-        peer.address = peername[0].partition("%")[0] if isinstance(peername, tuple) else "0.0.0.0"
-        peer.trusted = peer.address in self._edge.trusted
+        # A peer that is gone already has no address; it is then in no network.
+        address = peername[0].partition("%")[0] if isinstance(peername, tuple) else "0.0.0.0"
+        self._peer = peer = Peer(address, peer.port, peer.secure, address in self._edge.trusted)
         if peer.secure and core.tls is not None:
             self._tls = transport.get_extra_info("ssl_object")
             self._server_name = core.tls.server_name(self._tls)
         core.opened(self, peer.secure)
-        core.wheel.arm(self, now() + self._edge.definition.head_timeout)
+        core.wheel.arm(self, now() + self._edge.head_timeout)
 
     def data_received(self, data: bytes) -> None:
         state = self._state
@@ -236,7 +246,7 @@ class Http1Downstream(asyncio.Protocol):
 
     def _check_partial(self, data: bytes) -> None:
         """A head that is not complete yet must still be able to become a good one; nobody waits for a bad one."""
-        edge = self._edge.definition
+        edge = self._edge
         line = data.find(b"\r\n")
         if line < 0 and len(data) > edge.max_target + 64:
             raise Malformed(Failure.TARGET_TOO_LONG, "the request line is too long")
@@ -257,15 +267,15 @@ class Http1Downstream(asyncio.Protocol):
         edge = table.edge
         if edge is not self._edge:
             self._refresh(edge)
-        if end > edge.definition.max_head:
+        if end > edge.max_head:
             raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
         line_end = data.find(b"\r\n")
-        method, target, minor = parse_request_line(data[:line_end], edge.definition.max_target)
+        line = parse_request_line(data[:line_end], edge.max_target)
         block = data[line_end + 2 : end]
-        fields = self._fields if block == self._block else self._read_fields(block, minor, edge)
-        self._close = (minor == 0 and not fields.keep_alive) or fields.close or core.draining
-        identity = (fields.request_id or core.ids.next()) if edge.definition.request_ids else b""
-        exchange = Exchange(self, method, target, minor, fields, identity, moment)
+        fields = self._fields if block == self._block else self._read_fields(block, line.minor, edge)
+        self._close = fields.close or core.draining or (not line.minor and not fields.keep_alive)
+        identity = (fields.request_id or core.ids.next()) if edge.request_ids else b""
+        exchange = Exchange(self, line, fields, identity, moment)
         core.counters.in_flight += 1
         self._exchange = exchange
         behind = end + 4
@@ -302,16 +312,19 @@ class Http1Downstream(asyncio.Protocol):
                 self._state = _WAIT
                 self._buffer = decoder.rest
         # ── who answers ──
+        target = line.target
         if target[0] != 0x2F or b"/." in target or b"%" in target:
             try:
-                target = exchange.target = origin_form(target, fields.name)
+                target = origin_form(target, fields.name)
             except Malformed as error:
                 self._refuse_exchange(exchange, error.failure)
                 return
-        host = table.hosts.find(fields.name) if fields.name else None
-        if method == b"CONNECT" or method == b"TRACE" or target[0] != 0x2F:
-            self._unusual(exchange, method, target)
+            if target != line.target:
+                exchange.line = line = RequestLine(line.method, target, line.minor)
+        if line.method in _UNUSUAL or target[0] != 0x2F:
+            self._unusual(exchange, line.method)
             return
+        host = table.hosts.find(fields.name) if fields.name else None
         if host is None:
             self._unknown_host(exchange)
             return
@@ -323,14 +336,14 @@ class Http1Downstream(asyncio.Protocol):
                 self._answer(exchange, failure)
                 return
         if self._state == _BODY:
-            core.wheel.arm(self, moment + edge.definition.body_timeout)
+            core.wheel.arm(self, moment + edge.body_timeout)
         else:
             self.deadline = FAR
         exchange.begin(route.upstream, body, last, moment)
 
     def _read_fields(self, block: bytes, minor: int, edge: LiveEdge) -> RequestFields:
         """Judge a header section that differs from the last one on this connection."""
-        fields = parse_fields(block, edge.definition.max_fields)
+        fields = parse_fields(block, edge.max_fields)
         if not fields.host and minor:
             raise Malformed(Failure.BAD_HOST, "HTTP/1.1 without a Host")
         if minor == 0:
@@ -355,7 +368,7 @@ class Http1Downstream(asyncio.Protocol):
         self._block = b"\x00"
         self._peer.trusted = self._peer.address in edge.trusted
 
-    def _unusual(self, exchange: Exchange, method: bytes, target: bytes) -> None:
+    def _unusual(self, exchange: Exchange, method: bytes) -> None:
         """Requests that no app ever sees (RFC 9110 9.3.6 to 9.3.8)."""
         if method == b"CONNECT":
             self._refuse_exchange(exchange, Failure.METHOD_NOT_IMPLEMENTED)
@@ -370,7 +383,7 @@ class Http1Downstream(asyncio.Protocol):
 
     def _unknown_host(self, exchange: Exchange) -> None:
         """404, but for load balancers that probe by address: they may ask for ``/healthz`` (lineage 2.1)."""
-        if exchange.target in (b"/healthz", b"/healthz/") and exchange.method in (b"GET", b"HEAD"):
+        if exchange.line.target in (b"/healthz", b"/healthz/") and exchange.line.method in (b"GET", b"HEAD"):
             exchange.status = 200
             self._own(exchange, _HEALTHY, b"")
         else:
@@ -410,7 +423,7 @@ class Http1Downstream(asyncio.Protocol):
             if not self._full:
                 self.deadline = FAR
         elif not self._full:
-            self.deadline = now() + self._edge.definition.body_timeout
+            self.deadline = now() + self._edge.body_timeout
         if data or last:
             exchange.request_body(data, last)
 
@@ -435,62 +448,63 @@ class Http1Downstream(asyncio.Protocol):
             if self._left > 0:
                 return
             rest = data[self._left :] if self._left else b""
-        self._next(rest)
+        self._next(rest, now())
 
     # ── what the exchange says ────────────────────────────────────────────────────────────────────────────────────
 
-    def respond(self, head: ResponseHead, data: bytes, last: bool) -> None:
+    def respond(self, head: ResponseHead, data: bytes, last: bool, now: float) -> None:
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- only the exchange under way responds
         route = cast("LiveRoute", exchange.route)
-        length = head.length
-        self._reencode = False
-        if length >= 0:
-            framing = b"Content-Length: %d\r\n" % length if head.stated else b""
-            if last and not head.stated and head.status != 304 and head.status != 204:
-                framing = b"Content-Length: %d\r\n" % len(data)
-        elif exchange.method == b"HEAD":
-            framing = b""
-        elif exchange.minor:
-            framing = b"Transfer-Encoding: chunked\r\n"
-            self._reencode = True
-        else:
-            framing = b""
-            self._close = True
+        fields = route.fields_tls if self._peer.secure else route.fields_plain
+        identity = exchange.identity
         if not exchange.request_done and not self._can_drain():
             self._close = True
-        identity = exchange.identity
-        parts = [
-            head.line,
-            head.fields,
-            framing,
-            route.fields_tls if self._peer.secure else route.fields_plain,
-        ]
+        if head.framed and identity and not self._close and exchange.line.minor and not exchange.fields.correlation_id:
+            # The warm path: a length, a date, and nothing to add but what identifies the request.
+            self._reencode = False
+            self._transport.write(
+                b"%b%bX-Request-Id: %b\r\nX-Correlation-Id: %b\r\n\r\n%b"
+                % (head.framed, fields, identity, identity, data)
+            )
+        else:
+            self._transport.write(self._response(exchange, head, fields, data, last))
+        if last:
+            self._finished(exchange, now)
+        elif self._full:
+            exchange.client_full()
+
+    def _response(self, exchange: Exchange, head: ResponseHead, fields: bytes, data: bytes, last: bool) -> bytes:
+        """The response's head and first piece of body, whatever its framing."""
+        framing = b""
+        self._reencode = False
+        if head.length >= 0:
+            if head.stated:
+                framing = b"Content-Length: %d\r\n" % head.length
+        elif exchange.line.method != b"HEAD":
+            if exchange.line.minor:
+                framing = b"Transfer-Encoding: chunked\r\n"
+                self._reencode = True
+            else:
+                self._close = True
+        parts = [head.line, head.fields, framing, fields]
         if not head.has_date:
             parts.append(b"Date: %b\r\n" % http_date())
+        identity = exchange.identity
         if identity:
             correlation = exchange.fields.correlation_id
-            parts += (
-                b"X-Request-Id: ",
-                identity,
-                b"\r\nX-Correlation-Id: ",
-                b"%b,%b" % (correlation, identity) if correlation else identity,
-                b"\r\n",
-            )
+            parts.append(b"X-Request-Id: %b\r\nX-Correlation-Id: " % identity)
+            parts.append(b"%b,%b\r\n" % (correlation, identity) if correlation else b"%b\r\n" % identity)
         if self._close:
             parts.append(_CLOSE)
-        elif not exchange.minor:
+        elif not exchange.line.minor:
             parts.append(_KEEP_ALIVE)
         parts.append(b"\r\n")
         if data:
             parts.append(encode(data) if self._reencode else data)
         if last and self._reencode:
             parts.append(LAST_CHUNK)
-        self._transport.write(b"".join(parts))
-        if last:
-            self._finished(exchange)
-        elif self._full:
-            exchange.client_full()
+        return b"".join(parts)
 
     def inform(self, head: ResponseHead) -> None:
         self._transport.write(b"%b%b\r\n" % (head.line, head.fields))
@@ -503,7 +517,7 @@ class Http1Downstream(asyncio.Protocol):
         assert exchange is not None  # noqa: S101 -- only the exchange under way finishes
         if self._reencode:
             self._transport.write(LAST_CHUNK)
-        self._finished(exchange)
+        self._finished(exchange, now())
 
     def fail(self, failure: Failure) -> None:
         exchange = self._exchange
@@ -524,7 +538,7 @@ class Http1Downstream(asyncio.Protocol):
     def resume(self) -> None:
         self._transport.resume_reading()
         if self._state == _BODY and not self._full:
-            self._core.wheel.arm(self, now() + self._edge.definition.body_timeout)
+            self._core.wheel.arm(self, now() + self._edge.body_timeout)
 
     # ── answers of the router's own ───────────────────────────────────────────────────────────────────────────────
 
@@ -536,8 +550,8 @@ class Http1Downstream(asyncio.Protocol):
         route = cast("LiveRoute | None", exchange.route)
         if failure is Failure.HTTPS_REQUIRED:
             # 301 for GET and HEAD as the ancestors did, 308 where the method must stay (contract 3).
-            status = 301 if exchange.method in (b"GET", b"HEAD") else 308
-            location = b"https://%b%b" % (exchange.fields.name, exchange.target)
+            status = 301 if exchange.line.method in (b"GET", b"HEAD") else 308
+            location = b"https://%b%b" % (exchange.fields.name, exchange.line.target)
         elif failure is Failure.MAINTENANCE and route is not None:
             page = route.definition.policy.maintenance_page
         exchange.failure = failure
@@ -570,8 +584,8 @@ class Http1Downstream(asyncio.Protocol):
 
     def _refuse(self, failure: Failure) -> None:
         """A head that cannot be judged: no request came of it, so the answer names only the failure."""
-        exchange = Exchange(self, b"-", b"-", 1, _NO_FIELDS, b"", now())
-        if self._edge.definition.request_ids:
+        exchange = Exchange(self, _NO_LINE, _NO_FIELDS, b"", now())
+        if self._edge.request_ids:
             exchange.identity = self._core.ids.next()
         self._core.counters.in_flight += 1
         self._exchange = exchange
@@ -590,15 +604,15 @@ class Http1Downstream(asyncio.Protocol):
             parts.append(b"X-Request-Id: %b\r\n" % exchange.identity)
         if self._close:
             parts.append(_CLOSE)
-        elif not exchange.minor:
+        elif not exchange.line.minor:
             parts.append(_KEEP_ALIVE)
         parts.append(b"\r\n")
-        if exchange.method != b"HEAD":
+        if exchange.line.method != b"HEAD":
             parts.append(body)
             exchange.bytes_out = len(body)
         exchange.over = True
         self._transport.write(b"".join(parts))
-        self._finished(exchange)
+        self._finished(exchange, now())
 
     # ── between requests ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -608,21 +622,23 @@ class Http1Downstream(asyncio.Protocol):
             self._decoder is None and self._left <= MAX_DRAIN and not (self._exchange and self._exchange.fields.expect)
         )
 
-    def _finished(self, exchange: Exchange) -> None:
+    def _finished(self, exchange: Exchange, moment: float) -> None:
         """The response is written. Count it, then take the next request, or part."""
-        self._record(exchange)
+        self._exchange = None
+        exchange.took = moment - exchange.started
+        self._core.record(exchange, self._peer)
         state = self._state
         if self._close:
             self._linger()
         elif state == _WAIT:
-            self._next(self._buffer)
+            self._next(self._buffer, moment)
         elif state == _BODY:
             self._state = _DRAIN
             self._drained = 0
             self._transport.resume_reading()
             self._core.wheel.arm(self, now() + DRAIN_SECONDS)
 
-    def _next(self, data: bytes) -> None:
+    def _next(self, data: bytes, moment: float) -> None:
         """Ready for the next request, which may be here already."""
         self._state = _HEAD
         if data:
@@ -633,12 +649,12 @@ class Http1Downstream(asyncio.Protocol):
             if self._state != _HEAD or self._parsing:
                 return
         if not self._full:
-            timeout = self._edge.definition.keepalive_timeout
-            if self._buffer or timeout < HORIZON:
-                timeout = min(timeout, self._edge.definition.head_timeout)
-                self._core.wheel.arm(self, now() + timeout)
-            else:
-                self.deadline = now() + timeout
+            timeout = self._edge.keepalive_timeout
+            if self._buffer:
+                timeout = min(timeout, self._edge.head_timeout)
+            self.deadline = deadline = moment + timeout
+            if timeout < HORIZON or self.slot == 0:
+                self._core.wheel.arm(self, deadline)
 
     def _record(self, exchange: Exchange) -> None:
         self._exchange = None

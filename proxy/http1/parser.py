@@ -1,9 +1,9 @@
 """HTTP/1.1 heads: bytes → what they say, or why they are refused. Strict, without I/O, and cheap when lines repeat.
 
 The end of a head is found with ``bytes.find``, its lines with one ``split``; each line is looked up in a bounded memo
-of lines that were validated before, so a real client's usual lines cost one dict look-up each. A line not seen before
-is judged by one regular expression that runs in linear time. Values of ``Cookie`` and ``Authorization`` never enter
-the memo.
+of lines that were validated before, so a real client's usual lines cost one look-up each. A line not seen before is
+judged by one regular expression that runs in linear time. Values of ``Cookie`` and ``Authorization`` never enter the
+memo, nor do targets with a query.
 
 What is refused, and why, is the table of RFC 9112 with its tolerances closed: a bare LF or CR, obs-fold, space before
 a colon, an empty name, control bytes, a second Host, anything unclear about the body's length (RFC 9112 2.2, 5.1, 5.2,
@@ -15,6 +15,7 @@ What must not enter: sockets, clocks, routing, and the meaning of a field for th
 from __future__ import annotations
 
 import re
+from itertools import filterfalse
 from typing import Final
 
 from proxy.errors import Failure
@@ -24,6 +25,7 @@ __all__ = [
     "UNTIL_CLOSE",
     "Malformed",
     "RequestFields",
+    "RequestLine",
     "ResponseHead",
     "parse_fields",
     "parse_request_line",
@@ -70,7 +72,7 @@ REFERER: Final = 13
 TE: Final = 14
 DATE: Final = 15
 KEEP_ALIVE: Final = 16
-SECRET: Final = 17  # kept like any other, but never remembered
+SECRET: Final = 17  # kept, never remembered
 
 _REQUEST_KINDS: Final = {
     b"host": HOST,
@@ -137,6 +139,19 @@ class Malformed(Exception):
     def __init__(self, failure: Failure, detail: str) -> None:
         super().__init__(detail)
         self.failure = failure
+
+
+class RequestLine:
+    """A request line, judged once and shared by every request that repeats it."""
+
+    __slots__ = ("log", "method", "minor", "target")
+
+    def __init__(self, method: bytes, target: bytes, minor: int) -> None:
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.log = b""
+        """Cache: its part of an access-log line."""
 
 
 class RequestFields:
@@ -210,7 +225,19 @@ class ResponseHead:
     length was written (HEAD and 304 repeat it).
     """
 
-    __slots__ = ("fields", "has_date", "idle", "length", "line", "minor", "reusable", "stated", "status", "upgrade")
+    __slots__ = (
+        "fields",
+        "framed",
+        "has_date",
+        "idle",
+        "length",
+        "line",
+        "minor",
+        "reusable",
+        "stated",
+        "status",
+        "upgrade",
+    )
 
     def __init__(self, status: int, line: bytes, minor: int) -> None:
         self.status = status
@@ -224,18 +251,32 @@ class ResponseHead:
         self.idle = 0
         """Seconds that ``Keep-Alive: timeout=`` promises; 0: not said."""
         self.upgrade = b""
+        self.framed = b""
+        """Start line, fields and Content-Length in one piece, when nothing else can be needed."""
 
 
-_request_memo: dict[bytes, tuple[int, bytes]] = {}
-_response_memo: dict[bytes, tuple[int, bytes]] = {}
-_line_memo: dict[bytes, tuple[bytes, bytes, int]] = {}
+class Memo:
+    """Lines that were judged before. Bounded: when it is full it starts again from empty.
 
-
-def parse_request_line(line: bytes, max_target: int) -> tuple[bytes, bytes, int]:
-    """``(method, target, minor version)`` of a request line (RFC 9112 3).
-
-    Raises Malformed: bad_request, target_too_long or version_not_supported.
+    ``plain`` holds the lines that are kept as they are, ``special`` those that mean something to the router, with what
+    they mean: ``line → (kind, value)``.
     """
+
+    __slots__ = ("kinds", "plain", "special")
+
+    def __init__(self, kinds: dict[bytes, int]) -> None:
+        self.kinds = kinds
+        self.plain: set[bytes] = set()
+        self.special: dict[bytes, tuple[int, bytes]] = {}
+
+
+_request_memo: Final = Memo(_REQUEST_KINDS)
+_response_memo: Final = Memo(_RESPONSE_KINDS)
+_line_memo: Final[dict[bytes, RequestLine]] = {}
+
+
+def parse_request_line(line: bytes, max_target: int) -> RequestLine:
+    """Judge a request line (RFC 9112 3). Raises Malformed: bad_request, target_too_long or version_not_supported."""
     known = _line_memo.get(line)
     if known is not None:
         return known
@@ -248,7 +289,7 @@ def parse_request_line(line: bytes, max_target: int) -> tuple[bytes, bytes, int]
     if len(target) > max_target:
         raise Malformed(Failure.TARGET_TOO_LONG, f"the target has more than {max_target} bytes")
     # A higher minor version of the same major is answered as 1.1 (RFC 9110 2.5).
-    known = (method, target, 0 if minor == b"0" else 1)
+    known = RequestLine(method, target, 0 if minor == b"0" else 1)
     # Queries carry tokens: those lines are never remembered.
     if len(line) <= MEMO_LINE_BYTES and b"?" not in target:
         if len(_line_memo) >= MEMO_LINES:
@@ -257,31 +298,70 @@ def parse_request_line(line: bytes, max_target: int) -> tuple[bytes, bytes, int]
     return known
 
 
-def _judge(line: bytes, kinds: dict[bytes, int], memo: dict[bytes, tuple[int, bytes]]) -> tuple[int, bytes]:
-    """``(kind, value)`` of a field line not seen before; remembers it."""
+def _judge(line: bytes, memo: Memo) -> tuple[int, bytes]:
+    """``(kind, value)`` of a field line; remembers it. Raises Malformed bad_request."""
+    judged = memo.special.get(line)
+    if judged is not None:
+        return judged
     match = _FIELD.fullmatch(line)
     if match is None:
         raise Malformed(Failure.BAD_REQUEST, "a field line is not 'name: value'")
     name = match.group(1).lower()
     value = match.group(2).strip(b" \t")
-    kind = kinds.get(name, KEEP)
+    kind = memo.kinds.get(name, KEEP)
+    if kind == SECRET:
+        return kind, value
     if kind == KEEP and b"_" in name and name.replace(b"_", b"-") in _ROUTER_OWNED:
         kind = DROP
-    judged = (kind, value)
-    if kind == SECRET:
-        return KEEP, value
     if len(line) <= MEMO_LINE_BYTES:
-        if len(memo) >= MEMO_LINES:
-            memo.clear()
-        memo[line] = judged
-    return judged
+        if kind == KEEP:
+            if len(memo.plain) >= MEMO_LINES:
+                memo.plain.clear()
+            memo.plain.add(line)
+        else:
+            if len(memo.special) >= MEMO_LINES:
+                memo.special.clear()
+            memo.special[line] = (kind, value)
+    return kind, value
+
+
+def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[tuple[int, bytes, bytes]]]:
+    """``(lines to keep, special lines as (kind, value, line))``, each in order.
+
+    The usual head has no plain line that was not seen before: two passes in C sort it. Otherwise the lines are taken
+    one by one, so that repeated fields keep their order (RFC 9110 5.3).
+    """
+    known = memo.plain.__contains__
+    keep = list(filter(known, lines))
+    special: list[tuple[int, bytes, bytes]] = []
+    if len(keep) != len(lines):
+        for line in filterfalse(known, lines):
+            kind, value = _judge(line, memo)
+            if not kind:
+                break
+            special.append((kind, value, line))
+        else:
+            return keep, special
+        keep.clear()
+        special.clear()
+        for line in lines:
+            if line in memo.plain:
+                keep.append(line)
+                continue
+            kind, value = _judge(line, memo)
+            if kind:
+                special.append((kind, value, line))
+            else:
+                keep.append(line)
+    return keep, special
 
 
 def parse_fields(block: bytes, max_fields: int) -> RequestFields:
     """Judge a request's header section: the bytes between the request line's CRLF and the empty line.
 
-    Raises Malformed with bad_request, bad_host, bad_framing, coding_not_implemented, expectation_failed or
-    head_too_large (too many fields).
+    Lines that mean something to the router move behind the others, which changes nothing for the app: only the order of
+    lines of one name counts (RFC 9110 5.3), and that is kept. Raises Malformed with bad_request, bad_host, bad_framing,
+    coding_not_implemented, expectation_failed or head_too_large (too many fields).
     """
     fields = RequestFields()
     if not block:
@@ -289,20 +369,8 @@ def parse_fields(block: bytes, max_fields: int) -> RequestFields:
     lines = block.split(b"\r\n")
     if len(lines) > max_fields:
         raise Malformed(Failure.HEAD_TOO_LARGE, f"more than {max_fields} fields")
-    memo = _request_memo
-    keep = fields.lines
-    special: list[tuple[int, bytes, bytes]] | None = None
-    for line in lines:
-        judged = memo.get(line)
-        if judged is None:
-            judged = _judge(line, _REQUEST_KINDS, memo)
-        if judged[0]:
-            if special is None:
-                special = []
-            special.append((judged[0], judged[1], line))
-        else:
-            keep.append(line)
-    if special is not None:
+    fields.lines, special = _sort(lines, _request_memo)
+    if special:
         _read_special(fields, special)
     return fields
 
@@ -324,6 +392,8 @@ def _read_special(fields: RequestFields, special: list[tuple[int, bytes, bytes]]
             fields.lines.append(line)
         elif kind == REFERER:
             fields.referer = value
+            fields.lines.append(line)
+        elif kind == SECRET:
             fields.lines.append(line)
         elif kind == CONNECTION:
             named = _read_connection(fields, value, named)
@@ -450,18 +520,8 @@ def parse_response(block: bytes, max_fields: int) -> ResponseHead:
     minor = 1 if match.group(1) == b"1" else 0
     status = int(match.group(2))
     head = ResponseHead(status, b"HTTP/1.1 %d %b\r\n" % (status, match.group(3) or b""), minor)
-    memo = _response_memo
-    keep: list[bytes] = []
-    special: list[tuple[int, bytes, bytes]] = []
     try:
-        for line in lines[1:]:
-            judged = memo.get(line)
-            if judged is None:
-                judged = _judge(line, _RESPONSE_KINDS, memo)
-            if judged[0]:
-                special.append((judged[0], judged[1], line))
-            else:
-                keep.append(line)
+        keep, special = _sort(lines[1:], _response_memo)
         if special:
             _read_response_special(head, keep, special)
     except Malformed as error:
@@ -474,6 +534,8 @@ def parse_response(block: bytes, max_fields: int) -> ResponseHead:
         head.length = 0
     keep.append(b"")
     head.fields = b"\r\n".join(keep)
+    if head.length >= 0 and head.stated and head.has_date:
+        head.framed = b"%b%bContent-Length: %d\r\n" % (head.line, head.fields, head.length)
     return head
 
 
@@ -487,6 +549,8 @@ def _read_response_special(head: ResponseHead, keep: list[bytes], special: list[
             lengths.append(value)
         elif kind == DATE:
             head.has_date = True
+            keep.append(line)
+        elif kind == SECRET:
             keep.append(line)
         elif kind == CONNECTION:
             for part in value.lower().split(b","):

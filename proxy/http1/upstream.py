@@ -171,35 +171,41 @@ class Http1Upstream(asyncio.Protocol):
 
     def request(self, exchange: Exchange, data: bytes, last: bool) -> None:
         fields = exchange.fields
+        line = exchange.line
         route: LiveRoute = cast("LiveRoute", exchange.route)
         self._exchange = exchange
         self._state = _HEAD
         self._interim = 0
-        identity = exchange.identity
-        if identity:
-            correlation = fields.correlation_id
-            tail = b"%bX-Request-Id: %b\r\nX-Correlation-Id: %b\r\n%b\r\n" % (
-                fields.outgoing,
-                identity,
-                b"%b,%b" % (correlation, identity) if correlation else identity,
-                route.request_fields(),
-            )
-        else:
-            tail = b"%b%b\r\n" % (fields.outgoing, route.request_fields())
-        if data or fields.length:
+        if fields.length:
             self._chunked_request = fields.length == CHUNKED
             if self._chunked_request:
                 data = (encode(data) if data else b"") + (LAST_CHUNK if last else b"")
-        self._transport.write(b"%b %b HTTP/1.1\r\n%b%b" % (exchange.method, exchange.target, tail, data))
+        identity = exchange.identity
+        if identity:
+            correlation = fields.correlation_id
+            self._transport.write(
+                b"%b %b HTTP/1.1\r\n%bX-Request-Id: %b\r\nX-Correlation-Id: %b\r\n%b\r\n%b"
+                % (
+                    line.method,
+                    line.target,
+                    fields.outgoing,
+                    identity,
+                    b"%b,%b" % (correlation, identity) if correlation else identity,
+                    route.request_fields() if route.dated else b"",
+                    data,
+                )
+            )
+        else:
+            self._transport.write(
+                b"%b %b HTTP/1.1\r\n%b%b\r\n%b"
+                % (line.method, line.target, fields.outgoing, route.request_fields() if route.dated else b"", data)
+            )
         self._idle_timeout = route.idle_timeout
         self._request_timeout = route.request_timeout
         timeout = route.first_timeout if last else route.idle_timeout
-        if timeout < HORIZON:
-            self._wheel.arm(self, exchange.sent_at + timeout)
-        else:
-            self.deadline = exchange.sent_at + timeout
-            if self.slot == 0:
-                self._wheel.arm(self, self.deadline)
+        self.deadline = deadline = exchange.sent_at + timeout
+        if timeout < HORIZON or self.slot == 0:
+            self._wheel.arm(self, deadline)
 
     def send(self, data: bytes, last: bool) -> None:
         if self._chunked_request:
@@ -229,16 +235,13 @@ class Http1Upstream(asyncio.Protocol):
 
     # ── pool ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def rest(self) -> None:
+    def rest(self, moment: float) -> None:
         """Become idle: a deadline for staying so."""
         self._state = _IDLE
         seconds = self._idle_seconds
-        if seconds < HORIZON:
-            self._wheel.arm(self, now() + seconds)
-        else:
-            self.deadline = now() + seconds
-            if self.slot == 0:
-                self._wheel.arm(self, self.deadline)
+        self.deadline = deadline = moment + seconds
+        if seconds < HORIZON or self.slot == 0:
+            self._wheel.arm(self, deadline)
 
     def close(self) -> None:
         """Close without ceremony; whatever the connection was doing is given up."""
@@ -290,7 +293,7 @@ class Http1Upstream(asyncio.Protocol):
         moment = now()
         body = data[end + 4 :]
         length = head.length
-        if exchange.method == b"HEAD" or head.status == 304 or head.status == 204:
+        if exchange.line.method == b"HEAD" or head.status == 304 or head.status == 204:
             length = 0
         if length >= 0:
             size = len(body)
@@ -299,7 +302,7 @@ class Http1Upstream(asyncio.Protocol):
                 reusable = head.reusable and size == length and exchange.request_done
                 if size > length:
                     body = body[:length]
-                self._release(head, reusable)
+                self._release(head, reusable, moment)
                 exchange.response(head, body, True, moment)
                 return
             self._state = _LENGTH
@@ -317,7 +320,7 @@ class Http1Upstream(asyncio.Protocol):
                 self._broken(Failure.RESPONSE_TRUNCATED)
                 return
             if decoder.done:
-                self._release(head, head.reusable and not decoder.rest and exchange.request_done)
+                self._release(head, head.reusable and not decoder.rest and exchange.request_done, moment)
                 exchange.response(head, payload, True, moment)
             else:
                 exchange.response(head, payload, False, moment)
@@ -345,12 +348,12 @@ class Http1Upstream(asyncio.Protocol):
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- a body is read only while lent
         head = self._head
-        self._release(head, clean and head.reusable and exchange.request_done)
+        self._release(head, clean and head.reusable and exchange.request_done, now())
         if data:
             exchange.response_body(data)
         exchange.response_end()
 
-    def _release(self, head: ResponseHead, reusable: bool) -> None:
+    def _release(self, head: ResponseHead, reusable: bool, moment: float) -> None:
         """Back to the pool before the client hears the end: its next request may want this very connection."""
         self._exchange = None
         self._decoder = None
@@ -361,7 +364,7 @@ class Http1Upstream(asyncio.Protocol):
             self._held = False
             self._transport.resume_reading()
         if reusable and self._state != _CLOSED:
-            self.rest()
+            self.rest(moment)
             self._upstream.give_back(self, True)
         else:
             self._upstream.give_back(self, False)

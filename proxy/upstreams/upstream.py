@@ -211,7 +211,7 @@ class Upstream:
             exchange = dial.exchange
             if exchange is None or exchange.over:
                 self.give_back(connection, True)
-                connection.rest()
+                connection.rest(now())
             else:
                 exchange.endpoint = endpoint.label
                 exchange.connected(connection, now())
