@@ -1,0 +1,5 @@
+"""Stories are told with one fixture."""
+
+from tests.fakes.story import story
+
+__all__ = ["story"]
