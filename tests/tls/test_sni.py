@@ -1,6 +1,7 @@
 """The front: real handshakes, in memory, with every name a client may send."""
 
 import asyncio
+import shutil
 import ssl
 import sys
 from collections.abc import Callable
@@ -207,3 +208,35 @@ def test_both_loops_hand_out_the_object_that_remembers(
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(story())
     assert met == [(b"b.example", True)]
+
+
+@pytest.mark.peer
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed: renegotiation goes untested")
+def test_renegotiation_is_refused(front: Front) -> None:
+    """Hardening T-01. ``R`` at the beginning of a line makes s_client ask for it."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            writer.write(line.upper())
+        writer.close()
+
+    async def story() -> str:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=front.context())
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            client = await asyncio.create_subprocess_exec(
+                *("openssl", "s_client", "-tls1_2", "-servername", "a.example", "-connect", f"127.0.0.1:{port}"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            assert client.stdin
+            assert client.stdout
+            client.stdin.write(b"before\n")
+            await client.stdout.readuntil(b"BEFORE\n")
+            client.stdin.write(b"R\n")
+            await client.stdout.readuntil(b"RENEGOTIATING\n")
+            told, _ = await client.communicate()
+            return told.decode()
+
+    assert "no renegotiation" in asyncio.run(story())
