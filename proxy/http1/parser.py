@@ -199,8 +199,8 @@ class RequestFields:
         self.expect = False
         self.upgrade = b""
         """The one token of ``Upgrade`` when ``Connection`` names it, lower case."""
-        self.forwarded_for: list[bytes] = []
-        self.forwarded: list[bytes] = []
+        self.forwarded_for: tuple[bytes, ...] = ()
+        self.forwarded: tuple[bytes, ...] = ()
         """Other lines about the client, as they came (for trusted peers)."""
         self.request_id = b""
         """An incoming id, when it is well formed."""
@@ -255,11 +255,15 @@ class ResponseHead:
         """Start line, fields and Content-Length in one piece, when nothing else can be needed."""
 
 
+Judged = tuple[int, bytes, bytes]
+"""``(kind, value, line)`` of a field line."""
+
+
 class Memo:
     """Lines that were judged before. Bounded: when it is full it starts again from empty.
 
     ``plain`` holds the lines that are kept as they are, ``special`` those that mean something to the router, with what
-    they mean: ``line → (kind, value)``.
+    they mean: ``line → (kind, value, line)``.
     """
 
     __slots__ = ("kinds", "plain", "special")
@@ -267,7 +271,7 @@ class Memo:
     def __init__(self, kinds: dict[bytes, int]) -> None:
         self.kinds = kinds
         self.plain: set[bytes] = set()
-        self.special: dict[bytes, tuple[int, bytes]] = {}
+        self.special: dict[bytes, Judged] = {}
 
 
 _request_memo: Final = Memo(_REQUEST_KINDS)
@@ -298,8 +302,8 @@ def parse_request_line(line: bytes, max_target: int) -> RequestLine:
     return known
 
 
-def _judge(line: bytes, memo: Memo) -> tuple[int, bytes]:
-    """``(kind, value)`` of a field line; remembers it. Raises Malformed bad_request."""
+def _judge(line: bytes, memo: Memo) -> Judged:
+    """What a field line is that is not among the plain ones; remembers it. Raises Malformed bad_request."""
     judged = memo.special.get(line)
     if judged is not None:
         return judged
@@ -310,7 +314,7 @@ def _judge(line: bytes, memo: Memo) -> tuple[int, bytes]:
     value = match.group(2).strip(b" \t")
     kind = memo.kinds.get(name, KEEP)
     if kind == SECRET:
-        return kind, value
+        return kind, value, line
     if kind == KEEP and b"_" in name and name.replace(b"_", b"-") in _ROUTER_OWNED:
         kind = DROP
     if len(line) <= MEMO_LINE_BYTES:
@@ -321,25 +325,26 @@ def _judge(line: bytes, memo: Memo) -> tuple[int, bytes]:
         else:
             if len(memo.special) >= MEMO_LINES:
                 memo.special.clear()
-            memo.special[line] = (kind, value)
-    return kind, value
+            memo.special[line] = (kind, value, line)
+    return kind, value, line
 
 
-def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[tuple[int, bytes, bytes]]]:
-    """``(lines to keep, special lines as (kind, value, line))``, each in order.
+def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[Judged]]:
+    """``(lines to keep, special lines)``, each in order.
 
     The usual head has no plain line that was not seen before: two passes in C sort it. Otherwise the lines are taken
     one by one, so that repeated fields keep their order (RFC 9110 5.3).
     """
     known = memo.plain.__contains__
     keep = list(filter(known, lines))
-    special: list[tuple[int, bytes, bytes]] = []
+    special: list[Judged] = []
     if len(keep) != len(lines):
+        recall = memo.special.get
         for line in filterfalse(known, lines):
-            kind, value = _judge(line, memo)
-            if not kind:
+            judged = recall(line) or _judge(line, memo)
+            if not judged[0]:
                 break
-            special.append((kind, value, line))
+            special.append(judged)
         else:
             return keep, special
         keep.clear()
@@ -348,9 +353,9 @@ def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[tuple[int, 
             if line in memo.plain:
                 keep.append(line)
                 continue
-            kind, value = _judge(line, memo)
-            if kind:
-                special.append((kind, value, line))
+            judged = _judge(line, memo)
+            if judged[0]:
+                special.append(judged)
             else:
                 keep.append(line)
     return keep, special
@@ -375,13 +380,13 @@ def parse_fields(block: bytes, max_fields: int) -> RequestFields:
     return fields
 
 
-def _read_special(fields: RequestFields, special: list[tuple[int, bytes, bytes]]) -> None:
+def _read_special(fields: RequestFields, special: list[Judged]) -> None:
     """What the lines that mean something to the router say, taken together."""
     hosts = 0
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
+    lengths: list[bytes] | None = None
+    codings: list[bytes] | None = None
     named: list[bytes] | None = None
-    upgrade: list[bytes] = []
+    upgrade: bytes | None = None
     trailers = False
     for kind, value, line in special:
         if kind == HOST:
@@ -398,13 +403,13 @@ def _read_special(fields: RequestFields, special: list[tuple[int, bytes, bytes]]
         elif kind == CONNECTION:
             named = _read_connection(fields, value, named)
         elif kind == LENGTH:
-            lengths.append(value)
+            lengths = [value] if lengths is None else [*lengths, value]
         elif kind == CODING:
-            codings.append(value)
+            codings = [value] if codings is None else [*codings, value]
         elif kind == FORWARDED_FOR:
-            fields.forwarded_for.append(value)
+            fields.forwarded_for = (*fields.forwarded_for, value)
         elif kind == FORWARDED_OTHER:
-            fields.forwarded.append(line)
+            fields.forwarded = (*fields.forwarded, line)
         elif kind == REQUEST_ID:
             if fields.request_id == b"" and _REQUEST_ID.fullmatch(value) is not None:
                 fields.request_id = value
@@ -416,18 +421,19 @@ def _read_special(fields: RequestFields, special: list[tuple[int, bytes, bytes]]
                 raise Malformed(Failure.EXPECTATION_FAILED, "an expectation other than 100-continue")
             fields.expect = True
         elif kind == UPGRADE:
-            upgrade.append(value.lower())
+            upgrade = value.lower() if upgrade is None else b"more than one"
         elif kind == TE:
             trailers = trailers or b"trailers" in [part.strip(b" \t") for part in value.lower().split(b",")]
     if hosts:
         if hosts > 1:
             raise Malformed(Failure.BAD_HOST, "more than one Host")
-        fields.name = canonical_name(fields.host)
-    _read_framing(fields, lengths, codings)
+        fields.name = _names.get(fields.host) or _remember_name(fields.host)
+    if lengths is not None or codings is not None:
+        _read_framing(fields, lengths or [], codings or [])
     if trailers:
         fields.lines.append(b"TE: trailers")
     if named is not None:
-        if upgrade == [b"websocket"] and b"upgrade" in named:
+        if upgrade == b"websocket" and b"upgrade" in named:
             fields.upgrade = b"websocket"
         _remove_named(fields.lines, named)
 
@@ -488,6 +494,18 @@ def parse_length(values: list[bytes]) -> int:
     return length
 
 
+_names: Final[dict[bytes, bytes]] = {}
+
+
+def _remember_name(host: bytes) -> bytes:
+    """:func:`canonical_name`, remembered."""
+    name = canonical_name(host)
+    if len(_names) >= MEMO_LINES:
+        _names.clear()
+    _names[host] = name
+    return name
+
+
 def canonical_name(host: bytes) -> bytes:
     """The name in a Host value: lower case, without port and trailing dot (RFC 9110 7.2). Empty Host stays empty.
 
@@ -539,7 +557,7 @@ def parse_response(block: bytes, max_fields: int) -> ResponseHead:
     return head
 
 
-def _read_response_special(head: ResponseHead, keep: list[bytes], special: list[tuple[int, bytes, bytes]]) -> None:
+def _read_response_special(head: ResponseHead, keep: list[bytes], special: list[Judged]) -> None:
     """What a response's framing and connection fields say, taken together."""
     lengths: list[bytes] = []
     codings: list[bytes] = []
