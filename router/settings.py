@@ -15,7 +15,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +77,19 @@ class Field:
     def variables(self) -> tuple[str, ...]:
         """Environment variables, the one that wins first."""
         return (PREFIX + self.name.upper(), *self.environment)
+
+    @property
+    def default(self) -> str | None:
+        """As one would write it; None: it must be given."""
+        match next(field.default for field in fields(Settings) if field.name == self.name):
+            case LogTo() as to:
+                return to.value
+            case int() as level if self.name == "log_level":
+                return logging.getLevelName(level).lower()
+            case str() | int() | float() as value:
+                return format(value, "" if isinstance(value, str) else "g")
+            case _:
+                return None
 
 
 def _directory(text: str) -> Path:

@@ -1,0 +1,21 @@
+"""Ready from the first table until draining."""
+
+from __future__ import annotations
+
+from router.admin.health import Health
+
+
+def test_ready_from_the_first_table_until_draining() -> None:
+    health = Health()
+    assert health.unready == "the first table is not published yet"
+    health.serve()
+    assert health.unready == ""
+    health.drain()
+    assert health.unready == "draining"
+
+
+def test_draining_before_the_first_table_is_draining() -> None:
+    health = Health()
+    health.drain()
+    health.serve()
+    assert health.unready == "draining"

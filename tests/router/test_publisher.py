@@ -1,0 +1,203 @@
+"""Certificates before routes, and nothing is lost when publishing fails."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.routes import Edge, HostRule, Route, TableChange
+from router.publisher import Publisher, lay_certificates, lay_table
+from tls.certificate import Certificate
+from tls.change import CertificateChange
+from tls.fallback import self_signed
+from tls.policy import TlsPolicy
+from tls.store import CertificateStore, Prepared
+
+PAIRS = [self_signed(datetime(2026, 1, 1, tzinfo=UTC)) for _ in range(3)]
+
+
+def route(name: str, service: str = "") -> Route:
+    return Route(name, name, "shop", service or name)
+
+
+class Gateway:
+    """Applies changes as the data plane does; fails when told to."""
+
+    def __init__(self, journal: list[str] | None = None) -> None:
+        self.routes: dict[str, Route] = {}
+        self.hosts: dict[bytes, HostRule] = {}
+        self.edge = Edge()
+        self.generations: list[int] = []
+        self.fails = 0
+        self.journal = journal if journal is not None else []
+
+    def publish(self, change: TableChange) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("not this time")
+        self.journal.append("routes")
+        self.generations.append(change.generation)
+        for name in change.gone_routes:
+            self.routes.pop(name, None)
+        for host in change.gone_hosts:
+            self.hosts.pop(host, None)
+        self.routes |= change.routes
+        self.hosts |= change.hosts
+        self.edge = change.edge or self.edge
+
+    @property
+    def state(self) -> tuple[object, ...]:
+        return self.routes, self.hosts, self.edge
+
+
+class Store(CertificateStore):
+    """A real store that keeps a journal, and fails to prepare when told to."""
+
+    def __init__(self, journal: list[str] | None = None) -> None:
+        super().__init__(PAIRS[0])
+        self.journal = journal if journal is not None else []
+        self.fails = 0
+        self.seen: list[CertificateChange] = []
+
+    def prepare(self, change: CertificateChange) -> Prepared:
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("not this time")
+        self.seen.append(change)
+        return super().prepare(change)
+
+    def swap(self, prepared: Prepared) -> None:
+        self.journal.append("certificates")
+        super().swap(prepared)
+
+
+def test_certificates_are_current_before_routes() -> None:
+    journal: list[str] = []
+    publisher = Publisher(Store(journal), Gateway(journal))
+    asyncio.run(publisher.publish(CertificateChange(1), TableChange(1), journal.append))
+    assert journal == ["certificates", "certificates", "routes", "publish"]
+    assert not publisher.behind
+
+
+def test_what_failed_is_published_with_the_next_change() -> None:
+    store, gateway = Store(), Gateway()
+    publisher = Publisher(store, gateway)
+    store.fails = 1
+    with pytest.raises(RuntimeError):
+        asyncio.run(publisher.publish(CertificateChange(1, {"shop/a": PAIRS[1]}), TableChange(1, {"a": route("a")})))
+    assert publisher.behind
+    gateway.fails = 1
+    with pytest.raises(RuntimeError):
+        asyncio.run(publisher.publish(CertificateChange(2, {"shop/b": PAIRS[2]}), TableChange(2, {"b": route("b")})))
+    assert publisher.behind
+    assert store.seen[-1].certificates.keys() == {"shop/a", "shop/b"}
+    asyncio.run(publisher.publish(CertificateChange(3), TableChange(3, {"c": route("c")})))
+    assert gateway.routes.keys() == {"a", "b", "c"}
+    assert gateway.generations == [3]
+    assert not store.seen[-1].certificates  # those had been swapped in already
+    assert not publisher.behind
+
+
+def test_a_pair_that_openssl_refuses_is_named_without_its_material(caplog: pytest.LogCaptureFixture) -> None:
+    good, other = PAIRS[1], PAIRS[2]
+    mixed = Certificate(
+        names=good.names,
+        subject=good.subject,
+        issuer=good.issuer,
+        serial=good.serial,
+        not_before=good.not_before,
+        not_after=good.not_after,
+        fingerprint="mixed",
+        chain_pem=good.chain_pem,
+        key_pem=other.key_pem,
+    )
+    publisher = Publisher(Store(), Gateway())
+    asyncio.run(publisher.publish(CertificateChange(1, {"shop/mixed": mixed}), TableChange(1)))
+    assert "shop/mixed" in caplog.text
+    assert "PRIVATE" not in caplog.text
+    assert not publisher.behind
+
+
+NAMES = ["a", "b", "c"]
+
+
+@st.composite
+def tables(draw: st.DrawFn, generation: int) -> TableChange:
+    gone = draw(st.sets(st.sampled_from(NAMES)))
+    gone_hosts = draw(st.sets(st.sampled_from(NAMES)))
+    return TableChange(
+        generation,
+        {n: route(n, draw(st.sampled_from(["one", "two"]))) for n in NAMES if n not in gone and draw(st.booleans())},
+        frozenset(gone),
+        {
+            n.encode(): HostRule(n.encode(), draw(st.sampled_from(NAMES)))
+            for n in NAMES
+            if n not in gone_hosts and draw(st.booleans())
+        },
+        frozenset(n.encode() for n in gone_hosts),
+        draw(st.none() | st.builds(Edge, max_fields=st.integers(1, 3))),
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(first=tables(1), second=tables(2), third=tables(3))
+def test_laying_tables_is_as_good_as_publishing_one_after_the_other(
+    first: TableChange, second: TableChange, third: TableChange
+) -> None:
+    one_by_one, at_once = Gateway(), Gateway()
+    for change in (first, second, third):
+        one_by_one.publish(change)
+    at_once.publish(first)
+    laid = lay_table(second, third)
+    at_once.publish(laid)
+    assert at_once.state == one_by_one.state
+    assert laid.generation == 3
+    assert not laid.routes.keys() & laid.gone_routes
+    assert not laid.hosts.keys() & laid.gone_hosts
+
+
+@st.composite
+def certificates(draw: st.DrawFn, generation: int) -> CertificateChange:
+    gone = draw(st.sets(st.sampled_from(NAMES)))
+    gone_names = draw(st.sets(st.sampled_from(NAMES)))
+    return CertificateChange(
+        generation,
+        {n: draw(st.sampled_from(PAIRS)) for n in NAMES if n not in gone and draw(st.booleans())},
+        frozenset(gone),
+        {n: draw(st.sampled_from(NAMES)) for n in NAMES if n not in gone_names and draw(st.booleans())},
+        frozenset(gone_names),
+        draw(st.none() | st.sampled_from(NAMES)),
+        draw(st.none() | st.builds(TlsPolicy, session_tickets=st.booleans())),
+    )
+
+
+def applied(*changes: CertificateChange) -> tuple[object, ...]:
+    pairs: dict[str, Certificate] = {}
+    names: dict[str, str] = {}
+    policy, default = TlsPolicy(), None
+    for change in changes:
+        pairs = {n: p for n, p in pairs.items() if n not in change.gone} | dict(change.certificates)
+        names = {n: p for n, p in names.items() if n not in change.gone_names} | dict(change.names)
+        policy, default = change.policy or policy, change.default
+    return pairs, names, policy, default
+
+
+@settings(max_examples=60, deadline=None)
+@given(first=certificates(1), second=certificates(2), third=certificates(3))
+def test_laying_certificates_is_as_good_as_publishing_one_after_the_other(
+    first: CertificateChange, second: CertificateChange, third: CertificateChange
+) -> None:
+    laid = lay_certificates(second, third)
+    assert applied(first, laid) == applied(first, second, third)
+    assert not laid.certificates.keys() & laid.gone
+    assert not laid.names.keys() & laid.gone_names
+
+
+def test_the_first_change_is_laid_on_nothing() -> None:
+    table, pairs = TableChange(1), CertificateChange(1)
+    assert lay_table(None, table) is table
+    assert lay_certificates(None, pairs) is pairs
