@@ -11,12 +11,15 @@ What must not enter: anything about requests (``proxy.errors``), and any value o
 from __future__ import annotations
 
 import enum
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from router.objects import ObjectKey
 
-__all__ = ["Problem", "Reason", "Severity", "shorten"]
+__all__ = ["Ledger", "Problem", "Reason", "Severity", "shorten"]
 
 VALUE_LIMIT: Final = 80
 """Characters of an offending value that are shown."""
@@ -46,6 +49,7 @@ class Reason(enum.Enum):
     UNREADABLE_FILE = "unreadable_file", "A manifest file could not be read; what it said before stays."
     DUPLICATE_OBJECT = "duplicate_object", "An object stands in two manifest files; the first by path counts."
     BAD_OBJECT = "bad_object", "An object does not have the shape Kubernetes gives it; what it said before stays."
+    ROUTER_FAULT = "router_fault", "The router failed on an object, which is its own fault; what it said before stays."
     SHADOWED_OBJECT = "shadowed_object", "An object under its ancestor's name beside the one under the current name."
     # ── keys and values ───────────────────────────────────────────────────────────────────────────────────────────
     UNKNOWN_KEY = "unknown_key", "A key under our prefix that the router does not know."
@@ -131,6 +135,63 @@ class Problem:
         where = f"{self.object}: {self.key}".removesuffix(": ")
         what = f"{where} = '{self.value}'" if self.value else where
         return f"{what}: {self.message} [{self.reason.value}]"
+
+
+class Ledger:
+    """All Problems there are now, sorted, and what came and went since somebody last asked.
+
+    Whoever has Problems puts them in under a subject of its own, which replaces what it put there before. The same
+    Problem from two subjects is one. Cost follows the difference.
+    """
+
+    __slots__ = ("_all", "_before", "_by_subject", "_counts", "_sorted")
+
+    def __init__(self) -> None:
+        self._by_subject: dict[Hashable, tuple[Problem, ...]] = {}
+        self._counts: Counter[Problem] = Counter()
+        self._sorted: list[Problem] = []
+        self._all: tuple[Problem, ...] = ()
+        self._before: dict[Problem, bool] = {}
+        """Problem touched since the last ``take`` → whether it was there then."""
+
+    def __repr__(self) -> str:
+        return f"<Ledger of {len(self._sorted)} problems>"
+
+    def put(self, subject: Hashable, problems: Iterable[Problem]) -> None:
+        """Replace what ``subject`` has to say; nothing: it is content."""
+        after = tuple(problems)
+        before = self._by_subject.pop(subject, ())
+        if after:
+            self._by_subject[subject] = after
+        if after != before:
+            for problem in after:
+                self._count(problem, 1)
+            for problem in before:
+                self._count(problem, -1)
+
+    def take(self) -> tuple[tuple[Problem, ...], tuple[Problem, ...], tuple[Problem, ...]]:
+        """(all now, new since the last time, gone since the last time), each sorted."""
+        touched = [(problem, was) for problem, was in self._before.items() if was != (problem in self._counts)]
+        self._before = {}
+        if touched:
+            self._all = tuple(self._sorted)
+        new = sorted((problem for problem, was in touched if not was), key=_order)
+        gone = sorted((problem for problem, was in touched if was), key=_order)
+        return self._all, tuple(new), tuple(gone)
+
+    def _count(self, problem: Problem, step: int) -> None:
+        count = self._counts[problem]
+        self._before.setdefault(problem, count > 0)
+        self._counts[problem] = count + step
+        if count == 0:
+            insort(self._sorted, problem, key=_order)
+        elif count + step == 0:
+            del self._counts[problem]
+            del self._sorted[bisect_left(self._sorted, _order(problem), key=_order)]
+
+
+def _order(problem: Problem) -> tuple[ObjectKey, str, str, str, str]:
+    return problem.sort_key
 
 
 def shorten(text: str, limit: int = VALUE_LIMIT) -> str:

@@ -14,6 +14,7 @@ What must not enter: who holds a name (``router.claims``).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from typing import Final
 
@@ -23,7 +24,7 @@ from publicsuffixlist import PublicSuffixList
 from router.annotations.errors import Unfit
 from router.problems import Reason
 
-__all__ = ["canonical", "covers", "platform_domain", "resolve"]
+__all__ = ["canonical", "covers", "names_above", "platform_domain", "resolve"]
 
 EXPECTED: Final = "a name such as www.example.com, *.example.com or shop"
 
@@ -85,6 +86,19 @@ def resolve(name: str, platform: str | None) -> str:
 def covers(wildcard: str, host: str) -> bool:
     """Whether ``*.x`` stands for ``host``: one or more labels below ``x``, deeper wildcards too, never ``x`` itself."""
     return wildcard.startswith("*.") and host.endswith(wildcard[1:]) and host != wildcard
+
+
+def names_above(host: str) -> Iterator[str]:
+    """The names above a host whose wildcards stand for it, the closest first; for ``*.b.example`` that is ``example``.
+
+    ``shop.*`` has none: a name below any suffix is below nothing in particular.
+    """
+    if host.endswith(".*"):
+        return
+    name = host.removeprefix("*.")
+    while dot := name.find(".") + 1:
+        name = name[dot:]
+        yield name
 
 
 def _name(text: str) -> str:

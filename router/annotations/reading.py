@@ -21,7 +21,7 @@ from router.model import App, RouterConfig
 from router.objects import PREFIXES, ObjectKey
 from router.problems import Problem, Reason
 
-__all__ = ["read_app", "read_builder", "read_router"]
+__all__ = ["read_app", "read_builder", "read_router", "written_as"]
 
 REPORTED: Final = 20
 """Bad elements of one list, and unknown keys of one object, that are reported one by one; the rest is one more."""
@@ -49,6 +49,13 @@ def read_router(
 def read_builder(service: ObjectKey, annotations: Mapping[str, str]) -> list[Problem]:
     """What is wrong with the builder Service's annotations; their effect comes later."""
     return _read(Place.BUILDER, service, annotations, {})[1]
+
+
+def written_as(place: Place, key: str, annotations: Mapping[str, str]) -> str:
+    """The annotation that says ``key`` here, for Problems found later; if none does, the one that would."""
+    spellings = (key, *known_keys(place)[key].aliases)
+    names = (f"{prefix}{spelling}" for prefix in PREFIXES for spelling in spellings)
+    return next((name for name in names if name in annotations), f"{PREFIXES[0]}{key}")
 
 
 def _values_of(model: App | RouterConfig | None) -> dict[str, Any]:

@@ -1,0 +1,315 @@
+"""One app: its Service, slices and page in; its claims, its route and its Problems out. Pure, app by app.
+
+Nothing here looks at another app; who gets a name, and which paths other apps contribute, is settled in ``compile``.
+
+What must not enter: claims' outcome, certificates' contents, deltas.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from proxy.routes import Address, Policy, Route
+from router.addresses import AddressRefused, endpoint_address
+from router.annotations import domains
+from router.annotations.fields import Place, defaults
+from router.annotations.reading import read_app, written_as
+from router.claims import Claimant
+from router.cluster import Cluster
+from router.model import App, RouterConfig
+from router.objects import PREFIXES, ConfigMap, EndpointSlice, ObjectKey, Service, ServicePort
+from router.own import OwnNames
+from router.problems import Problem, Reason
+
+__all__ = ["CompiledApp", "compile_app", "default_policy", "routable"]
+
+T = TypeVar("T")
+
+PAGE: Final = "index.html"
+
+_LABELS: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
+
+_APP_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledApp:
+    """What one Service comes to, taken by itself."""
+
+    service: Service
+    claimant: Claimant
+    spec: App
+    hosts: Mapping[str, str]
+    """Host claimed → the name as its owner's grammar gave it, in the order written."""
+    certificates: Mapping[str, str]
+    """Host mapped → what the Secret is called."""
+    contributes_to: str | None
+    """Host of the app whose paths this one answers."""
+    port: ServicePort | None
+    route: Route
+    problems: tuple[Problem, ...]
+
+
+def routable(service: Service) -> tuple[bool, list[Problem]]:
+    """Whether the label says exactly ``true``; of two labels that differ, the one of the first prefix counts."""
+    labels = [(label, service.labels[label]) for label in _LABELS if label in service.labels]
+    if not labels:
+        return False, []
+    (first, value), *others = labels
+    problems = [
+        Problem(Reason.SHADOWED_KEY, service.key, label, other, f"expected it once: the label {first} counts")
+        for label, other in others
+    ]
+    return value == "true", problems
+
+
+def compile_app(
+    service: Service,
+    cluster: Cluster,
+    config: RouterConfig,
+    own: OwnNames,
+    previous: CompiledApp | None,
+    trusted_endpoints: bool,
+) -> CompiledApp:
+    """Read one routable Service and what belongs to it. ``previous`` gives the last good values (contract 2)."""
+    name = f"{service.key.namespace}/{service.key.name}"
+    spec, found = read_app(service.key, service.annotations, previous.spec if previous else None)
+    says = _Voice(service, found)
+    hosts = _hosts(spec, config, own, says)
+    port = _port(spec.port, service, previous.port if previous else None, says)
+    return CompiledApp(
+        service=service,
+        claimant=Claimant.of(name, service.created),
+        spec=spec,
+        hosts=hosts,
+        certificates=_certificates(spec, config, says),
+        contributes_to=_contributes_to(spec, config, says),
+        port=port,
+        route=Route(
+            name=name,
+            app=_app_name(service, says),
+            namespace=service.key.namespace,
+            service=service.key.name,
+            endpoints=_addresses(spec, service, port, cluster.slices(service.key), trusted_endpoints, says),
+            policy=_policy(spec, config, _page(spec, service, cluster, says)),
+        ),
+        problems=tuple(says.problems),
+    )
+
+
+@dataclass(slots=True)
+class _Voice:
+    """Collects the Problems of one Service."""
+
+    service: Service
+    problems: list[Problem] = field(default_factory=list)
+
+    def say(self, reason: Reason, key: str, value: str, message: str) -> None:
+        """About one of our keys."""
+        written = written_as(Place.APP, key, self.service.annotations)
+        self.problems.append(Problem(reason, self.service.key, written, value, message))
+
+    def say_about(self, reason: Reason, object: ObjectKey, path: str, value: str, message: str) -> None:
+        """About a field of an object."""
+        self.problems.append(Problem(reason, object, path, value, message))
+
+
+# ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _app_name(service: Service, says: _Voice) -> str:
+    """What logs and metrics call it: the label, else the Service's name; with its namespace where that differs."""
+    name = service.labels.get("app", service.key.name)
+    if not _APP_NAME.fullmatch(name):
+        says.say_about(Reason.BAD_VALUE, service.key, "metadata.labels[app]", name, "expected the name of an app")
+        name = service.key.name
+    return name if name == service.key.namespace else f"{service.key.namespace}/{name}"
+
+
+def _hosts(spec: App, config: RouterConfig, own: OwnNames, says: _Voice) -> dict[str, str]:
+    """The hosts that the Service may claim, each with the name it was written as."""
+    hosts: dict[str, str] = {}
+    for name in spec.domains:
+        host = domains.resolve(name, config.platform_domain)
+        if len(host) > 253:
+            says.say(Reason.BAD_ELEMENT, "domains", name, "expected a name that fits below the platform's domain")
+        elif not own.is_platform(says.service.key.namespace) and own.is_reserved(host, config.platform_domain):
+            says.say(Reason.RESERVED_DOMAIN, "domains", name, "expected another name: this one is the platform's")
+        else:
+            hosts.setdefault(host, name)
+    if not spec.domains and not spec.proxy_domain:
+        says.say(Reason.NO_DOMAINS, "domains", "", "names nothing, so nothing is routed to it")
+    return hosts
+
+
+def _certificates(spec: App, config: RouterConfig, says: _Voice) -> dict[str, str]:
+    mapped: dict[str, str] = {}
+    for name, secret in spec.certificates:
+        host = domains.resolve(name, config.platform_domain)
+        if mapped.setdefault(host, secret) != secret:
+            says.say(Reason.BAD_ELEMENT, "certificates", f"{name}:{secret}", "expected one certificate for each name")
+    return mapped
+
+
+def _contributes_to(spec: App, config: RouterConfig, says: _Voice) -> str | None:
+    if bool(spec.proxy_domain) != bool(spec.proxy_locations):
+        there, missing = ("proxyDomain", "proxyLocations") if spec.proxy_domain else ("proxyLocations", "proxyDomain")
+        if written_as(Place.APP, missing, says.service.annotations) not in says.service.annotations:
+            says.say(Reason.BAD_VALUE, there, "", f"expected {missing} beside it")
+    if not (spec.proxy_domain and spec.proxy_locations):
+        return None
+    return domains.resolve(spec.proxy_domain, config.platform_domain)
+
+
+# ── where requests go ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _port(wanted: str | int | None, service: Service, previous: ServicePort | None, says: _Voice) -> ServicePort | None:
+    """The port that was asked for; else ``http``, else 80, else the only one (contract 3)."""
+    ports = [port for port in service.ports if port.protocol == "TCP"]
+    if wanted is not None:
+        for port in ports:
+            if wanted in (port.name, port.port):
+                return port
+        numbers = ", ".join(str(port.port) for port in ports)
+        message = f"expected one of the Service's TCP ports: {numbers or 'it has none'}"
+        says.say(Reason.NO_PORT, "port", str(wanted), message)
+        if previous in ports:  # the last good one
+            return previous
+    for port in ports:
+        if port.name == "http":
+            return port
+    for port in ports:
+        if port.port == 80:
+            return port
+    if len(ports) == 1:
+        return ports[0]
+    if wanted is None and service.type != "ExternalName":
+        message = "expected a TCP port named http, or 80, or only one; the key port can name another"
+        says.say_about(Reason.NO_PORT, service.key, "spec.ports", "", message)
+    return None
+
+
+def _addresses(
+    spec: App,
+    service: Service,
+    port: ServicePort | None,
+    slices: Iterable[EndpointSlice],
+    trusted: bool,
+    says: _Voice,
+) -> tuple[Address, ...]:
+    """Where requests go: sorted, each once. Empty: nowhere, which visitors see as 503."""
+    if service.type == "ExternalName":
+        message = "expected a Service with endpoints: names outside of the cluster are refused"
+        says.say_about(Reason.EXTERNAL_NAME, service.key, "spec.type", service.type, message)
+        return ()
+    if port is None:
+        return ()
+    if spec.upstream == "service":
+        return _cluster_address(service, port, trusted, says)
+    addresses: set[Address] = set()
+    for view in slices:
+        addresses.update(_slice_addresses(view, port, trusted, says))
+    return tuple(sorted(addresses))
+
+
+def _cluster_address(service: Service, port: ServicePort, trusted: bool, says: _Voice) -> tuple[Address, ...]:
+    if not service.cluster_ip:
+        message = "expected endpoints: a headless Service has no address of its own"
+        says.say(Reason.NO_ADDRESS, "upstream", "service", message)
+        return ()
+    try:
+        return ((endpoint_address(service.cluster_ip, loopback_allowed=trusted), port.port),)
+    except AddressRefused as refused:
+        says.say_about(Reason.REFUSED_ADDRESS, service.key, "spec.clusterIP", service.cluster_ip, str(refused))
+        return ()
+
+
+def _slice_addresses(view: EndpointSlice, port: ServicePort, trusted: bool, says: _Voice) -> Iterable[Address]:
+    """The ready addresses of a slice at the port that bears the Service port's name, as kube-proxy matches them."""
+    numbers = [each.port for each in view.ports if (each.name, each.protocol) == (port.name, port.protocol)]
+    if view.endpoints and not numbers:
+        called = f"named {port.name!r}" if port.name and port.name.isascii() else "without a name"
+        message = f"expected a TCP port {called}, as the Service calls it"
+        says.say_about(Reason.NO_PORT, view.key, "ports", "", message)
+    for number, endpoint in enumerate(view.endpoints):
+        if endpoint.ready:
+            for text in endpoint.addresses:
+                try:
+                    address = endpoint_address(text, loopback_allowed=trusted)
+                except AddressRefused as refused:
+                    path = f"endpoints[{number}].addresses"
+                    says.say_about(Reason.REFUSED_ADDRESS, view.key, path, text, str(refused))
+                else:
+                    yield from ((address, each) for each in numbers)
+
+
+# ── under which rules ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _page(spec: App, service: Service, cluster: Cluster, says: _Voice) -> bytes:
+    if spec.maintenance_page is None:
+        return b""
+    view = cluster.get(ConfigMap, service.key.namespace, spec.maintenance_page)
+    page = view.data.get(PAGE, "") if view else ""
+    if not page:
+        message = f"expected a ConfigMap of that name, with {PAGE}, in the Service's namespace"
+        says.say(Reason.PAGE_MISSING, "maintenance.page", spec.maintenance_page, message)
+    return page.encode(errors="replace")
+
+
+def default_policy(config: RouterConfig) -> Policy:
+    """The rules of an app that says nothing."""
+    return _policy(App(**defaults(Place.APP)), config, b"")
+
+
+def _policy(spec: App, config: RouterConfig, page: bytes) -> Policy:
+    hsts = _hsts(spec, config)
+    referrer = _said(spec.referrer_policy, config.referrer_policy)
+    return Policy(
+        connect_timeout=spec.connect_timeout,
+        idle_timeout=_said(spec.tcp_timeout, config.default_timeout),
+        request_timeout=spec.request_timeout,
+        body_size=_said(spec.body_size, config.body_size),
+        maintenance=spec.maintenance,
+        maintenance_page=page,
+        enforce_https=bool(hsts) or _said(spec.ssl_enforce, config.ssl_enforce),
+        hsts=hsts,
+        referrer_policy=b"" if referrer in (None, "none") else referrer.encode(),
+        allow=_allow(spec.allow, config),
+        deny=spec.deny,
+        request_start=config.request_start and not spec.disable_request_start,
+    )
+
+
+def _said(own: T | None, routers: T) -> T:
+    return routers if own is None else own
+
+
+def _hsts(spec: App, config: RouterConfig) -> bytes:
+    """The value of Strict-Transport-Security (RFC 6797, 6.1); empty: none is sent."""
+    if not _said(spec.hsts_enabled, config.hsts_enabled):
+        return b""
+    value = f"max-age={_said(spec.hsts_max_age, config.hsts_max_age)}"
+    if _said(spec.hsts_include_subdomains, config.hsts_include_subdomains):
+        value += "; includeSubDomains"
+    if _said(spec.hsts_preload, config.hsts_preload):
+        value += "; preload"
+    return value.encode()
+
+
+def _allow(own: tuple[str, ...] | None, config: RouterConfig) -> tuple[str, ...] | None:
+    """Who may come (contract 5): None everybody, empty nobody.
+
+    A list in which nothing was usable still is a list: it adds nothing, and it opens nothing.
+    """
+    if own is None and config.default_allow is None:
+        return () if config.enforce_allow else None
+    if own is None or config.default_allow is None:
+        return own if config.default_allow is None else config.default_allow
+    if config.allow_mode == "override":
+        return own
+    return tuple(dict.fromkeys((*own, *config.default_allow)))

@@ -1,0 +1,122 @@
+"""The picture of the objects the router reads: views by key, slices by their Service.
+
+``apply`` notes one Change and says which objects a reader of the picture has to look at again. An object that cannot be
+read leaves the view it had, if any, and a Problem; it touches no other object.
+
+What must not enter: what any of it means (``compile``), where Changes come from (``router.sources``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from router.objects import (
+    Change,
+    ConfigMap,
+    Deployment,
+    EndpointSlice,
+    ObjectError,
+    ObjectKey,
+    Secret,
+    Service,
+    parse_config_map,
+    parse_deployment,
+    parse_endpoint_slice,
+    parse_secret,
+    parse_service,
+)
+from router.problems import Problem, Reason
+
+__all__ = ["Cluster"]
+
+View = Service | EndpointSlice | Secret | ConfigMap | Deployment
+V = TypeVar("V", Service, EndpointSlice, Secret, ConfigMap, Deployment)
+
+_PARSERS: Final[Mapping[str, Callable[[ObjectKey, Mapping[str, Any]], View]]] = {
+    "Service": parse_service,
+    "EndpointSlice": parse_endpoint_slice,
+    "Secret": parse_secret,
+    "ConfigMap": parse_config_map,
+    "Deployment": parse_deployment,
+}
+
+
+class Cluster:
+    """What every object says now, as far as the router reads it. One writer."""
+
+    __slots__ = ("_slices", "_views", "unreadable")
+
+    def __init__(self) -> None:
+        self._views: dict[ObjectKey, View] = {}
+        self._slices: dict[ObjectKey, dict[ObjectKey, EndpointSlice]] = {}
+        self.unreadable: dict[ObjectKey, Problem] = {}
+        """Objects whose last version could not be read."""
+
+    def __repr__(self) -> str:
+        return f"<Cluster of {len(self._views)} objects, {len(self.unreadable)} unreadable>"
+
+    def apply(self, change: Change) -> frozenset[ObjectKey]:
+        """Note a change. Returns the objects to look at again, none if nothing we read differs: the object itself, for
+        a slice also its Service, before and after."""
+        key = change.key
+        parse = _PARSERS.get(key.kind)
+        if parse is None:
+            return frozenset()
+        before = self._views.get(key)
+        problem = None
+        after: View | None
+        try:
+            after = None if change.object is None else parse(key, change.object)
+        except ObjectError as error:
+            after = before
+            problem = Problem(Reason.BAD_OBJECT, key, error.path, "", f"expected {error.expected}")
+        touched = set()
+        if problem != self.unreadable.get(key):
+            touched.add(key)
+            if isinstance(before, EndpointSlice):
+                touched.add(_owner(before))
+            if problem is None:
+                del self.unreadable[key]
+            else:
+                self.unreadable[key] = problem
+        if after != before:
+            touched.add(key)
+            touched |= self._replace(key, before, after)
+        return frozenset(touched)
+
+    def _replace(self, key: ObjectKey, before: View | None, after: View | None) -> set[ObjectKey]:
+        """Put ``after`` in the place of ``before``; returns the Services whose slices these are."""
+        if after is None:
+            del self._views[key]
+        else:
+            self._views[key] = after
+        owners = set()
+        if isinstance(before, EndpointSlice):
+            owner = _owner(before)
+            owners.add(owner)
+            del self._slices[owner][key]
+            if not self._slices[owner]:
+                del self._slices[owner]
+        if isinstance(after, EndpointSlice):
+            owner = _owner(after)
+            owners.add(owner)
+            self._slices.setdefault(owner, {})[key] = after
+        return owners
+
+    def __contains__(self, key: ObjectKey) -> bool:
+        return key in self._views
+
+    def get(self, kind: type[V], namespace: str, name: str) -> V | None:
+        """The view of one object, or None."""
+        view = self._views.get(ObjectKey(kind.__name__, namespace, name))
+        return view if isinstance(view, kind) else None
+
+    def slices(self, service: ObjectKey) -> list[EndpointSlice]:
+        """The slices of a Service, by name."""
+        slices = self._slices.get(service, {})
+        return [slices[key] for key in sorted(slices)]
+
+
+def _owner(view: EndpointSlice) -> ObjectKey:
+    return ObjectKey("Service", view.key.namespace, view.service)

@@ -1,0 +1,619 @@
+"""Changes in, snapshots out: the incremental compiler, pure and synchronous.
+
+::
+
+    Change → Cluster: does anything we read differ? → dirty apps
+           → compile_app, each by itself → Claims: who holds what
+           → settle the apps that this touches: rules, certificates, Problems → what differs → Snapshot
+
+The cost is that of what changed: an app is compiled anew when one of *its* objects changed, settled anew when a name, a
+path or a Secret it has to do with changed, and shipped only if the result differs. A change of the router's own
+settings is a change of every app.
+
+A compiler holds state (who holds which name, what was said last) and has one owner, who calls ``apply`` and
+``compile``, never both at once. Snapshots are frozen and may go anywhere.
+
+What must not enter: I/O, clocks (``now`` is handed in), the meaning of any key (``annotations``, ``apps``, ``own``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, Generic, TypeVar
+
+from proxy.routes import Edge, HostRule, Route, TableChange
+from router import own
+from router.annotations import domains
+from router.annotations.fields import Place
+from router.annotations.reading import read_builder, read_router, written_as
+from router.apps import CompiledApp, compile_app, default_policy, routable
+from router.certificates import Pairs, candidates, judge, next_judgement
+from router.claims import Claims
+from router.cluster import Cluster
+from router.objects import Change, Deployment, ObjectKey, Service
+from router.own import OwnNames
+from router.problems import Ledger, Problem, Reason
+from router.snapshot import AppReport, CertificateReport, HostReport, Role, Snapshot, State
+from tls.certificate import Certificate
+from tls.change import CertificateChange
+from tls.policy import TlsPolicy
+
+__all__ = ["Compiler", "OwnNames"]
+
+DEFAULT_ROUTE: Final = "default"
+"""Name of the route for unknown hosts; names of apps have a slash."""
+
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+
+_IN_FORCE: Final = frozenset({Reason.DOMAIN_WITHOUT_CERTIFICATE, Reason.CERTIFICATE_EXPIRES_SOON})
+"""Problems of apps all of whose words are in force."""
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class _Locations:
+    """The paths of one app that other apps answer."""
+
+    accepted: Mapping[str, str]
+    """Prefix → route name."""
+    refused: Mapping[str, list[Problem]]
+    """Route name → why not."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """What one app comes to among the others."""
+
+    route: Route | None
+    """None: nothing leads to it."""
+    rules: Mapping[bytes, HostRule]
+    locations: Mapping[str, str]
+    """Prefix → route name: paths that other apps answer."""
+    chosen: Mapping[str, ObjectKey]
+    """Host → the Secret chosen for it, good or bad."""
+    names: Mapping[str, str]
+    """Host → id of the certificate presented for it, where there is one."""
+    problems: tuple[Problem, ...]
+    report: AppReport
+
+
+class _Published(Generic[K, V]):
+    """One part of what was published: what the data plane has by now."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self) -> None:
+        self.entries: dict[K, V] = {}
+
+    def replace(self, stale: Iterable[K], fresh: Mapping[K, V]) -> tuple[dict[K, V], frozenset[K]]:
+        """Let ``fresh`` take the place of the entries in ``stale``; returns what to tell: (new or different, gone)."""
+        gone = frozenset(key for key in stale if key not in fresh and key in self.entries)
+        different = {key: value for key, value in fresh.items() if self.entries.get(key) != value}
+        for key in gone:
+            del self.entries[key]
+        self.entries.update(different)
+        return different, gone
+
+
+class Compiler:
+    """See the module. ``trusted_endpoints``: the objects are the operator's own, so endpoints may be on loopback."""
+
+    def __init__(self, names: OwnNames | None = None, *, trusted_endpoints: bool) -> None:
+        self._own = names or OwnNames()
+        self._trusted = trusted_endpoints
+        # What was said, and what each app comes to by itself.
+        self._cluster = Cluster()
+        self._config = read_router(self._own.candidates("Deployment", self._own.deployment)[0], {}, None)[0]
+        self._default_policy = default_policy(self._config)
+        self._apps: dict[str, CompiledApp] = {}
+        # Who has to do with whom.
+        self._claims = Claims()
+        self._contributors: dict[str, set[str]] = {}  # host → apps with paths for it
+        self._users: dict[ObjectKey, set[str]] = {}  # Secret or ConfigMap → apps that name it
+        # What they come to together.
+        self._pairs = Pairs(self._cluster)
+        self._platform: Certificate | None = None
+        self._settled: dict[str, _Settled] = {}
+        self._chosen_for: dict[ObjectKey, set[str]] = {}  # Secret → hosts
+        self._judge_again = _NEVER
+        self._ledger = Ledger()
+        # What was published last, and its reports.
+        self._generation = 0
+        self._edge: Edge | None = None
+        self._tls_policy: TlsPolicy | None = None
+        self._routes = _Published[str, Route]()
+        self._rules = _Published[bytes, HostRule]()
+        self._names = _Published[str, str]()
+        self._certificates = _Published[str, Certificate]()
+        self._default: str | None = None
+        self._reports: dict[str, AppReport] = {}
+        self._reported: Mapping[str, AppReport] = {}
+        self._served: Mapping[str, CertificateReport] = {}
+        # What to look at again.
+        self._dirty_apps: set[str] = set()
+        self._dirty_secrets: set[ObjectKey] = set()
+        self._dirty_config = True
+
+    def __repr__(self) -> str:
+        return f"<Compiler generation {self._generation}: {len(self._apps)} apps, {len(self._rules.entries)} hosts>"
+
+    # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def apply(self, change: Change) -> bool:
+        """Note one change. True if anything the router reads differs, so that compiling may come to something new."""
+        touched = self._cluster.apply(change)
+        for key in touched:
+            match key.kind:
+                case "Service":
+                    self._dirty_apps.add(f"{key.namespace}/{key.name}")
+                    self._dirty_config |= key in self._own.candidates("Service", self._own.builder)
+                case "Secret":
+                    self._dirty_secrets.add(key)
+                case "ConfigMap":
+                    self._dirty_apps |= self._users.get(key, set())
+                case "Deployment":
+                    self._dirty_config |= key in self._own.candidates("Deployment", self._own.deployment)
+            problem = self._cluster.unreadable.get(key)
+            self._ledger.put(("unreadable", key), [problem] if problem else [])
+        return bool(touched)
+
+    def source_problems(self, source_id: str, problems: tuple[Problem, ...]) -> None:
+        """Note the Problems that a source has itself, such as a file it cannot read; replaces what it had before."""
+        self._ledger.put(("source", source_id), problems)
+
+    # ── the one verb ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def compile(self, now: datetime) -> Snapshot:
+        """Bring everything up to date with what was noted.
+
+        Certificates are judged by ``now`` (aware), so call this now and then, if only hourly, when nothing was noted.
+        """
+        if self._dirty_config:
+            self._read_config()
+        affected = self._recompile()
+        secrets, self._dirty_secrets = self._dirty_secrets, set()
+        for key in secrets:
+            affected |= self._users.get(key, set())
+        platform = self._ours("Secret", self._own.platform_certificate)
+        if self._read_platform_certificate(platform):
+            affected |= self._apps.keys()
+        if now >= self._judge_again:
+            self._judge_again = _NEVER
+            secrets |= self._chosen_for.keys()
+
+        before = [self._settled[name] for name in affected if name in self._settled]
+        after = self._settle(affected)
+        secrets |= self._note_chosen(before, after)
+        secrets.update(self._own.candidates("Secret", self._own.platform_certificate))
+        table = self._table_change(affected, before, after)
+        certificates = self._certificate_change(before, after, secrets, platform, now)
+        return self._snapshot(affected, table, certificates, now)
+
+    # ── the router's own objects ──────────────────────────────────────────────────────────────────────────────────
+
+    def _ours(self, kind: str, name: str) -> ObjectKey:
+        """One of the router's own objects: the first of its names under which there is one; another is a Problem."""
+        names = self._own.candidates(kind, name)
+        found = [key for key in names if key in self._cluster]
+        shadowed = [
+            Problem(Reason.SHADOWED_OBJECT, key, "", "", f"expected one of the two: {found[0].name} counts")
+            for key in found[1:]
+        ]
+        self._ledger.put(("shadowed", kind), shadowed)
+        return found[0] if found else names[0]
+
+    def _read_config(self) -> None:
+        """Read the router's Deployment and the builder Service; where a setting differs, every app is dirty."""
+        self._dirty_config = False
+        key = self._ours("Deployment", self._own.deployment)
+        deployment = self._cluster.get(Deployment, key.namespace, key.name)
+        config, problems = read_router(key, deployment.annotations if deployment else {}, self._config)
+        self._ledger.put("router", problems)
+        key = self._ours("Service", self._own.builder)
+        builder = self._cluster.get(Service, key.namespace, key.name)
+        self._ledger.put("builder", read_builder(key, builder.annotations) if builder else [])
+        if config != self._config:
+            self._config = config
+            self._default_policy = default_policy(config)
+            self._dirty_apps |= self._apps.keys()
+        # The platform's own wildcard stands behind everybody's names below its domain, and is in nobody's way.
+        self._claims.set_common(f"*.{config.platform_domain}" if config.platform_domain else "")
+
+    def _read_platform_certificate(self, key: ObjectKey) -> bool:
+        """Whether the platform's certificate now covers other names than it did."""
+        before = self._platform.names if self._platform else None
+        pair = self._pairs.get(key)
+        self._platform = pair.certificate if pair else None
+        return before != (self._platform.names if self._platform else None)
+
+    # ── each app by itself ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _recompile(self) -> set[str]:
+        """Compile the dirty apps and settle the claims; returns the apps whose standing may differ now."""
+        dirty, self._dirty_apps = self._dirty_apps, set()
+        affected = set(dirty)
+        for name in dirty:
+            before = self._apps.pop(name, None)
+            affected |= self._owner_of_paths(before)
+            after = self._compile(name, before)
+            if after is not None:
+                self._apps[name] = after
+            self._index(name, before, after)
+        for host in self._claims.settle():
+            affected.update(claimant.app for claimant in self._claims.claimants(host))
+            affected |= self._contributors.get(host, set())
+        # Paths tie an app to all that contribute to it: what one of them says may let or leave another in.
+        for name in list(affected):
+            affected |= self._owner_of_paths(self._apps.get(name))
+        for name in list(affected):
+            affected |= self._contributors_to(name)
+        return affected
+
+    def _compile(self, name: str, before: CompiledApp | None) -> CompiledApp | None:
+        """One app by itself; None: there is no such Service, or it is not to be routed."""
+        service = self._cluster.get(Service, *name.split("/", 1))
+        selected, problems = routable(service) if service else (False, [])
+        after = None
+        if service is not None and selected:
+            try:
+                after = compile_app(service, self._cluster, self._config, self._own, before, self._trusted)
+            except Exception as error:  # a fault of ours in one app must not stop the others
+                after = before
+                message = f"expected nothing of the kind: the router failed on this object ({type(error).__name__})"
+                problems.append(Problem(Reason.ROUTER_FAULT, service.key, "", "", message))
+        self._ledger.put(("selected", name), problems)
+        return after
+
+    def _index(self, name: str, before: CompiledApp | None, after: CompiledApp | None) -> None:
+        """Keep who names what: Secrets and pages, paths, hosts."""
+        for key in _named_by(before) - _named_by(after):
+            _discard(self._users, key, name)
+        for key in _named_by(after) - _named_by(before):
+            self._users.setdefault(key, set()).add(name)
+        if before and before.contributes_to:
+            _discard(self._contributors, before.contributes_to, name)
+        if after and after.contributes_to:
+            self._contributors.setdefault(after.contributes_to, set()).add(name)
+        if after:
+            self._claims.put(after.claimant, after.hosts)
+        elif before:
+            self._claims.put(before.claimant, ())
+
+    def _owner_of_paths(self, app: CompiledApp | None) -> set[str]:
+        """The app whose paths ``app`` wants to answer, if anybody holds that name."""
+        holder = self._claims.holder(app.contributes_to) if app and app.contributes_to else None
+        return {holder} if holder else set()
+
+    def _contributors_to(self, owner: str) -> set[str]:
+        """The apps that want to answer paths of ``owner``."""
+        if not self._contributors:
+            return set()
+        contributors = (self._contributors.get(host, set()) for host in self._claims.held_by(owner))
+        return set().union(*contributors)
+
+    # ── the apps among each other ─────────────────────────────────────────────────────────────────────────────────
+
+    def _settle(self, affected: Iterable[str]) -> dict[str, _Settled]:
+        """Settle the affected apps anew; returns what those that exist come to."""
+        locations: dict[str, _Locations] = {}
+        after = {name: self._settle_app(self._apps[name], locations) for name in affected if name in self._apps}
+        for name in affected:
+            self._settled.pop(name, None)
+            self._ledger.put(("app", name), after[name].problems if name in after else [])
+            self._reports.pop(name, None)
+        self._settled.update(after)
+        self._reports.update((name, settled.report) for name, settled in after.items())
+        return after
+
+    def _settle_app(self, app: CompiledApp, locations: dict[str, _Locations]) -> _Settled:
+        name = app.route.name
+        problems = list(app.problems)
+        held = []
+        standings: dict[str, str] = {}
+        for host, written in app.hosts.items():
+            standing = self._claims.in_the_way(name, host)
+            if standing is None:
+                held.append(host)
+            else:
+                standings[host] = standing.holder.app
+                message = f"expected a free name: Service {standing.holder.app} holds {standing.host}"
+                problems.append(_about(app, Reason.DOMAIN_TAKEN, "domains", written, message))
+        paths = self._locations_of(app, locations).accepted
+        contributes, refused = self._contribution(app, locations)
+        problems += refused
+        chosen, names, found = self._choose_certificates(app, held)
+        problems += found
+
+        ordered = sorted(paths.items(), key=lambda item: (-len(item[0]), item[0]))
+        rule_paths = tuple((prefix.encode(), route) for prefix, route in ordered)
+        routed = bool(held) or contributes
+        return _Settled(
+            route=app.route if routed else None,
+            rules={host.encode(): HostRule(host.encode(), name, rule_paths) for host in held},
+            locations=paths,
+            chosen=chosen,
+            names=names,
+            problems=tuple(problems),
+            report=AppReport(
+                name=name,
+                app=app.route.app,
+                namespace=app.route.namespace,
+                service=app.route.service,
+                state=self._state(app, routed, problems, chosen.values()),
+                hosts=tuple(
+                    HostReport(host, standings[host])
+                    if host in standings
+                    else HostReport(host, name, tuple(ordered), names.get(host))
+                    for host in app.hosts
+                ),
+                endpoints=app.route.endpoints,
+                policy=app.route.policy,
+            ),
+        )
+
+    def _state(
+        self, app: CompiledApp, routed: bool, problems: Iterable[Problem], secrets: Iterable[ObjectKey]
+    ) -> State:
+        if not routed:
+            return State.REJECTED
+        if any(not problem.is_note and problem.reason not in _IN_FORCE for problem in problems):
+            return State.DEGRADED
+        objects = [app.service.key, *(view.key for view in self._cluster.slices(app.service.key))]
+        if any(key in self._cluster.unreadable for key in objects):
+            return State.DEGRADED
+        pairs = (self._pairs.get(key) for key in secrets)
+        return State.DEGRADED if any(pair and pair.problem for pair in pairs) else State.LIVE
+
+    def _locations_of(self, owner: CompiledApp, known: dict[str, _Locations]) -> _Locations:
+        """Who answers which paths of ``owner``: whom its namespace or its own word lets in, the incumbent before the
+        oldest. ``known`` keeps the answer for the rest of this compilation."""
+        name = owner.route.name
+        if name in known:
+            return known[name]
+        incumbents = self._settled[name].locations if name in self._settled else {}
+        wanted: dict[str, list[str]] = {}
+        refused: dict[str, list[Problem]] = {}
+        contributors = (self._apps[contributor] for contributor in self._contributors_to(name))
+        for app in sorted(contributors, key=lambda app: app.claimant):
+            if app.route.namespace in (owner.route.namespace, *owner.spec.allow_locations_from):
+                for prefix in app.spec.proxy_locations:
+                    wanted.setdefault(prefix, []).append(app.route.name)
+            else:
+                message = f"expected Service {name} to name this namespace in allowLocationsFrom"
+                problem = _about(app, Reason.LOCATIONS_NOT_ALLOWED, "proxyDomain", app.spec.proxy_domain or "", message)
+                refused.setdefault(app.route.name, []).append(problem)
+        accepted: dict[str, str] = {}
+        for prefix, apps in wanted.items():
+            incumbent = incumbents.get(prefix)
+            accepted[prefix] = incumbent if incumbent in apps else apps[0]
+            for loser in apps:
+                if loser != accepted[prefix]:
+                    message = f"expected a free path: Service {accepted[prefix]} answers it"
+                    problem = _about(self._apps[loser], Reason.LOCATION_TAKEN, "proxyLocations", prefix, message)
+                    refused.setdefault(loser, []).append(problem)
+        known[name] = _Locations(accepted, refused)
+        return known[name]
+
+    def _contribution(self, app: CompiledApp, locations: dict[str, _Locations]) -> tuple[bool, list[Problem]]:
+        """Whether any path of another app leads to ``app``, and why some do not."""
+        if app.contributes_to is None:
+            return False, []
+        owner = self._claims.holder(app.contributes_to)
+        if owner is None:
+            message = "expected a name that an app holds"
+            problem = _about(app, Reason.UNKNOWN_PROXY_DOMAIN, "proxyDomain", app.spec.proxy_domain or "", message)
+            return False, [problem]
+        found = self._locations_of(self._apps[owner], locations)
+        return app.route.name in found.accepted.values(), found.refused.get(app.route.name, [])
+
+    # ── certificates ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _choose_certificates(
+        self, app: CompiledApp, held: Iterable[str]
+    ) -> tuple[dict[str, ObjectKey], dict[str, str], list[Problem]]:
+        """For each host held: the Secret that its mapping means, exact before the closest wildcard (contract 8).
+
+        Returns the Secrets chosen, the ids of the certificates there are, and the Problems.
+        """
+        chosen: dict[str, ObjectKey] = {}
+        names: dict[str, str] = {}
+        problems: dict[Problem, None] = {}
+        used = set()
+        for host in held:
+            if host.endswith(".*"):  # handshakes cannot look up a name below any suffix: they get the default one
+                continue
+            mapped = _mapping_for(host, app.certificates)
+            if mapped is None:
+                covered = self._platform is not None and self._platform.covers(host)
+                if not covered and "." in app.hosts[host]:
+                    message = "expected a certificate for it: https answers with the default one"
+                    problem = _about(app, Reason.DOMAIN_WITHOUT_CERTIFICATE, "domains", app.hosts[host], message)
+                    problems[problem] = None
+                continue
+            used.add(mapped)
+            secret = app.certificates[mapped]
+            key = self._pairs.chosen(app.route.namespace, secret)
+            if key is None:
+                message = f"expected a Secret {secret}-cert, {secret}-certificate or {secret} in the same namespace"
+                problem = _about(app, Reason.CERTIFICATE_MISSING, "certificates", f"{mapped}:{secret}", message)
+                problems[problem] = None
+                continue
+            chosen[host] = key
+            pair = self._pairs.get(key)
+            if pair is not None and pair.certificate is not None:
+                names[host] = _id(key)
+                if not pair.certificate.covers(host):
+                    message = f"expected a certificate that covers {host}; it is served all the same"
+                    value = f"{mapped}:{secret}"
+                    problem = _about(app, Reason.CERTIFICATE_DOES_NOT_COVER, "certificates", value, message)
+                    problems[problem] = None
+        for mapped, secret in app.certificates.items():
+            if mapped not in used:
+                message = "is not used: the app holds no dotted name for it"
+                problems[_about(app, Reason.CERTIFICATE_UNUSED, "certificates", f"{mapped}:{secret}", message)] = None
+        return chosen, names, list(problems)
+
+    def _note_chosen(self, before: Iterable[_Settled], after: Mapping[str, _Settled]) -> set[ObjectKey]:
+        """Keep which Secrets serve which hosts; returns those that were or are chosen."""
+        secrets = set()
+        for settled in before:
+            for host, key in settled.chosen.items():
+                secrets.add(key)
+                _discard(self._chosen_for, key, host)
+        for settled in after.values():
+            for host, key in settled.chosen.items():
+                secrets.add(key)
+                self._chosen_for.setdefault(key, set()).add(host)
+        return secrets
+
+    def _certificate_change(
+        self,
+        before: Iterable[_Settled],
+        after: Mapping[str, _Settled],
+        secrets: Iterable[ObjectKey],
+        platform: ObjectKey,
+        now: datetime,
+    ) -> CertificateChange:
+        """What differs in names and certificates; judges the certificates of ``secrets`` that are in use."""
+        names, gone_names = self._names.replace(
+            {host for settled in before for host in settled.names},
+            {host: each for settled in after.values() for host, each in settled.names.items()},
+        )
+        reports = {}
+        for key in secrets:
+            problems = []
+            if key not in self._chosen_for and key != platform:
+                self._pairs.forget(key)
+            pair = self._pairs.get(key) if key in self._chosen_for or key == platform else None
+            if pair is not None and pair.problem is not None:
+                problems.append(pair.problem)
+            if pair is not None and pair.certificate is not None:
+                problems += judge(key, pair.certificate, now)
+                self._judge_again = min(self._judge_again, next_judgement(pair.certificate, now) or _NEVER)
+                role = Role.PLATFORM if key == platform else Role.OWN
+                serves = tuple(sorted(self._chosen_for.get(key, ())))
+                reports[_id(key)] = CertificateReport(key.namespace, key.name, pair.certificate, serves, role)
+            self._ledger.put(("certificate", key), problems)
+        looked_at = {_id(key) for key in secrets}
+        certificates, gone = self._certificates.replace(
+            looked_at, {each: report.certificate for each, report in reports.items()}
+        )
+        if any(self._served.get(each) != reports.get(each) for each in looked_at):
+            kept = {each: report for each, report in self._served.items() if each not in looked_at}
+            self._served = kept | reports
+        default = _id(platform) if _id(platform) in self._certificates.entries else None
+        policy = own.tls_policy(self._config)
+        different = policy if policy != self._tls_policy else None
+        self._tls_policy = policy
+        return CertificateChange(0, certificates, gone, names, gone_names, default, different)
+
+    # ── what differs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _table_change(
+        self, affected: Iterable[str], before: Iterable[_Settled], after: Mapping[str, _Settled]
+    ) -> TableChange:
+        routes = {name: settled.route for name, settled in after.items() if settled.route is not None}
+        default = self._default_route()
+        if default is not None:
+            routes[DEFAULT_ROUTE] = default
+        new_routes, gone_routes = self._routes.replace([*affected, DEFAULT_ROUTE], routes)
+        new_rules, gone_rules = self._rules.replace(
+            {host for settled in before for host in settled.rules},
+            {host: rule for settled in after.values() for host, rule in settled.rules.items()},
+        )
+        edge = own.edge(self._config, DEFAULT_ROUTE if default else "")
+        different = edge if edge != self._edge else None
+        self._edge = edge
+        return TableChange(0, new_routes, gone_routes, new_rules, gone_rules, different)
+
+    def _default_route(self) -> Route | None:
+        """Who answers unknown hosts, if the operator named somebody (contract 4)."""
+        config = self._config
+        if not config.default_service_enabled or config.default_service_ip is None:
+            return None
+        return Route(
+            name=DEFAULT_ROUTE,
+            app=config.default_app_name,
+            namespace=self._own.namespace,
+            service="",
+            endpoints=((config.default_service_ip, 80),),
+            policy=self._default_policy,
+        )
+
+    def _snapshot(
+        self, affected: Collection[str], table: TableChange, certificates: CertificateChange, now: datetime
+    ) -> Snapshot:
+        changed = any(
+            (
+                table.routes,
+                table.gone_routes,
+                table.hosts,
+                table.gone_hosts,
+                table.edge,
+                certificates.certificates,
+                certificates.gone,
+                certificates.names,
+                certificates.gone_names,
+                certificates.default != self._default,
+                certificates.policy,
+            )
+        )
+        self._default = certificates.default
+        self._generation += changed
+        if affected:
+            self._reported = self._reports.copy()
+        problems, new, gone = self._ledger.take()
+        return Snapshot(
+            generation=self._generation,
+            table=replace(table, generation=self._generation),
+            certificates=replace(certificates, generation=self._generation),
+            problems=problems,
+            problems_new=new,
+            problems_gone=gone,
+            changed=changed,
+            at=now,
+            apps=self._reported,
+            served=self._served,
+            default_policy=self._default_policy,
+        )
+
+
+def _about(app: CompiledApp, reason: Reason, key: str, value: str, message: str) -> Problem:
+    """A Problem with one of the app's annotations."""
+    written = written_as(Place.APP, key, app.service.annotations)
+    return Problem(reason, app.service.key, written, value, message)
+
+
+def _id(key: ObjectKey) -> str:
+    """How certificates are called in what is published."""
+    return f"{key.namespace}/{key.name}"
+
+
+def _named_by(app: CompiledApp | None) -> set[ObjectKey]:
+    """The Secrets and ConfigMaps that an app may mean."""
+    if app is None:
+        return set()
+    namespace = app.route.namespace
+    named = {key for secret in app.certificates.values() for key in candidates(namespace, secret)}
+    if app.spec.maintenance_page is not None:
+        named.add(ObjectKey("ConfigMap", namespace, app.spec.maintenance_page))
+    return named
+
+
+def _mapping_for(host: str, mapped: Container[str]) -> str | None:
+    """The name whose mapping counts for ``host``: itself, else the closest wildcard above it."""
+    names = (host, *(f"*.{name}" for name in domains.names_above(host)))
+    return next((name for name in names if name in mapped), None)
+
+
+def _discard(index: dict[K, set[str]], key: K, member: str) -> None:
+    """Take ``member`` out of ``index``, which keeps no empty sets."""
+    members = index.get(key)
+    if members is not None:
+        members.discard(member)
+        if not members:
+            del index[key]

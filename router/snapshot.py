@@ -1,0 +1,165 @@
+"""What one compilation comes to: the difference to publish, and everything there is to report, frozen and numbered.
+
+What must not enter: how it was compiled, and key material: reports are made of names, times and fingerprints.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+
+from proxy.routes import Address, Policy, TableChange
+from router.problems import Problem
+from tls.certificate import Certificate
+from tls.change import CertificateChange
+
+__all__ = ["AppReport", "CertificateReport", "HostReport", "Role", "Snapshot", "State"]
+
+
+class State(enum.Enum):
+    """How much of what an app asked for is in force."""
+
+    LIVE = "live"
+    """All of it."""
+    DEGRADED = "degraded"
+    """It is routed, and a Problem says what is not as its owner wrote it."""
+    REJECTED = "rejected"
+    """Nothing is routed to it."""
+
+
+class Role(enum.Enum):
+    """What a certificate is for."""
+
+    OWN = "own"
+    PLATFORM = "platform"
+
+
+@dataclass(frozen=True, slots=True)
+class HostReport:
+    """One name an app claims."""
+
+    host: str
+    owner: str
+    """Route name of who holds it: the app itself, or who is in its way ("" when that is nobody in particular)."""
+    paths: tuple[tuple[str, str], ...] = ()
+    """(prefix, route name) of other apps that answer below it."""
+    certificate: str | None = None
+    """``namespace/secret`` presented for it; None: the default one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppReport:
+    """One routable Service as it stands."""
+
+    name: str
+    app: str
+    namespace: str
+    service: str
+    state: State
+    hosts: tuple[HostReport, ...]
+    endpoints: tuple[Address, ...]
+    policy: Policy
+
+    def as_json(self, default: Policy) -> dict[str, object]:
+        """Plain data; of the policy only what differs from ``default``."""
+        return {
+            "name": self.name,
+            "app": self.app,
+            "namespace": self.namespace,
+            "service": self.service,
+            "state": self.state.value,
+            "hosts": [
+                {
+                    "host": host.host,
+                    "owner": host.owner,
+                    "paths": [{"prefix": prefix, "route": route} for prefix, route in host.paths],
+                    "certificate": host.certificate,
+                }
+                for host in self.hosts
+            ],
+            "endpoints": [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in self.endpoints],
+            "policy": _difference(self.policy, default),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateReport:
+    """One certificate in use."""
+
+    namespace: str
+    secret: str
+    certificate: Certificate
+    serves: tuple[str, ...]
+    role: Role
+
+    def as_json(self, now: datetime) -> dict[str, object]:
+        """Plain data: names, times and fingerprint, nothing of the key."""
+        certificate = self.certificate
+        return {
+            "namespace": self.namespace,
+            "secret": self.secret,
+            "names": list(certificate.names),
+            "subject": certificate.subject,
+            "issuer": certificate.issuer,
+            "serial": certificate.serial,
+            "not_before": certificate.not_before.isoformat(),
+            "not_after": certificate.not_after.isoformat(),
+            "days_left": (certificate.not_after - now).days,
+            "fingerprint": certificate.fingerprint,
+            "serves": list(self.serves),
+            "role": self.role.value,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the data plane needs to hear, and operators may ask, after one compilation.
+
+    ``table`` and ``certificates`` are differences to the snapshot before; publish certificates first. ``problems`` are
+    all there are now, sorted, notes included. ``changed`` is False when there is nothing to publish; the problems and
+    reports may differ all the same.
+    """
+
+    generation: int
+    table: TableChange
+    certificates: CertificateChange
+    problems: tuple[Problem, ...]
+    problems_new: tuple[Problem, ...]
+    problems_gone: tuple[Problem, ...]
+    changed: bool
+    at: datetime
+    """When it was compiled."""
+    apps: Mapping[str, AppReport] = field(repr=False)
+    """By route name."""
+    served: Mapping[str, CertificateReport] = field(repr=False)
+    """By ``namespace/secret``."""
+    default_policy: Policy = field(repr=False)
+
+    def report_routes(self) -> list[dict[str, object]]:
+        """Every routable Service, by name, as plain data for ``/routes`` and ``check``."""
+        return [self.apps[name].as_json(self.default_policy) for name in sorted(self.apps)]
+
+    def report_certificates(self, now: datetime | None = None) -> list[dict[str, object]]:
+        """Every certificate in use, by Secret, for ``/certificates``; days count from ``now``, else from ``at``."""
+        return [self.served[name].as_json(now or self.at) for name in sorted(self.served)]
+
+
+def _difference(policy: Policy, default: Policy) -> dict[str, object]:
+    different = {}
+    for each in fields(Policy):
+        value = getattr(policy, each.name)
+        if value != getattr(default, each.name):
+            different[each.name] = _plain(value)
+    return different
+
+
+def _plain(value: object) -> object:
+    match value:
+        case bytes():
+            return value.decode(errors="replace")
+        case tuple():
+            return list(value)
+        case _:
+            return value
