@@ -1,0 +1,225 @@
+"""Prometheus text, made at scrape time out of the plain counters of the data plane and the facts of the control plane.
+
+Names and labels are for those who come from other routers: prefix ``router_``, ingress-nginx's eleven buckets, no host
+and no path in any label. Rendering ten thousand apps takes a while, so it happens in a thread; as the loop counts on
+meanwhile, every dict is copied before it is walked.
+
+What must not enter: anything that has to be done per request.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from proxy.metrics import BUCKETS, Counters, Histogram, RouteCounters
+from router.reconcile import Reconciler
+from router.snapshot import Snapshot, State
+
+__all__ = ["RouterCollector", "registry"]
+
+_APP: Final = ("app", "namespace", "service")
+_BOUNDS: Final = (*(str(bound) for bound in BUCKETS), "+Inf")
+
+
+def registry(collector: Collector) -> CollectorRegistry:
+    """A registry of our own, with the process's CPU, memory and descriptors beside the router's metrics."""
+    mine = CollectorRegistry(auto_describe=False)
+    mine.register(collector)
+    ProcessCollector(registry=mine)
+    return mine
+
+
+class RouterCollector(Collector):
+    """Reads ``counters`` and ``reconciler``; ``lost_lines`` says how many log lines were taken and never written."""
+
+    def __init__(
+        self, counters: Counters, reconciler: Reconciler, version: str, lost_lines: Callable[[], int] = lambda: 0
+    ) -> None:
+        self._counters = counters
+        self._reconciler = reconciler
+        self._version = version
+        self._lost_lines = lost_lines
+        self._invalid: set[tuple[str, str, str]] = set()
+        """What the last scrape saw: a problem that is gone is shown once more, as 0, so that alerts resolve at once."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric, in the order of the docs. Raises nothing; safe in a thread."""
+        counters = self._counters
+        yield from self._requests([*counters.routes.copy().values(), counters.unrouted])
+        yield from self._connections()
+        yield from self._log()
+        yield from self._config()
+        snapshot = self._reconciler.snapshot
+        if snapshot is not None:
+            yield from self._routes(snapshot)
+            yield _certificates(snapshot)
+        build = GaugeMetricFamily("router_build_info", "The running version; always 1.", labels=("version", "python"))
+        build.add_metric((self._version, platform.python_version()), 1)
+        yield build
+
+    def _requests(self, routes: list[RouteCounters]) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "router_requests",
+            "Requests answered; code 499: the client went away before the answer.",
+            labels=(*_APP, "code", "method", "protocol"),
+        )
+        duration = HistogramMetricFamily(
+            "router_request_duration_seconds", "From the end of a request's head to the end of its answer.", labels=_APP
+        )
+        received = CounterMetricFamily("router_request_bytes", "Bytes of request bodies received.", labels=_APP)
+        sent = CounterMetricFamily("router_response_bytes", "Bytes of answers sent.", labels=_APP)
+        errors = CounterMetricFamily(
+            "router_errors",
+            "Requests the router failed or refused, by the name in X-Router-Error.",
+            labels=("app", "reason"),
+        )
+        retries = CounterMetricFamily(
+            "router_retries", "Requests tried on another connection, by what failed first.", labels=("app", "reason")
+        )
+        for route in routes:
+            labels = (route.app, route.namespace, route.service)
+            for (status, method, protocol), count in route.requests.copy().items():
+                requests.add_metric((*labels, str(status), method, protocol), count)
+            duration.add_metric(labels, *_histogram(route.duration))
+            received.add_metric(labels, route.request_bytes)
+            sent.add_metric(labels, route.response_bytes)
+            for failure, count in route.errors.copy().items():
+                errors.add_metric((route.app, failure.value), count)
+            for failure, count in route.retries.copy().items():
+                retries.add_metric((route.app, failure.value), count)
+        yield from (requests, duration, received, sent, errors, retries)
+        yield GaugeMetricFamily("router_requests_in_flight", "Exchanges under way.", self._counters.in_flight)
+
+    def _connections(self) -> Iterator[Metric]:
+        counters = self._counters
+        opened = CounterMetricFamily(
+            "router_connections_accepted", "Client connections accepted.", labels=("listener",)
+        )
+        for listener, count in counters.accepted.items():
+            opened.add_metric((listener,), count)
+        yield opened
+        is_open = GaugeMetricFamily("router_open_connections", "Client connections open now.", labels=("listener",))
+        for listener, count in counters.open_connections.items():
+            is_open.add_metric((listener,), count)
+        yield is_open
+        yield CounterMetricFamily("router_tls_handshakes", "TLS handshakes completed.", counters.tls_handshakes)
+        yield CounterMetricFamily("router_tls_handshake_failures", "TLS handshakes failed.", counters.tls_failures)
+        yield CounterMetricFamily(
+            "router_upstream_connects", "Connections opened to endpoints.", counters.upstream_connects
+        )
+        yield CounterMetricFamily(
+            "router_upstream_reuses", "Requests sent over a connection that was open already.", counters.upstream_reused
+        )
+        upstream = GaugeMetricFamily(
+            "router_upstream_connections", "Connections to endpoints, by what they do now.", labels=("state",)
+        )
+        upstream.add_metric(("open",), counters.upstream_open)
+        upstream.add_metric(("idle",), counters.upstream_idle)
+        yield upstream
+        yield _family("router_upstream_connect_duration_seconds", "To connect to an endpoint.", counters.connect)
+        yield _family(
+            "router_upstream_header_duration_seconds",
+            "From a request on its way to an endpoint to the head of the answer.",
+            counters.header,
+        )
+        yield _family(
+            "router_overhead_seconds",
+            "The router's own share: from the end of a request's head to its first byte on the way upstream.",
+            counters.overhead,
+        )
+
+    def _log(self) -> Iterator[Metric]:
+        counters = self._counters
+        yield CounterMetricFamily("router_access_log_lines", "Access-log lines written.", counters.log_lines)
+        yield CounterMetricFamily(
+            "router_access_log_dropped",
+            "Access-log lines given up because their reader was too slow or gone.",
+            counters.log_dropped + self._lost_lines(),
+        )
+
+    def _config(self) -> Iterator[Metric]:
+        reconciler = self._reconciler
+        yield GaugeMetricFamily(
+            "router_config_last_apply_successful",
+            "Whether the last attempt to make changes current succeeded.",
+            int(reconciler.succeeded),
+        )
+        yield GaugeMetricFamily(
+            "router_config_last_apply_timestamp_seconds",
+            "When changes were last made current, Unix time.",
+            reconciler.applied_at,
+        )
+        yield CounterMetricFamily(
+            "router_config_apply_failures", "Attempts to make changes current that failed.", reconciler.failures
+        )
+        stages = HistogramMetricFamily(
+            "router_route_apply_duration_seconds", "What making changes current took, by stage.", labels=("stage",)
+        )
+        for stage, histogram in reconciler.stages.items():
+            stages.add_metric((stage,), *_histogram(histogram))
+        yield stages
+        yield GaugeMetricFamily(
+            "router_config_generation",
+            "Number of the snapshot in force.",
+            reconciler.snapshot.generation if reconciler.snapshot else 0,
+        )
+
+    def _routes(self, snapshot: Snapshot) -> Iterator[Metric]:
+        states = Counter(app.state for app in snapshot.apps.values())
+        routes = GaugeMetricFamily("router_routes", "Apps, by the state of their route.", labels=("state",))
+        for state in State:
+            routes.add_metric((state.value,), states[state])
+        yield routes
+        invalid = GaugeMetricFamily(
+            "router_route_invalid",
+            "Problems of one object with one reason; see /problems.",
+            labels=("namespace", "name", "reason"),
+        )
+        now = Counter(
+            (problem.object.namespace, problem.object.name, problem.reason.value)
+            for problem in snapshot.problems
+            if not problem.is_note
+        )
+        for labels in sorted(now.keys() | self._invalid):
+            invalid.add_metric(labels, now[labels])
+        self._invalid = set(now)
+        yield invalid
+
+
+def _certificates(snapshot: Snapshot) -> Metric:
+    expiry = GaugeMetricFamily(
+        "router_tls_cert_not_after_timestamp_seconds",
+        "When a certificate in use expires, Unix time.",
+        labels=("namespace", "secret", "cn"),
+    )
+    for report in snapshot.served.values():
+        labels = (report.namespace, report.secret, report.certificate.subject)
+        expiry.add_metric(labels, report.certificate.not_after.timestamp())
+    return expiry
+
+
+def _family(name: str, help_text: str, histogram: Histogram) -> Metric:
+    buckets, total = _histogram(histogram)
+    return HistogramMetricFamily(name, help_text, buckets=buckets, sum_value=total)
+
+
+def _histogram(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    """Cumulative buckets and the sum, as Prometheus wants them."""
+    running = 0
+    buckets = []
+    for bound, count in zip(_BOUNDS, histogram.counts.copy(), strict=True):
+        running += count
+        buckets.append((bound, float(running)))
+    return buckets, histogram.total

@@ -1,0 +1,87 @@
+"""The operator's port: probes, metrics and reports, over HTTP and for nobody outside.
+
+Whatever takes long is rendered in a thread. What must not enter: anything that changes what the router does, and
+anything an end user could reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from router.admin import reports
+from router.admin.health import Health
+from router.reconcile import Reconciler
+
+__all__ = ["AdminServer"]
+
+
+class AdminServer:
+    """``upstreams`` is asked on the loop; ``ports`` is filled in by the composition root as sockets open."""
+
+    def __init__(
+        self,
+        health: Health,
+        reconciler: Reconciler,
+        metrics: CollectorRegistry,
+        upstreams: Callable[[], Sequence[object]],
+        ports: dict[str, int | None],
+    ) -> None:
+        self._health = health
+        self._reconciler = reconciler
+        self._metrics = metrics
+        self._upstreams = upstreams
+        self._ports = ports
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics_text),
+                web.get("/routes", self._routes),
+                web.get("/problems", self._problems),
+                web.get("/certificates", self._certificates),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=15)
+
+    async def listen(self, host: str, port: int) -> int:
+        """Serve; returns the port (0 picks a free one). Raises OSError."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, host, port, shutdown_timeout=1).start()
+        chosen: int = self._runner.addresses[0][1]
+        return chosen
+
+    async def close(self) -> None:
+        """Stop serving."""
+        await self._runner.cleanup()
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        reason = self._health.unready
+        return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
+
+    async def _metrics_text(self, request: web.Request) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=await asyncio.to_thread(encode, self._metrics), headers={"Content-Type": content_type})
+
+    async def _routes(self, _: web.Request) -> web.Response:
+        snapshot, upstreams = self._reconciler.snapshot, self._upstreams()
+        return _json(await asyncio.to_thread(reports.routes, snapshot, self._ports, upstreams))
+
+    async def _problems(self, _: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(reports.problems, self._reconciler.snapshot))
+
+    async def _certificates(self, _: web.Request) -> web.Response:
+        return _json(await asyncio.to_thread(reports.certificates, self._reconciler.snapshot, datetime.now(UTC)))
+
+
+def _json(body: bytes) -> web.Response:
+    return web.Response(body=body, content_type="application/json", headers={"Cache-Control": "no-store"})

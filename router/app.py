@@ -1,0 +1,173 @@
+"""THE composition root: settings → every part, built once → named tasks → drain.
+
+Read it top to bottom to know what this process is made of, in which order it comes up and how it goes down.
+
+What must not enter: any decision about traffic, annotations or certificates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import uvloop
+
+from proxy.gateway import Gateway
+from proxy.log_sink import LineSink
+from router import __version__
+from router.admin.health import Health
+from router.admin.metrics import RouterCollector, registry
+from router.admin.server import AdminServer
+from router.compile import Compiler, OwnNames
+from router.publisher import Publisher
+from router.reconcile import Reconciler
+from router.settings import LogTo, Settings
+from router.sources.manifests import manifests
+from tls.fallback import self_signed
+from tls.sni import Front, without_undecodable_names
+from tls.store import CertificateStore
+
+__all__ = ["run"]
+
+log = logging.getLogger(__name__)
+
+LOG_FLUSH_SECONDS: Final = 1.0
+"""How long the end of the process waits for the reader of the access log."""
+
+
+def run(settings: Settings) -> int:
+    """Serve until a signal ends it. Returns the exit status: 0 drained, 128 + signal when a second one cut that short.
+
+    Raises OSError when a port or the access log cannot be opened.
+    """
+    _prepare_the_process()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> int:
+    loop = asyncio.get_running_loop()
+
+    # ── every part, once ──────────────────────────────────────────────────────────────────────────────────────────
+    signals = _Signals(loop)
+    sink = _open_log(settings.access_log)
+    store = CertificateStore(self_signed(datetime.now(UTC)))
+    gateway = Gateway(loop, tls=Front(store), log=sink.write if sink else None)
+    compiler = Compiler(OwnNames(namespace=settings.namespace), trusted_endpoints=True)
+    reconciler = Reconciler(compiler, Publisher(store, gateway))
+    health = Health()
+    collector = RouterCollector(gateway.counters, reconciler, __version__, lambda: sink.lost if sink else 0)
+    ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
+    admin = AdminServer(health, reconciler, registry(collector), gateway.report, ports)
+
+    try:
+        # ── up: probes first, traffic once there is a table ───────────────────────────────────────────────────────
+        ports["admin"] = await admin.listen(settings.bind, settings.admin_port)
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(reconciler.listen(manifests(settings.manifests)), name="source"),
+                group.create_task(reconciler.run(), name="reconcile"),
+            ]
+            await _first_of(reconciler.published.wait(), signals.first.wait())
+            if not signals.first.is_set():
+                chosen = await gateway.listen(settings.bind, settings.http_port, settings.https_port)
+                ports["http"], ports["https"] = chosen.http, chosen.https
+                _tune_garbage_collection()
+                if sink:
+                    loop.add_signal_handler(signal.SIGHUP, sink.reopen)
+                health.serve()
+                _say_listening(ports)
+                await signals.first.wait()
+
+            # ── down: out of the load balancer's sight, then exchange by exchange ─────────────────────────────────
+            health.drain()
+            log.info("draining, for at most %g s", settings.drain_grace)
+            await _first_of(gateway.drain(settings.drain_grace), signals.second.wait())
+            for task in tasks:
+                task.cancel()
+    finally:
+        gateway.close()
+        await admin.close()
+        if sink and not await asyncio.to_thread(sink.close, LOG_FLUSH_SECONDS):
+            log.warning("the access log's reader is not reading: its last lines are lost")
+    return signals.status
+
+
+# ── the parts that are the process itself ─────────────────────────────────────────────────────────────────────────────
+def _prepare_the_process() -> None:
+    """Limits and hooks that hold for everything in this process."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection is a descriptor, most are two
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would have every private key in it
+    sys.setswitchinterval(0.001)  # seconds; a thread that parses manifests hands the loop its turn back sooner
+    sys.unraisablehook = without_undecodable_names(sys.unraisablehook)
+
+
+def _tune_garbage_collection() -> None:
+    """Keep collections out of the latency of requests, once everything that lives long is there.
+
+    What exists now (modules, the first table) lives as long as the process: frozen, no collection walks it again.
+    Requests leave no cycles behind, so young collections may come ten times as seldom as by default.
+    What survives is connections and changed routes; walking all of them is for every hundredth of the middle ones.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(7_000, 10, 100)
+
+
+def _open_log(to: Path | LogTo) -> LineSink | None:
+    match to:
+        case LogTo.NOWHERE:
+            return None
+        case LogTo.STDOUT:
+            return LineSink(sys.stdout.fileno())
+        case Path():
+            return LineSink(to)
+
+
+def _say_listening(ports: Mapping[str, int | None]) -> None:
+    """The one line on stdout that whoever started us waits for: traffic is served, on these ports."""
+    line = {"event": "listening", **ports, "pid": os.getpid(), "version": __version__}
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+class _Signals:
+    """SIGTERM and SIGINT: the first asks to drain, a second one to stop at once."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        self.status = 0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._hear, number)
+
+    def _hear(self, number: int) -> None:
+        if not self.first.is_set():
+            self.first.set()
+            return
+        self.second.set()
+        self.status = 128 + number
+
+
+async def _first_of(*waits: Coroutine[object, object, object]) -> None:
+    """Return when the first of them does, and give up the others. Raises what the first one raises."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,109 @@
+"""The command line: ``run``, ``check``, ``version``. Flags in, exit statuses out; the one place that prints.
+
+::
+
+    0   clean: drained after a signal, or nothing to mend
+    1   check found problems
+    2   check could not look at the directory
+    64  a flag or a variable that cannot be honoured (EX_USAGE)
+    70  the router failed (EX_SOFTWARE)
+    71  a port or a file that the system did not give us (EX_OSERR)
+    128 + n  ended at once by a second signal n
+
+What must not enter: anything that is still running when a command is over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from router import __version__, check, logs, settings
+
+__all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+USAGE = 64
+SOFTWARE = 70
+OSERR = 71
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a wrong flag is EX_USAGE like every wrong setting; 2 means something else to ``check``."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns its exit status; argparse itself raises SystemExit."""
+    arguments = _parser().parse_args(argv)
+    match arguments.command:
+        case "run":
+            return _run(arguments)
+        case "check":
+            return _check(arguments)
+        case _:
+            print(f"drycc-router {__version__}")
+            return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="drycc-router", description="The ingress router and edge proxy of the Workflow platform.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="serve traffic", description="Serve traffic until SIGTERM, which drains.")
+    for field in settings.FIELDS:
+        default = "" if field.default is None else f"; default {field.default}"
+        shown = f"{field.help} [{', '.join(field.variables)}{default}]"
+        run.add_argument(field.flag, dest=field.name, metavar=field.metavar, help=shown.replace("%", "%%"))
+    look = commands.add_parser(
+        "check",
+        help="print the routing table and every problem of a directory of manifests",
+        description="Exit status: 0 clean, 1 with problems, 2 if the directory cannot be read.",
+    )
+    look.add_argument("directory", metavar="DIR", type=Path)
+    look.add_argument("--format", choices=("text", "json"), default="text")
+    look.add_argument("--namespace", metavar="NAME", help="the router's own namespace, as for run")
+    commands.add_parser("version", help="print the version")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        chosen = settings.read(vars(arguments), os.environ)
+    except settings.SettingsError as error:
+        print(f"drycc-router run: {error}", file=sys.stderr)
+        return USAGE
+    from router.app import run  # here, so that check and version need neither a loop nor OpenSSL
+
+    logs.start(chosen.log_level)
+    status = SOFTWARE
+    try:
+        status = run(chosen)
+    except* OSError as refused:
+        for each in refused.exceptions:
+            log.critical("%s", each)
+        status = OSERR
+    except* Exception:
+        log.critical("the router failed", exc_info=True)
+    return status
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    flags = {"manifests": str(arguments.directory), "namespace": arguments.namespace}
+    try:
+        chosen = settings.read(flags, os.environ)
+    except settings.SettingsError as error:
+        unusable = error.where == "--manifests"
+        print(f"drycc-router check: {str(error).replace('--manifests', 'DIR')}", file=sys.stderr)
+        return 2 if unusable else USAGE
+    snapshot = check.compiled(chosen.manifests, chosen.namespace)
+    print(check.as_json(snapshot) if arguments.format == "json" else check.as_text(snapshot))
+    return 0 if all(problem.is_note for problem in snapshot.problems) else 1

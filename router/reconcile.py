@@ -1,0 +1,137 @@
+"""The loop that turns Changes into a published snapshot: gather, hold off, compile, publish.
+
+A storm of Changes becomes one compile: after the first of them we wait until it is quiet for a moment, though never
+longer than a ceiling. Compiling happens in a thread, one at a time, so that the state of the compiler has one owner
+and no request waits for it. Whatever fails is logged and counted, and what serves stays; the attempt is made again with
+the next Change, and after a while without one.
+
+What must not enter: where Changes come from, and what they mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from typing import Final
+
+from proxy.metrics import Histogram
+from router.compile import Compiler
+from router.publisher import Publisher
+from router.snapshot import Snapshot
+from router.sources.batch import Batch
+
+__all__ = ["Reconciler"]
+
+log = logging.getLogger(__name__)
+
+HOLD_OFF: Final = 0.005
+"""Seconds of quiet after which a compile begins."""
+CEILING: Final = 0.05
+"""Seconds after the first Change when it begins even without quiet."""
+REVIEW: Final = 3600.0
+"""Seconds without a Change after which we compile all the same: certificates grow old by themselves."""
+RETRY: Final = 5.0
+"""Seconds after a failed attempt until the next one, if no Change comes first."""
+
+
+class Reconciler:
+    """One per process. The attributes are for the operator's port to read; only this class writes them."""
+
+    def __init__(self, compiler: Compiler, publisher: Publisher, *, clock: Callable[[], float] = time.time) -> None:
+        self._compiler = compiler
+        self._publisher = publisher
+        self._clock = clock
+        self._waiting: list[Batch] = []
+        self._news = asyncio.Event()
+        self.snapshot: Snapshot | None = None
+        """The one that is published."""
+        self.published = asyncio.Event()
+        """Set once a first complete snapshot is."""
+        self.succeeded = False
+        """Whether the last attempt did."""
+        self.applied_at = 0.0
+        """When something was published last, Unix time."""
+        self.failures = 0
+        self.stages: dict[str, Histogram] = {stage: Histogram() for stage in ("compile", "certificates", "publish")}
+        """Seconds that each stage took."""
+
+    async def listen(self, source: AsyncIterator[Batch]) -> None:
+        """Take what the source says, for as long as it says something."""
+        async for batch in source:
+            self._waiting.append(batch)
+            self._news.set()
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        while True:
+            await self._settled()
+            batches, self._waiting = self._waiting, []
+            await self._reconcile(batches)
+
+    async def _settled(self) -> None:
+        """Wait for news, then for quiet; or until it is time to look again without any."""
+        if self.published.is_set() or self.failures:
+            if not await self._hear(REVIEW if self.succeeded else RETRY):
+                return
+        else:
+            await self._news.wait()
+        ceiling = time.monotonic() + CEILING
+        while time.monotonic() < ceiling:
+            self._news.clear()
+            if not await self._hear(HOLD_OFF):
+                return
+        self._news.clear()
+
+    async def _hear(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._news.wait()
+        except TimeoutError:
+            return False
+
+    async def _reconcile(self, batches: list[Batch]) -> None:
+        began = time.monotonic()
+
+        def passed(stage: str) -> None:
+            nonlocal began
+            now = time.monotonic()
+            self.stages[stage].observe(now - began)
+            began = now
+
+        try:
+            snapshot = await asyncio.to_thread(self._compile, batches)
+            passed("compile")
+            if snapshot.changed or self._publisher.behind or not self.published.is_set():
+                await self._publisher.publish(snapshot.certificates, snapshot.table, passed)
+                self.applied_at = self._clock()
+        except Exception:
+            log.exception("a change could not be made current; what was published before stays")
+            self.failures += 1
+            self.succeeded = False
+            return
+        self._tell(snapshot)
+        self.snapshot = snapshot
+        self.succeeded = True
+        self.published.set()
+
+    def _compile(self, batches: list[Batch]) -> Snapshot:
+        """In a thread; the only place where the compiler is touched."""
+        for batch in batches:
+            for change in batch.changes:
+                try:
+                    self._compiler.apply(change)
+                except Exception:  # a bug, about this one object: the others must not wait for its repair
+                    log.exception("%s was passed over", change.key)
+            for source, problems in batch.problems.items():
+                self._compiler.source_problems(source, problems)
+        return self._compiler.compile(datetime.fromtimestamp(self._clock(), UTC))
+
+    def _tell(self, snapshot: Snapshot) -> None:
+        """Say each problem once when it comes and once when it goes (contract 9)."""
+        for problem in snapshot.problems_new:
+            log.log(logging.INFO if problem.is_note else logging.WARNING, "%s", problem)
+        for problem in snapshot.problems_gone:
+            log.info("mended: %s", problem)
