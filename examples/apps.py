@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import sys
 
@@ -30,11 +31,13 @@ async def ticker(request: web.Request) -> web.StreamResponse:
     """Count the seconds, as server-sent events, for as long as somebody listens."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
     await response.prepare(request)
-    second = 0
-    while True:
-        await response.write(b"data: %d\n\n" % second)
-        await asyncio.sleep(1)
-        second += 1
+    try:
+        for second in itertools.count():
+            await response.write(b"data: %d\n\n" % second)
+            await asyncio.sleep(1)
+    except ConnectionResetError:
+        pass  # nobody listens any more
+    return response
 
 
 def _indented(value: object) -> str:

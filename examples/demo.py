@@ -54,7 +54,8 @@ class Ports:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Set up, start, and stay until the router ends. Returns the exit status."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)  # from here on both signals unwind, and whoever was started is ended
+    for ending in signal.SIGINT, signal.SIGTERM:
+        signal.signal(ending, _interrupt)  # unwinds, so that whoever was started is ended
     authority = Authority()
     wanted = Ports(0, 0, 0) if options.free_ports else Ports(free(8080), free(8443), free(9090))
     try:
@@ -198,6 +199,7 @@ def until_it_ends(router: subprocess.Popen[str]) -> int:
         try:
             return router.wait()
         except KeyboardInterrupt:
+            print("\nFinishing what is under way. Ctrl-C again stops at once.", flush=True)
             router.terminate()
 
 

@@ -11,8 +11,8 @@ import pytest
 
 @pytest.fixture
 def apps() -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "examples.apps"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    command, pipe = [sys.executable, "-m", "examples.apps"], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as process:
         yield process
         process.kill()
 
@@ -36,7 +36,8 @@ def test_each_answers_in_its_way_and_all_end_with_their_input(apps: subprocess.P
         assert b"Instance 2" in two.read()
     with get(ports["ticker"][0]) as events:
         assert events.getheader("Content-Type") == "text/event-stream"
-        assert events.readline() == b"data: 0\n"
+        assert [events.readline() for _ in range(3)] == [b"data: 0\n", b"\n", b"data: 1\n"]
 
     apps.stdin.close()
     assert apps.wait(10) == 0
+    assert apps.stderr and apps.stderr.read() == ""
