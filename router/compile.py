@@ -175,22 +175,26 @@ class Compiler:
         if self._dirty_config:
             self._read_config()
         affected = self._recompile()
-        secrets, self._dirty_secrets = self._dirty_secrets, set()
+        secrets = set(self._dirty_secrets)
         for key in secrets:
             affected |= self._users.get(key, set())
         platform = self._ours("Secret", self._own.platform_certificate)
         if self._read_platform_certificate(platform):
             affected |= self._apps.keys()
         if now >= self._judge_again:
-            self._judge_again = _NEVER
             secrets |= self._chosen_for.keys()
+        # Should anything below fail on a fault of ours, the next attempt begins with all of these.
+        self._dirty_apps |= affected
+        after = self._settle(affected)
 
         before = [self._settled[name] for name in affected if name in self._settled]
-        after = self._settle(affected)
+        self._note_settled(affected, after)
         secrets |= self._note_chosen(before, after)
         secrets.update(self._own.candidates("Secret", self._own.platform_certificate))
         table = self._table_change(affected, before, after)
         certificates = self._certificate_change(before, after, secrets, platform, now)
+        self._dirty_apps.clear()
+        self._dirty_secrets.clear()
         return self._snapshot(affected, table, certificates, now)
 
     # ── the router's own objects ──────────────────────────────────────────────────────────────────────────────────
@@ -234,9 +238,8 @@ class Compiler:
 
     def _recompile(self) -> set[str]:
         """Compile the dirty apps and settle the claims; returns the apps whose standing may differ now."""
-        dirty, self._dirty_apps = self._dirty_apps, set()
-        affected = set(dirty)
-        for name in dirty:
+        affected = set(self._dirty_apps)
+        for name in self._dirty_apps:
             before = self._apps.pop(name, None)
             affected |= self._owner_of_paths(before)
             after = self._compile(name, before)
@@ -298,16 +301,18 @@ class Compiler:
     # ── the apps among each other ─────────────────────────────────────────────────────────────────────────────────
 
     def _settle(self, affected: Iterable[str]) -> dict[str, _Settled]:
-        """Settle the affected apps anew; returns what those that exist come to."""
+        """What those of the affected apps that exist come to now."""
         locations: dict[str, _Locations] = {}
-        after = {name: self._settle_app(self._apps[name], locations) for name in affected if name in self._apps}
+        return {name: self._settle_app(self._apps[name], locations) for name in affected if name in self._apps}
+
+    def _note_settled(self, affected: Iterable[str], after: Mapping[str, _Settled]) -> None:
+        """Let ``after`` take the place of what the affected apps came to before."""
         for name in affected:
             self._settled.pop(name, None)
             self._ledger.put(("app", name), after[name].problems if name in after else [])
             self._reports.pop(name, None)
         self._settled.update(after)
         self._reports.update((name, settled.report) for name, settled in after.items())
-        return after
 
     def _settle_app(self, app: CompiledApp, locations: dict[str, _Locations]) -> _Settled:
         name = app.route.name
@@ -483,6 +488,8 @@ class Compiler:
             {host for settled in before for host in settled.names},
             {host: each for settled in after.values() for host, each in settled.names.items()},
         )
+        if now >= self._judge_again:
+            self._judge_again = _NEVER
         reports = {}
         for key in secrets:
             problems = []
