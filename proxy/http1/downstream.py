@@ -10,6 +10,8 @@ What must not enter: which endpoint answers, retries, and what a failure means (
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.clock import FAR, HORIZON, http_date, now
@@ -58,6 +60,21 @@ _UNUSUAL: Final = frozenset((b"CONNECT", b"TRACE"))
 _HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
 
 
+def reset_on_close(transport: asyncio.Transport) -> None:
+    """Make the close that follows a reset: an answer without a length ends where its connection does, so a plain close
+    would turn half of it into the whole (RFC 9112 8)."""
+    sock = transport.get_extra_info("socket")
+    descriptor = sock.fileno() if sock is not None else -1
+    if descriptor < 0:
+        return
+    # The loop's own socket object offers no options; borrow the descriptor for one call.
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    finally:
+        borrowed.detach()
+
+
 class Http1Downstream(asyncio.Protocol):
     """Implements ``proxy.http.exchange.Client``."""
 
@@ -69,9 +86,11 @@ class Http1Downstream(asyncio.Protocol):
         "_decoder",
         "_drained",
         "_edge",
+        "_ended",
         "_exchange",
         "_fields",
         "_full",
+        "_head_begun",
         "_left",
         "_parsing",
         "_peer",
@@ -97,6 +116,8 @@ class Http1Downstream(asyncio.Protocol):
         self._state = _HEAD
         self._buffer = b""
         self._parsing = False
+        self._head_begun = False
+        self._ended = False
         self._full = False
         self._block = b"\x00"  # matches no head
         self._fields = _NO_FIELDS
@@ -152,8 +173,8 @@ class Http1Downstream(asyncio.Protocol):
     def eof_received(self) -> bool:
         """A client that has finished sending may still read (``nc -N``): it gets its answer, then it ends."""
         state = self._state
+        self._ended = True
         if state == _WAIT and self._exchange is not None and not self._peer.secure:
-            self._close = True
             return True
         if state == _BODY:
             self._gone(Failure.CLIENT_GONE)
@@ -252,16 +273,19 @@ class Http1Downstream(asyncio.Protocol):
             raise Malformed(Failure.TARGET_TOO_LONG, "the request line is too long")
         if len(data) > edge.max_head:
             raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
-        if not self._buffer and (data[0] < 0x21 or data[0] > 0x7E):
+        if data[0] < 0x21 or data[0] > 0x7E:
             raise Malformed(Failure.BAD_REQUEST, "this is not HTTP")
         if data.count(b"\n") != data.count(b"\r\n") or data.count(b"\r", 0, -1) != data.count(b"\r\n"):
             raise Malformed(Failure.BAD_REQUEST, "a bare LF or CR in the head")
-        if self.slot >= 0 and not self._buffer:
+        if not self._head_begun:
+            # Counted from its first byte: more bytes, however steady, buy no more time.
+            self._head_begun = True
             self._core.wheel.arm(self, now() + edge.head_timeout)
 
     def _begin(self, data: bytes, end: int) -> None:
         """One complete head: judge it, find its app, begin the exchange."""
         moment = now()
+        self._head_begun = False
         core = self._core
         table = core.table
         edge = table.edge
@@ -272,7 +296,9 @@ class Http1Downstream(asyncio.Protocol):
         line_end = data.find(b"\r\n")
         line = parse_request_line(data[:line_end], edge.max_target)
         block = data[line_end + 2 : end]
-        fields = self._fields if block == self._block else self._read_fields(block, line.minor, edge)
+        # Version 1.0 has rules of its own for the same fields, and is rare: its heads are always judged.
+        known = block == self._block and line.minor
+        fields = self._fields if known else self._read_fields(block, line.minor, edge)
         self._close = fields.close or core.draining or (not line.minor and not fields.keep_alive)
         identity = (fields.request_id or core.ids.next()) if edge.request_ids else b""
         exchange = Exchange(self, line, fields, identity, moment)
@@ -358,7 +384,7 @@ class Http1Downstream(asyncio.Protocol):
             hosts = core.table.hosts
             if hosts.find(name) is not None and not core.tls.covers(self._tls, fields.name):
                 raise Malformed(Failure.MISDIRECTED, "the connection was opened for another name")
-        self._block = block
+        self._block = block if minor else b"\x00"
         self._fields = fields
         return fields
 
@@ -528,6 +554,7 @@ class Http1Downstream(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             self._record(exchange)
+        reset_on_close(self._transport)
         self._abort()
 
     def hold(self) -> None:
@@ -648,10 +675,10 @@ class Http1Downstream(asyncio.Protocol):
             self._read_heads(data)
             if self._state != _HEAD or self._parsing:
                 return
-        if not self._full:
+        if self._ended:
+            self._transport.close()
+        elif not self._full and not self._head_begun:
             timeout = self._edge.keepalive_timeout
-            if self._buffer:
-                timeout = min(timeout, self._edge.head_timeout)
             self.deadline = deadline = moment + timeout
             if timeout < HORIZON or self.slot == 0:
                 self._core.wheel.arm(self, deadline)
@@ -674,7 +701,9 @@ class Http1Downstream(asyncio.Protocol):
         complete = self._state == _WAIT or self._state == _HEAD
         self._state = _LINGER
         self._drained = 0
-        if complete and not self._peer.secure and self._transport.can_write_eof():
+        if self._ended:
+            self._transport.close()
+        elif complete and not self._peer.secure and self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
             self._core.wheel.arm(self, now() + DRAIN_SECONDS)

@@ -548,8 +548,9 @@ def parse_response(block: bytes, max_fields: int) -> ResponseHead:
         # Such a response has no body, and may not say how long it is (RFC 9110 8.6, RFC 9112 6.1).
         head.length = 0
         head.stated = False
-    elif status == 304 and head.length == CHUNKED:
+    elif status == 304 and head.length < 0:
         head.length = 0
+        head.stated = False
     keep.append(b"")
     head.fields = b"\r\n".join(keep)
     if head.length >= 0 and head.stated and head.has_date:

@@ -47,6 +47,7 @@ class Http1Upstream(asyncio.Protocol):
         "_block",
         "_buffer",
         "_chunked_request",
+        "_clean",
         "_decoder",
         "_exchange",
         "_head",
@@ -85,6 +86,8 @@ class Http1Upstream(asyncio.Protocol):
         self._left = 0
         self._decoder: ChunkDecoder | None = None
         self._chunked_request = False
+        self._clean = False
+        """The request was complete when its answer began: only then can the connection serve another."""
         self._interim = 0
         self._held = False
         self._idle_timeout = 0.0
@@ -142,7 +145,8 @@ class Http1Upstream(asyncio.Protocol):
             self._exchange = None
             self.endpoint.load -= 1
             if state == _HEAD:
-                exchange.failed(Failure.BAD_RESPONSE if self._buffer else Failure.UPSTREAM_RESET)
+                heard = self._buffer or self._interim
+                exchange.failed(Failure.BAD_RESPONSE if heard else Failure.UPSTREAM_RESET)
             elif state == _UNTIL_CLOSE and error is None:
                 exchange.response_end()
             else:
@@ -291,6 +295,7 @@ class Http1Upstream(asyncio.Protocol):
             if not data:
                 return
         moment = now()
+        self._clean = exchange.request_done
         body = data[end + 4 :]
         length = head.length
         if exchange.line.method == b"HEAD" or head.status == 304 or head.status == 204:
@@ -299,7 +304,7 @@ class Http1Upstream(asyncio.Protocol):
             size = len(body)
             if size >= length:
                 # The whole answer at once: the warm path.
-                reusable = head.reusable and size == length and exchange.request_done
+                reusable = head.reusable and size == length and self._clean
                 if size > length:
                     body = body[:length]
                 self._release(head, reusable, moment)
@@ -320,7 +325,7 @@ class Http1Upstream(asyncio.Protocol):
                 self._broken(Failure.RESPONSE_TRUNCATED)
                 return
             if decoder.done:
-                self._release(head, head.reusable and not decoder.rest and exchange.request_done, moment)
+                self._release(head, head.reusable and not decoder.rest and self._clean, moment)
                 exchange.response(head, payload, True, moment)
             else:
                 exchange.response(head, payload, False, moment)
@@ -348,7 +353,7 @@ class Http1Upstream(asyncio.Protocol):
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- a body is read only while lent
         head = self._head
-        self._release(head, clean and head.reusable and exchange.request_done, now())
+        self._release(head, clean and head.reusable and self._clean, now())
         if data:
             exchange.response_body(data)
         exchange.response_end()
