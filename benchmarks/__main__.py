@@ -1,0 +1,102 @@
+"""``python -m benchmarks``: measure the router next to nginx, HAProxy, Envoy, Traefik and Caddy."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from benchmarks.changes import EDITS, RATE, measure_changes
+from benchmarks.picture import draw
+from benchmarks.processes import Children
+from benchmarks.report import OURS, as_markdown
+from benchmarks.run import Bench, pick_peers, results_as_json, version_of
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.tools import REPOSITORY, MissingToolError, commit, machine, prepare
+
+_CHANGES = "changes"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write the result file and its picture, print the table. Return 0, or 2 if something is missing."""
+    options = _options(arguments)
+    try:
+        tools = prepare()
+    except MissingToolError as error:
+        print(error, file=sys.stderr)
+        return 2
+    peers = [peer for peer in pick_peers(tools) if not options.only or peer.name in options.only]
+    scenarios = {name: SCENARIOS[name] for name in options.scenarios if name != _CHANGES}
+    signal.signal(signal.SIGTERM, _stop)
+    results: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "command": "python -m benchmarks " + " ".join(sys.argv[1:] if arguments is None else arguments),
+        "machine": machine(),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "versions": {peer.name: version_of(peer) for peer in peers},
+    }
+    # In memory, so that no disk is measured.
+    home = Path(tempfile.mkdtemp(prefix="drycc-bench-", dir="/dev/shm"))
+    try:
+        with Children() as children:
+            bench = Bench(tools, children, home, tell=lambda line: print(line, flush=True))
+            measured = bench.measure(scenarios, peers, options.rounds, options.seconds)
+            results["scenarios"] = results_as_json(measured, SCENARIOS)
+            if _CHANGES in options.scenarios and any(peer.name == OURS for peer in peers):
+                results[_CHANGES] = measure_changes(bench, options.edits, options.rate)
+            results["features"] = bench.features
+    except KeyboardInterrupt:
+        print("stopped; nothing was written", file=sys.stderr)
+        return 130
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+    _write(results, options.out)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    names = [*SCENARIOS, _CHANGES]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default %(default)s)")
+    parser.add_argument("--seconds", type=float, default=5, help="length of one measurement (default %(default)s)")
+    parser.add_argument("--only", type=_names, default=[], help="comma list of proxies (default: all)")
+    parser.add_argument("--scenarios", type=_names, default=names, help=f"comma list of: {', '.join(names)}")
+    parser.add_argument(
+        "--edits", type=int, default=EDITS, help="edits of the scenario 'changes' (default %(default)s)"
+    )
+    parser.add_argument("--rate", type=float, default=RATE, help="its requests per second (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results", help="where the results go")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.scenarios) - set(names):
+        parser.error(f"unknown scenarios: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt  # so that SIGTERM ends the children in the same way as Ctrl-C
+
+
+def _write(results: dict[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    stem = out / f"{results['date']}-{results['commit']}"
+    stem.with_name(f"{stem.name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    stem.with_name(f"{stem.name}.svg").write_text(draw(results), encoding="utf-8")
+    print()
+    print(as_markdown(results, stem.as_posix()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
