@@ -20,12 +20,17 @@ def matches(heard: bytes, parts: tuple[Part, ...]) -> bool:
     """Whether ``heard`` is these parts in their order; ``...`` stands for any bytes, also none."""
     at = 0
     loose = False
-    for part in parts:
+    for place, part in enumerate(parts, 1):
         if isinstance(part, EllipsisType):
             loose = True
             continue
-        found = heard.find(part, at) if loose else (at if heard.startswith(part, at) else -1)
-        if found < 0:
+        if not loose:
+            found = at if heard.startswith(part, at) else -1
+        elif place < len(parts):
+            found = heard.find(part, at)
+        else:  # the last words are at the end
+            found = len(heard) - len(part) if heard.endswith(part) else -1
+        if found < at:
             return False
         at = found + len(part)
         loose = False
