@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.errors import Failure, Retry, Side
+from router.annotations import reference
 from router.problems import Reason, Severity
 from router.settings import FIELDS, LogTo, Settings
 
@@ -127,6 +128,7 @@ def _default(name: str, value: object) -> str:
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "annotations.md": reference.page,
     "errors.md": errors_page,
     "problems.md": problems_page,
     "settings.md": settings_page,
