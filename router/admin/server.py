@@ -48,12 +48,14 @@ class AdminServer:
                 web.get("/certificates", self._certificates),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=15)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, keepalive_timeout=15, shutdown_timeout=1
+        )
 
     async def listen(self, host: str, port: int) -> int:
         """Serve; returns the port (0 picks a free one). Raises OSError."""
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port, shutdown_timeout=1).start()
+        await web.TCPSite(self._runner, host, port).start()
         chosen: int = self._runner.addresses[0][1]
         return chosen
 

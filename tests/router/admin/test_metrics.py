@@ -1,0 +1,192 @@
+"""Counters → Prometheus text: familiar names, few labels, every figure where it belongs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.errors import Failure
+from proxy.metrics import BUCKETS, Counters, RouteCounters
+from proxy.routes import TableChange
+from router.admin.metrics import RouterCollector, registry
+from router.compile import Compiler
+from router.objects import Change, ObjectKey
+from router.problems import Problem, Reason
+from router.publisher import Publisher
+from router.reconcile import Reconciler
+from router.snapshot import CertificateReport, Role
+from tls.fallback import self_signed
+from tls.store import CertificateStore
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+class NoGateway:
+    def publish(self, change: TableChange) -> None:
+        raise AssertionError("nothing is published here")
+
+
+@pytest.fixture
+def compiler() -> Compiler:
+    return Compiler(trusted_endpoints=True)
+
+
+@pytest.fixture
+def reconciler(compiler: Compiler) -> Reconciler:
+    return Reconciler(compiler, Publisher(CertificateStore(self_signed(NOW)), NoGateway()))
+
+
+def scraped(collector: RouterCollector) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Sample name → sorted labels → value."""
+    samples: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(generate_latest(registry(collector)).decode()):
+        for sample in family.samples:
+            samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return samples
+
+
+def labels(**pairs: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(pairs.items()))
+
+
+def test_requests_of_an_app(reconciler: Reconciler) -> None:
+    counters = Counters()
+    shop = counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
+    shop.requests = {(200, "GET", "http/1.1"): 7, (499, "other", "http/1.0"): 1}
+    shop.request_bytes, shop.response_bytes = 11, 22
+    shop.errors = {Failure.NO_ENDPOINT: 3}
+    shop.retries = {Failure.CONNECT_FAILED: 2}
+    shop.duration.observe(0.02)
+    shop.duration.observe(99.0)
+    counters.unrouted.errors = {Failure.UNKNOWN_HOST: 5}
+
+    samples = scraped(RouterCollector(counters, reconciler, "1.2.3"))
+    app = {"app": "shop/web", "namespace": "shop", "service": "web"}
+    assert samples["router_requests_total"] == {
+        labels(**app, code="200", method="GET", protocol="http/1.1"): 7,
+        labels(**app, code="499", method="other", protocol="http/1.0"): 1,
+    }
+    assert samples["router_request_bytes_total"][labels(**app)] == 11
+    assert samples["router_response_bytes_total"][labels(**app)] == 22
+    assert samples["router_errors_total"] == {
+        labels(app="shop/web", reason="no_endpoint"): 3,
+        labels(app="_other", reason="unknown_host"): 5,
+    }
+    assert samples["router_retries_total"] == {labels(app="shop/web", reason="connect_failed"): 2}
+    assert samples["router_request_duration_seconds_count"][labels(**app)] == 2
+    assert samples["router_request_duration_seconds_sum"][labels(**app)] == pytest.approx(99.02)
+    buckets = {
+        dict(key)["le"]: value
+        for key, value in samples["router_request_duration_seconds_bucket"].items()
+        if ("app", "shop/web") in key
+    }
+    assert [float(bound) for bound in buckets][:-1] == list(BUCKETS)
+    assert (buckets["0.01"], buckets["0.025"], buckets["10.0"], buckets["+Inf"]) == (0, 1, 1, 2)
+
+
+def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
+    counters = Counters()
+    counters.accepted = {"http": 1, "https": 2}
+    counters.open_connections = {"http": 3, "https": 4}
+    counters.tls_handshakes, counters.tls_failures, counters.in_flight = 5, 6, 7
+    counters.upstream_connects, counters.upstream_reused = 8, 9
+    counters.upstream_open, counters.upstream_idle = 10, 11
+    counters.log_lines, counters.log_dropped = 12, 13
+    counters.overhead.observe(0.001)
+
+    samples = scraped(RouterCollector(counters, reconciler, "1.2.3", lambda: 100))
+    assert samples["router_connections_accepted_total"] == {labels(listener="http"): 1, labels(listener="https"): 2}
+    assert samples["router_open_connections"] == {labels(listener="http"): 3, labels(listener="https"): 4}
+    assert samples["router_tls_handshakes_total"] == {(): 5}
+    assert samples["router_tls_handshake_failures_total"] == {(): 6}
+    assert samples["router_requests_in_flight"] == {(): 7}
+    assert samples["router_upstream_connects_total"] == {(): 8}
+    assert samples["router_upstream_reuses_total"] == {(): 9}
+    assert samples["router_upstream_connections"] == {labels(state="open"): 10, labels(state="idle"): 11}
+    assert samples["router_access_log_lines_total"] == {(): 12}
+    assert samples["router_access_log_dropped_total"] == {(): 113}
+    assert samples["router_overhead_seconds_count"] == {(): 1}
+    [build] = samples["router_build_info"]
+    assert ("version", "1.2.3") in build
+    assert samples["process_open_fds"][()] > 0
+
+
+def test_before_the_first_snapshot_there_are_no_routes_to_tell_of(reconciler: Reconciler) -> None:
+    samples = scraped(RouterCollector(Counters(), reconciler, "1.2.3"))
+    assert "router_routes" not in samples
+    assert samples["router_config_last_apply_successful"] == {(): 0}
+    assert samples["router_config_generation"] == {(): 0}
+
+
+def service(name: str, domains: str) -> Change:
+    metadata: dict[str, Any] = {"name": name, "namespace": "shop"}
+    metadata["labels"] = {"router.drycc.cc/routable": "true"}
+    metadata["annotations"] = {"router.drycc.cc/domains": domains}
+    return Change(ObjectKey("Service", "shop", name), {"metadata": metadata, "spec": {"ports": [{"port": 80}]}})
+
+
+def test_the_control_plane_s_facts(compiler: Compiler, reconciler: Reconciler) -> None:
+    compiler.apply(service("web", "127.0.0.1"))
+    reconciler.snapshot = compiler.compile(NOW)
+    reconciler.succeeded, reconciler.applied_at, reconciler.failures = True, 1_700_000_000.5, 4
+    reconciler.stages["compile"].observe(0.003)
+
+    samples = scraped(RouterCollector(Counters(), reconciler, "1.2.3"))
+    assert samples["router_config_last_apply_successful"] == {(): 1}
+    assert samples["router_config_last_apply_timestamp_seconds"] == {(): 1_700_000_000.5}
+    assert samples["router_config_apply_failures_total"] == {(): 4}
+    assert samples["router_config_generation"] == {(): reconciler.snapshot.generation}
+    assert samples["router_route_apply_duration_seconds_count"][labels(stage="compile")] == 1
+    assert samples["router_routes"] == {
+        labels(state="live"): 0,
+        labels(state="degraded"): 0,
+        labels(state="rejected"): 1,
+    }
+    assert samples["router_route_invalid"][labels(namespace="shop", name="web", reason="refused_domain")] == 1
+
+
+def test_a_problem_that_is_gone_is_shown_as_zero_once(compiler: Compiler, reconciler: Reconciler) -> None:
+    key = labels(namespace="", name="a.yaml", reason="unreadable_file")
+    collector = RouterCollector(Counters(), reconciler, "1.2.3")
+    problem = Problem(Reason.UNREADABLE_FILE, ObjectKey("File", "", "a.yaml"), "", "", "broken")
+    shown = []
+    for problems in ((problem,), (), ()):
+        compiler.source_problems("file:a.yaml", problems)
+        reconciler.snapshot = compiler.compile(NOW)
+        shown.append(scraped(collector).get("router_route_invalid", {}).get(key))
+    assert shown == [1, 0, None]
+
+
+def test_a_note_is_no_problem(compiler: Compiler, reconciler: Reconciler) -> None:
+    compiler.source_problems("x", (Problem(Reason.NO_EFFECT, ObjectKey("File", "", "a.yaml"), "k", "v", "none"),))
+    reconciler.snapshot = compiler.compile(NOW)
+    assert "router_route_invalid" not in scraped(RouterCollector(Counters(), reconciler, "1.2.3"))
+
+
+def test_when_certificates_expire(compiler: Compiler, reconciler: Reconciler) -> None:
+    pair = self_signed(NOW)
+    served = {"shop/web-cert": CertificateReport("shop", "web-cert", pair, ("a.localhost",), Role.OWN)}
+    reconciler.snapshot = replace(compiler.compile(NOW), served=served)
+    samples = scraped(RouterCollector(Counters(), reconciler, "1.2.3"))
+    [(key, value)] = samples["router_tls_cert_not_after_timestamp_seconds"].items()
+    assert dict(key) == {"namespace": "shop", "secret": "web-cert", "cn": pair.subject}
+    assert value == pair.not_after.timestamp()
+
+
+def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconciler: Reconciler) -> None:
+    compiler.apply(service("web", "a.localhost"))
+    reconciler.snapshot = compiler.compile(NOW)
+    counters = Counters()
+    counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
+    samples = scraped(RouterCollector(counters, reconciler, "1.2.3"))
+    used = {name for values in samples.values() for key in values for name, _ in key}
+    assert used <= {
+        "app", "cn", "code", "le", "listener", "method", "name", "namespace", "protocol", "python", "reason", "secret",
+        "service", "stage", "state", "version",
+    }  # fmt: skip
+    assert not any("a.localhost" in value for values in samples.values() for key in values for _, value in key)

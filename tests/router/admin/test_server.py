@@ -1,0 +1,108 @@
+"""The operator's port, asked over HTTP, on the loop that serves traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import aiohttp
+import uvloop
+
+from proxy.metrics import Counters
+from proxy.routes import TableChange
+from router.admin.health import Health
+from router.admin.metrics import RouterCollector, registry
+from router.admin.server import AdminServer
+from router.compile import Compiler
+from router.publisher import Publisher
+from router.reconcile import Reconciler
+from tls.fallback import self_signed
+from tls.store import CertificateStore
+
+Ask = Callable[[str], Awaitable[tuple[int, str, str]]]
+"""Path → status, content type, body."""
+
+
+class NoGateway:
+    def publish(self, change: TableChange) -> None:
+        raise AssertionError("nothing is published here")
+
+
+def play(story: Callable[[Ask, Health, Reconciler], Awaitable[None]]) -> None:
+    async def stage() -> None:
+        health, counters = Health(), Counters()
+        store = CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC)))
+        reconciler = Reconciler(Compiler(trusted_endpoints=True), Publisher(store, NoGateway()))
+        collector = RouterCollector(counters, reconciler, "1.2.3")
+        ports: dict[str, int | None] = {"http": 1, "https": 2, "git": None}
+        server = AdminServer(health, reconciler, registry(collector), lambda: [{"route": "shop/web"}], ports)
+        ports["admin"] = await server.listen("127.0.0.1", 0)
+        try:
+            async with (
+                asyncio.timeout(20),
+                aiohttp.ClientSession(f"http://127.0.0.1:{ports['admin']}") as client,
+            ):
+
+                async def ask(path: str) -> tuple[int, str, str]:
+                    async with client.get(path) as answer:
+                        return answer.status, answer.content_type, await answer.text()
+
+                await story(ask, health, reconciler)
+        finally:
+            await server.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(stage())
+
+
+def test_liveness_asks_for_nothing_but_an_answer() -> None:
+    async def story(ask: Ask, health: Health, _: Reconciler) -> None:
+        assert await ask("/healthz") == (200, "text/plain", "ok\n")
+        health.drain()
+        assert (await ask("/healthz"))[0] == 200
+
+    play(story)
+
+
+def test_readiness_says_why_not() -> None:
+    async def story(ask: Ask, health: Health, _: Reconciler) -> None:
+        assert await ask("/readyz") == (503, "text/plain", "the first table is not published yet\n")
+        health.serve()
+        assert await ask("/readyz") == (200, "text/plain", "ok\n")
+        health.drain()
+        assert await ask("/readyz") == (503, "text/plain", "draining\n")
+
+    play(story)
+
+
+def test_metrics_in_the_format_that_is_asked_for() -> None:
+    async def story(ask: Ask, _: Health, __: Reconciler) -> None:
+        status, content_type, body = await ask("/metrics")
+        assert (status, content_type) == (200, "text/plain")
+        assert "# TYPE router_requests_in_flight gauge" in body
+
+    play(story)
+
+
+def test_reports_are_json_before_and_after_the_first_snapshot() -> None:
+    async def story(ask: Ask, health: Health, reconciler: Reconciler) -> None:
+        for _ in range(2):
+            for path in ("/routes", "/problems", "/certificates"):
+                status, content_type, body = await ask(path)
+                assert (status, content_type) == (200, "application/json")
+                assert path[1:] in json.loads(body)
+            reconciler.snapshot = Compiler(trusted_endpoints=True).compile(datetime(2026, 1, 1, tzinfo=UTC))
+        report = json.loads((await ask("/routes"))[2])
+        assert report["ports"].keys() == {"http", "https", "git", "admin"}
+        assert report["upstreams"] == [{"route": "shop/web"}]
+
+    play(story)
+
+
+def test_there_is_nothing_else() -> None:
+    async def story(ask: Ask, _: Health, __: Reconciler) -> None:
+        assert (await ask("/"))[0] == 404
+
+    play(story)

@@ -1,0 +1,282 @@
+"""Changes in, published snapshots out; whatever fails, what serves stays and the next attempt catches up."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from proxy.routes import Route, TableChange
+from router import reconcile
+from router.compile import Compiler
+from router.objects import Change, ObjectKey
+from router.problems import Problem, Reason
+from router.publisher import Publisher
+from router.reconcile import Reconciler
+from router.snapshot import Snapshot
+from router.sources.batch import Batch
+from tls.fallback import self_signed
+from tls.store import CertificateStore
+
+LIMIT = 20.0
+"""Seconds after which a story has gone wrong."""
+
+
+def service(name: str, domains: str = "a.localhost") -> Change:
+    annotations = {"router.drycc.cc/domains": domains}
+    metadata = {
+        "name": name,
+        "namespace": "shop",
+        "labels": {"router.drycc.cc/routable": "true"},
+        "annotations": annotations,
+    }
+    raw: dict[str, Any] = {"metadata": metadata, "spec": {"ports": [{"name": "http", "port": 80}]}}
+    return Change(ObjectKey("Service", "shop", name), raw)
+
+
+class Gateway:
+    """Keeps what is published; fails when told to."""
+
+    def __init__(self) -> None:
+        self.routes: dict[str, Route] = {}
+        self.hosts: set[bytes] = set()
+        self.changes: list[TableChange] = []
+        self.fails = 0
+
+    def publish(self, change: TableChange) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("not this time")
+        self.changes.append(change)
+        self.routes = {n: r for n, r in self.routes.items() if n not in change.gone_routes} | dict(change.routes)
+        self.hosts = (self.hosts - change.gone_hosts) | change.hosts.keys()
+
+
+class Stage:
+    """A reconciler with a source that says what the story says."""
+
+    def __init__(self, compiler: Compiler | None = None, clock: Callable[[], float] = lambda: 1_800_000_000.0) -> None:
+        self.gateway = Gateway()
+        store = CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC)))
+        self.compiler = compiler or Compiler(trusted_endpoints=True)
+        self.reconciler = Reconciler(self.compiler, Publisher(store, self.gateway), clock=clock)
+        self._batches: asyncio.Queue[Batch] = asyncio.Queue()
+
+    def says(self, *changes: Change, **problems: tuple[Problem, ...]) -> None:
+        self._batches.put_nowait(Batch(changes, problems))
+
+    async def _source(self) -> AsyncIterator[Batch]:
+        while True:
+            yield await self._batches.get()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():  # noqa: ASYNC110 - plain attributes are watched; LIMIT bounds it
+            await asyncio.sleep(0.001)
+
+    async def attempts(self, number: int) -> None:
+        """Until that many compiles were done or given up."""
+        stages = self.reconciler.stages
+        await self.until(lambda: sum(stages["compile"].counts) + self.reconciler.failures >= number)
+
+    def plays(self, story: Callable[[Stage], Awaitable[None]]) -> None:
+        async def play() -> None:
+            async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(self.reconciler.listen(self._source()), name="source"),
+                    group.create_task(self.reconciler.run(), name="reconcile"),
+                ]
+                await story(self)
+                for task in tasks:
+                    task.cancel()
+
+        asyncio.run(play())
+
+
+def test_the_first_batch_is_published_even_if_it_is_empty() -> None:
+    async def story(stage: Stage) -> None:
+        assert not stage.reconciler.published.is_set()
+        stage.says()
+        await stage.reconciler.published.wait()
+        assert stage.reconciler.succeeded
+        assert stage.reconciler.snapshot is not None
+        assert stage.reconciler.applied_at == 1_800_000_000.0
+        assert len(stage.gateway.changes) == 1
+
+    Stage().plays(story)
+
+
+def test_a_storm_becomes_one_compile() -> None:
+    async def story(stage: Stage) -> None:
+        for number in range(50):
+            stage.says(service(f"app-{number}", f"app-{number}.localhost"))
+        await stage.reconciler.published.wait()
+        assert len(stage.gateway.changes) == 1
+        assert len(stage.gateway.hosts) == 50
+
+    Stage().plays(story)
+
+
+def test_a_storm_without_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "HOLD_OFF", LIMIT)
+    monkeypatch.setattr(reconcile, "CEILING", 0.05)
+
+    async def story(stage: Stage) -> None:
+        number = 0
+        while not stage.reconciler.published.is_set():
+            stage.says(service(f"app-{number}", f"app-{number}.localhost"))
+            number += 1
+            await asyncio.sleep(0.001)
+        assert stage.gateway.hosts
+
+    Stage().plays(story)
+
+
+def test_what_changes_nothing_is_not_published() -> None:
+    async def story(stage: Stage) -> None:
+        stage.says(service("a"))
+        await stage.attempts(1)
+        stage.says(Change(ObjectKey("ConfigMap", "shop", "unrelated"), {"data": {"x": "y"}}))
+        await stage.attempts(2)
+        await stage.until(lambda: stage.reconciler.succeeded)
+        assert len(stage.gateway.changes) == 1
+
+    Stage().plays(story)
+
+
+def test_each_stage_is_timed() -> None:
+    async def story(stage: Stage) -> None:
+        stage.says(service("a"))
+        await stage.reconciler.published.wait()
+        assert {name: sum(stage.counts) for name, stage in stage.reconciler.stages.items()} == {
+            "compile": 1,
+            "certificates": 1,
+            "publish": 1,
+        }
+
+    Stage().plays(story)
+
+
+class Failing(Compiler):
+    """Fails to compile, or to take one object, when told to."""
+
+    def __init__(self) -> None:
+        super().__init__(trusted_endpoints=True)
+        self.fails = 0
+        self.refuses = ""
+
+    def apply(self, change: Change) -> bool:
+        if change.key.name == self.refuses:
+            raise RuntimeError("a bug")
+        return super().apply(change)
+
+    def compile(self, now: datetime) -> Snapshot:
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("a bug")
+        return super().compile(now)
+
+
+def test_after_a_failed_compile_the_last_good_table_stays_and_the_next_change_brings_both(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    compiler = Failing()
+
+    async def story(stage: Stage) -> None:
+        stage.says(service("a"))
+        await stage.reconciler.published.wait()
+        compiler.fails = 1
+        stage.says(service("b", "b.localhost"))
+        await stage.until(lambda: stage.reconciler.failures == 1)
+        assert not stage.reconciler.succeeded
+        assert stage.gateway.hosts == {b"a.localhost"}
+        stage.says(service("c", "c.localhost"))
+        await stage.until(lambda: stage.reconciler.succeeded)
+        assert stage.gateway.hosts == {b"a.localhost", b"b.localhost", b"c.localhost"}
+
+    Stage(compiler).plays(story)
+    assert "what was published before stays" in caplog.text
+
+
+def test_an_object_that_cannot_be_taken_does_not_keep_the_others_out(caplog: pytest.LogCaptureFixture) -> None:
+    compiler = Failing()
+    compiler.refuses = "b"
+
+    async def story(stage: Stage) -> None:
+        stage.says(service("a"), service("b", "b.localhost"), service("c", "c.localhost"))
+        await stage.reconciler.published.wait()
+        assert stage.gateway.hosts == {b"a.localhost", b"c.localhost"}
+
+    Stage(compiler).plays(story)
+    assert "Service shop/b was passed over" in caplog.text
+
+
+def test_a_failed_publish_is_tried_again_without_any_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "RETRY", 0.01)
+
+    async def story(stage: Stage) -> None:
+        stage.gateway.fails = 2
+        stage.says(service("a"))
+        await stage.reconciler.published.wait()
+        assert stage.reconciler.failures == 2
+        assert stage.gateway.hosts == {b"a.localhost"}
+
+    Stage().plays(story)
+
+
+def test_certificates_are_judged_again_as_time_goes_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reconcile, "REVIEW", 0.01)
+    times: list[datetime] = []
+    ticks = iter(range(1_800_000_000, 1_900_000_000, 86_400))
+
+    class Noting(Compiler):
+        def compile(self, now: datetime) -> Snapshot:
+            times.append(now)
+            return super().compile(now)
+
+    async def story(stage: Stage) -> None:
+        stage.says()
+        await stage.until(lambda: len(times) >= 3)
+        assert times[0] < times[1] < times[2]
+        assert times[0].tzinfo is UTC
+
+    Stage(Noting(trusted_endpoints=True), clock=lambda: float(next(ticks))).plays(story)
+
+
+def test_the_loop_turns_while_a_compile_takes_its_time() -> None:
+    began, turned = threading.Event(), threading.Event()
+
+    class Slow(Compiler):
+        def compile(self, now: datetime) -> Snapshot:
+            began.set()
+            assert turned.wait(LIMIT)
+            return super().compile(now)
+
+    async def story(stage: Stage) -> None:
+        stage.says()
+        await stage.until(began.is_set)  # on the loop, this would never be seen to be true
+        turned.set()
+        await stage.reconciler.published.wait()
+
+    Stage(Slow(trusted_endpoints=True)).plays(story)
+
+
+def test_a_problem_is_told_when_it_comes_and_when_it_goes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    problem = Problem(Reason.UNREADABLE_FILE, ObjectKey("File", "", "a.yaml"), "", "", "line 3: no colon")
+
+    async def story(stage: Stage) -> None:
+        stage.says(a=(problem,))
+        await stage.reconciler.published.wait()
+        stage.says(service("a"))
+        await stage.attempts(2)
+        stage.says(a=())
+        await stage.attempts(3)
+        await stage.until(lambda: not stage.reconciler.snapshot or problem not in stage.reconciler.snapshot.problems)
+
+    Stage().plays(story)
+    told = [record.getMessage() for record in caplog.records if "a.yaml" in record.getMessage()]
+    assert told == [str(problem), f"mended: {problem}"]
