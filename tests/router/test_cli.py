@@ -1,0 +1,112 @@
+"""Exit statuses and what is printed, as a child process and in this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from router import __version__
+from router.cli import main
+
+SERVICE = """
+apiVersion: v1
+kind: Service
+metadata:
+  name: web
+  namespace: shop
+  labels: {router.drycc.cc/routable: "true"}
+  annotations: {router.drycc.cc/domains: web}
+spec: {ports: [{name: http, port: 80}]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("DRYCC_ROUTER_") or name == "POD_NAMESPACE":
+            monkeypatch.delenv(name)
+
+
+def drycc_router(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "router", *arguments], capture_output=True, text=True, timeout=50)
+
+
+def test_check_of_a_clean_directory_is_0(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SERVICE)
+    done = drycc_router("check", str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "shop/web" in done.stdout
+
+
+def test_check_with_problems_is_1(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SERVICE + "---\nkind: Service\n")
+    done = drycc_router("check", str(tmp_path), "--format", "json")
+    assert (done.returncode, done.stderr) == (1, "")
+    assert [problem["reason"] for problem in json.loads(done.stdout)["problems"]] == ["bad_object"]
+
+
+def test_check_of_nothing_is_2(tmp_path: Path) -> None:
+    done = drycc_router("check", str(tmp_path / "missing"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("drycc-router check: DIR: expected a directory that can be read, not ")
+
+
+def test_notes_are_no_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text(SERVICE.replace("domains: web", "nginx.proxyBuffers.size: 4k"))
+    assert main(["check", str(tmp_path)]) == 0
+    assert "Notes:" in capsys.readouterr().out
+
+
+def test_version() -> None:
+    done = drycc_router("version")
+    assert (done.returncode, done.stdout) == (0, f"drycc-router {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run"], "--manifests: expected a directory"),
+        (
+            ["run", "--manifests", "{dir}", "--http-port", "many"],
+            "--http-port: expected a port, 0 to 65535, not 'many'",
+        ),
+        (["run", "--manifests", "{dir}", "--workers", "2"], "--workers: expected 1"),
+        (["run", "--no-such-flag"], "--no-such-flag"),
+        (["check", "{dir}", "--namespace", "A B"], "--namespace: expected the name of a namespace"),
+        (["check"], "DIR"),
+        (["nonsense"], "nonsense"),
+        ([], "COMMAND"),
+    ],
+)
+def test_what_cannot_be_honoured_is_64(
+    tmp_path: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        status: object = main([argument.replace("{dir}", str(tmp_path)) for argument in arguments])
+    except SystemExit as exit_:
+        status = exit_.code
+    assert status == 64
+    said = capsys.readouterr()
+    assert words in said.err
+    assert said.out == ""
+
+
+def test_a_variable_that_cannot_be_honoured_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DRYCC_ROUTER_ADMIN_PORT", "x")
+    assert main(["run", "--manifests", str(tmp_path)]) == 64
+    assert "DRYCC_ROUTER_ADMIN_PORT: expected a port" in capsys.readouterr().err
+
+
+def test_help_tells_flag_variable_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["run", "--help"])
+    assert exit_.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--http-port N port for http; 0 picks a free one [DRYCC_ROUTER_HTTP_PORT; default 8080]" in text
