@@ -33,6 +33,8 @@ MAX_FIELD: Final = 1024
 
 _UNSAFE: Final = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 """Control bytes, the quote, the backslash and everything beyond ASCII."""
+_SEPARATOR: Final = re.compile(rb"(?<= )-(?= )")
+"""What readers of the deis format split on; inside a field it would shift all that follow."""
 _MONTHS: Final = (b"", b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 
@@ -169,7 +171,7 @@ class AccessLog:
             exchange.line.minor,
             exchange.status,
             exchange.bytes_out,
-            quoted_text(fields.referer),
+            quoted_text(_without_query(fields.referer)),
             quoted_text(fields.user_agent),
         )
 
@@ -190,8 +192,8 @@ class AccessLog:
             quoted_text(_path(exchange.line)),
             exchange.line.minor,
             exchange.bytes_out,
-            quoted_text(fields.referer),
-            quoted_text(fields.user_agent),
+            _SEPARATOR.sub(rb"\\x2D", quoted_text(_without_query(fields.referer))),
+            _SEPARATOR.sub(rb"\\x2D", quoted_text(fields.user_agent)),
             quoted_text(fields.name),
             exchange.endpoint or b"-",
             quoted_text(fields.host),

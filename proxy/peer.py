@@ -101,6 +101,8 @@ def _address(entry: bytes) -> str | None:
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
+    if "%" in text:  # what stands behind it, a zone, is free text
+        return None
     try:
         return str(ip_address(text))
     except ValueError:

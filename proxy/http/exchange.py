@@ -203,9 +203,9 @@ class Exchange:
         self.attempts += 1
         self.sent_at = now
         done = self.request_done
-        app.request(self, body, done)
         if not done:
-            self.client.resume()
+            self.client.resume()  # before the app can say that this is already too much for it
+        app.request(self, body, done)
 
     def app_full(self) -> None:
         """The app reads too slowly."""

@@ -203,29 +203,23 @@ class Http1Downstream(asyncio.Protocol):
     def overdue(self, now: float) -> None:
         """Too slow in whatever the connection was doing."""
         state = self._state
-        if self._full:
-            unsent = self._transport.get_write_buffer_size()
+        unsent = self._transport.get_write_buffer_size() if self._full or state == _LINGER else 0
+        if unsent:
+            # An answer is on its way: what counts is whether the client takes any of it.
             if unsent < self._unsent:
                 self._unsent = unsent
                 self.deadline = now + STALL_SECONDS
                 return
             self._gone(Failure.CLIENT_TOO_SLOW)
-            self._abort()
+            self._break_off()
         elif state == _HEAD:
             if self._buffer:
                 self._refuse(Failure.HEAD_TIMEOUT)
             else:
-                self._transport.close()
-                self.deadline = now + HORIZON
-                self._state = _LINGER
+                self._linger()
         elif state == _BODY:
-            exchange = self._exchange
-            if exchange is None or exchange.responded:
-                self._gone(Failure.BODY_TIMEOUT)
-                self._abort()
-            else:
-                exchange.client_gone(Failure.BODY_TIMEOUT)
-                self._answer(exchange, Failure.BODY_TIMEOUT)
+            assert self._exchange is not None  # noqa: S101 -- this state has one
+            self._refuse_exchange(self._exchange, Failure.BODY_TIMEOUT)
         elif state == _WAIT:
             self.deadline = FAR
         else:
@@ -243,12 +237,14 @@ class Http1Downstream(asyncio.Protocol):
         try:
             while data:
                 if data[0] == 13:
-                    # One empty line before a request is forgiven (RFC 9112 2.2), wherever somebody counted wrong.
+                    # One empty line before a request is forgiven (RFC 9112 2.2), wherever somebody counted wrong; what
+                    # begins with more of them is judged as a head, and is none.
+                    if data == b"\r":
+                        break
                     if data.startswith(b"\r\n"):
                         data = data[2:]
-                        continue
-                    if len(data) == 1:
-                        break
+                        if not data:
+                            break
                 end = data.find(b"\r\n\r\n")
                 if end < 0:
                     self._check_partial(data)
@@ -340,13 +336,15 @@ class Http1Downstream(asyncio.Protocol):
         # ── who answers ──
         target = line.target
         if target[0] != 0x2F or b"/." in target or b"%" in target:
-            try:
-                target = origin_form(target, fields.name)
-            except Malformed as error:
-                self._refuse_exchange(exchange, error.failure)
-                return
-            if target != line.target:
-                exchange.line = line = RequestLine(line.method, target, line.minor)
+            # An authority may hold a password: what is not a path is not logged.
+            exchange.line = RequestLine(line.method, target if target[0] == 0x2F else b"*", line.minor)
+            if line.method not in _UNUSUAL:
+                try:
+                    target = origin_form(target, fields.name)
+                except Malformed as error:
+                    self._refuse_exchange(exchange, error.failure)
+                    return
+                exchange.line.target = target
         if line.method in _UNUSUAL or target[0] != 0x2F:
             self._unusual(exchange, line.method)
             return
@@ -474,7 +472,10 @@ class Http1Downstream(asyncio.Protocol):
             if self._left > 0:
                 return
             rest = data[self._left :] if self._left else b""
-        self._next(rest, now())
+        if self._close:
+            self._linger()
+        else:
+            self._next(rest, now())
 
     # ── what the exchange says ────────────────────────────────────────────────────────────────────────────────────
 
@@ -482,7 +483,7 @@ class Http1Downstream(asyncio.Protocol):
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- only the exchange under way responds
         route = cast("LiveRoute", exchange.route)
-        fields = route.fields_tls if self._peer.secure else route.fields_plain
+        fields = route.fields_tls if exchange.fields.scheme == b"https" else route.fields_plain
         identity = exchange.identity
         if not exchange.request_done and not self._can_drain():
             self._close = True
@@ -554,8 +555,7 @@ class Http1Downstream(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             self._record(exchange)
-        reset_on_close(self._transport)
-        self._abort()
+        self._break_off()
 
     def hold(self) -> None:
         self._transport.pause_reading()
@@ -594,7 +594,7 @@ class Http1Downstream(asyncio.Protocol):
         )
         extra = b""
         if route is not None:
-            extra = route.fields_tls if self._peer.secure else route.fields_plain
+            extra = route.fields_tls if exchange.fields.scheme == b"https" else route.fields_plain
         self._own(exchange, made.line + made.fields + extra, made.body)
 
     def _refuse_exchange(self, exchange: Exchange, failure: Failure) -> None:
@@ -605,7 +605,7 @@ class Http1Downstream(asyncio.Protocol):
         if exchange.responded:
             exchange.failure = failure
             self._record(exchange)
-            self._abort()
+            self._break_off()
         else:
             self._answer(exchange, failure)
 
@@ -698,28 +698,26 @@ class Http1Downstream(asyncio.Protocol):
     def _linger(self) -> None:
         """Say goodbye so that the answer survives: bytes still on their way would turn a plain close into a reset."""
         self._buffer = b""
-        complete = self._state == _WAIT or self._state == _HEAD
         self._state = _LINGER
         self._drained = 0
-        if self._ended:
+        self._unsent = self._transport.get_write_buffer_size()
+        if self._ended or self._peer.secure:
             self._transport.close()
-        elif complete and not self._peer.secure and self._transport.can_write_eof():
-            self._transport.write_eof()
-            self._transport.resume_reading()
-            self._core.wheel.arm(self, now() + DRAIN_SECONDS)
-        elif self._peer.secure or complete:
-            self._transport.close()
-            self._core.wheel.arm(self, now() + HORIZON)
         else:
             self._transport.write_eof()
             self._transport.resume_reading()
-            self._core.wheel.arm(self, now() + DRAIN_SECONDS)
+        self._core.wheel.arm(self, now() + (STALL_SECONDS if self._unsent else DRAIN_SECONDS))
 
     def _abort(self) -> None:
-        """A reset: nobody can take what was sent for the whole."""
+        """Close at once; what the kernel has of an answer still goes out."""
         self._state = _CLOSED
         self.slot = -1
         self._transport.abort()
+
+    def _break_off(self) -> None:
+        """A reset: nobody can take what was sent for the whole."""
+        reset_on_close(self._transport)
+        self._abort()
 
     def drain(self) -> None:
         """The router stops: an idle connection closes, a busy one closes after its answer."""
@@ -731,4 +729,4 @@ class Http1Downstream(asyncio.Protocol):
     def abort_now(self) -> None:
         """Give up at once."""
         self._gone(Failure.CLIENT_GONE)
-        self._abort()
+        self._break_off()

@@ -318,12 +318,7 @@ class Http1Upstream(asyncio.Protocol):
             self._state = _CHUNKED
             self._decoder = decoder = ChunkDecoder(Failure.BAD_RESPONSE)
             self._extend()
-            try:
-                payload = decoder.feed(body)
-            except Malformed:
-                exchange.response(head, b"", False, moment)
-                self._broken(Failure.RESPONSE_TRUNCATED)
-                return
+            payload = decoder.feed(body)
             if decoder.done:
                 self._release(head, head.reusable and not decoder.rest and self._clean, moment)
                 exchange.response(head, payload, True, moment)

@@ -43,7 +43,7 @@ class FakeTransport(asyncio.Transport):
     def __init__(self, call_soon: Callable[..., object], peername: tuple[str, int], tls: object = None) -> None:
         super().__init__()
         self._call_soon = call_soon
-        self._extra_info = {"peername": peername, "ssl_object": tls, "socket": self}
+        self._extra_info = {"peername": peername, "ssl_object": tls}
         self.protocol: Any = None
         self.heard = bytearray()
         """What left the router and was taken by the other end, and not yet asked for."""
@@ -60,8 +60,6 @@ class FakeTransport(asyncio.Transport):
         self.aborted = False
         self.closing = False
         self.lost = False
-        self.linger_zero = False
-        """Asked for a reset rather than an end (SO_LINGER 0)."""
         self._high = 64 * 1024
         self._full = False
 
@@ -69,14 +67,6 @@ class FakeTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._extra_info.get(name, default)
-
-    def setsockopt(self, level: int, option: int, value: object) -> None:
-        """As of a socket."""
-        import socket
-        import struct
-
-        if option == socket.SO_LINGER and value == struct.pack("ii", 1, 0):
-            self.linger_zero = True
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = 64 * 1024 if high is None else high
