@@ -1,0 +1,340 @@
+"""The whole process: manifests in, traffic through it, signals out."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import http.client
+import json
+import queue
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from router.app import _first_of
+from tls.fallback import self_signed
+
+SOON = 20.0
+"""Seconds that anything here may take on a busy machine."""
+
+
+# ── an app ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+class App(ThreadingHTTPServer):
+    """Answers every request with its name; ``/slow`` only after :attr:`go` is set."""
+
+    daemon_threads = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.name = name
+        self.go = threading.Event()
+        self.asked: queue.Queue[str] = queue.Queue()
+        self.port = self.server_address[1]
+
+    def handle_error(self, *_: object) -> None:
+        """A router that ends at once breaks its connections off: no word about it."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, App)
+        self.server.asked.put(self.path)
+        if self.path == "/slow":
+            self.server.go.wait(SOON)
+        body = self.server.name.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def app() -> Iterator[App]:
+    with running("first") as app:
+        yield app
+
+
+@contextlib.contextmanager
+def running(name: str) -> Iterator[App]:
+    with App(name) as app:
+        thread = threading.Thread(target=app.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield app
+        finally:
+            app.shutdown()
+            thread.join()
+
+
+# ── what is written about it ──────────────────────────────────────────────────────────────────────────────────────────
+def manifest(app: App, **annotations: str) -> str:
+    keys = {"domains": "shop.localhost", **annotations}
+    objects = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": "web",
+                "namespace": "shop",
+                "labels": {"router.drycc.cc/routable": "true"},
+                "annotations": {f"router.drycc.cc/{key}": value for key, value in keys.items()},
+            },
+            "spec": {"ports": [{"name": "http", "port": 80}]},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "http", "port": app.port}],
+            "endpoints": [{"addresses": ["127.0.0.1"]}],
+        },
+    ]
+    return "---\n".join(json.dumps(each) + "\n" for each in objects)
+
+
+# ── the router, as a child ────────────────────────────────────────────────────────────────────────────────────────────
+class Router:
+    """A started router: its ports, and questions to ask it."""
+
+    def __init__(self, process: subprocess.Popen[str], ports: dict[str, Any]) -> None:
+        self.process = process
+        self.ports = ports
+
+    def get(self, path: str = "/", host: str = "shop.localhost", port: str = "http") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=SOON)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def admin(self, path: str) -> tuple[int, str]:
+        return self.get(path, "localhost", "admin")
+
+    def certificate(self, name: str = "shop.localhost") -> str:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", self.ports["https"]), SOON) as raw,
+            context.wrap_socket(raw, server_hostname=name) as secure,
+        ):
+            return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
+
+    def ends(self) -> tuple[int, list[dict[str, object]]]:
+        """Its exit status and what it said about itself, once it has ended."""
+        _, said = self.process.communicate(timeout=SOON)
+        return self.process.returncode, [json.loads(line) for line in said.splitlines()]
+
+
+@contextlib.contextmanager
+def router(manifests: Path, *arguments: str) -> Iterator[Router]:
+    command = [sys.executable, "-m", "router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
+    free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
+    process = subprocess.Popen(
+        [*command, *free, "--access-log", "off", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        yield Router(process, json.loads(line) if line else {})
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=SOON)
+
+
+def soon(condition: Callable[[], bool]) -> None:
+    """Wait until the router has noticed."""
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline, "it was never noticed"
+
+
+# ── stories ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_request_meets_its_app_and_an_edit_is_live_while_traffic_flows(tmp_path: Path, app: App) -> None:
+    file = tmp_path / "shop.yaml"
+    file.write_text(manifest(app))
+    with router(tmp_path) as child, running("second") as second:
+        assert child.ports["event"] == "listening"
+        assert child.ports["pid"] == child.process.pid
+        assert child.ports["git"] is None
+        assert child.get() == (200, "first")  # the start line says: the first table is in force
+        assert child.get(host="other.localhost")[0] == 404
+        assert child.admin("/readyz")[0] == 200
+
+        file.write_text(manifest(second))
+        soon(lambda: child.get() == (200, "second"))
+        file.write_text(manifest(second, maintenance="true"))
+        soon(lambda: child.get()[0] == 503)
+        file.write_text(manifest(second)[:-40])  # broken off in the middle: what was good stays
+        soon(lambda: "unreadable_file" in child.admin("/problems")[1])
+        assert child.get()[0] == 503
+        file.write_text(manifest(second))
+        soon(lambda: child.get() == (200, "second"))
+        file.unlink()
+        soon(lambda: child.get()[0] == 404)
+
+
+def test_the_operator_s_port_tells_what_is_in_force(tmp_path: Path, app: App) -> None:
+    (tmp_path / "shop.yaml").write_text(manifest(app))
+    with router(tmp_path) as child:
+        child.get()
+        report = json.loads(child.admin("/routes")[1])
+        assert report["ports"] == {name: child.ports[name] for name in ("http", "https", "git", "admin")}
+        assert [(route["name"], route["state"]) for route in report["routes"]] == [("shop/web", "live")]
+        assert [upstream["route"] for upstream in report["upstreams"]] == ["shop/web"]
+        assert child.admin("/healthz") == (200, "ok\n")
+        assert 'router_requests_total{app="shop/web"' in child.admin("/metrics")[1]
+
+
+def test_a_replaced_certificate_meets_the_next_handshake(tmp_path: Path, app: App) -> None:
+    pairs = [self_signed(datetime(2026, 1, 1, tzinfo=UTC)) for _ in range(2)]
+
+    def write(pair: int) -> None:
+        data = {
+            "tls.crt": base64.b64encode(pairs[pair].chain_pem).decode(),
+            "tls.key": base64.b64encode(pairs[pair].key_pem).decode(),
+        }
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "web-cert", "namespace": "shop"},
+            "data": data,
+        }
+        (tmp_path / "secret.json").write_text(json.dumps(secret))
+
+    def shown() -> str:
+        return child.certificate().strip()
+
+    (tmp_path / "shop.yaml").write_text(manifest(app, certificates="shop.localhost:web"))
+    write(0)
+    with router(tmp_path) as child:
+        assert shown() == pairs[0].chain_pem.decode().strip()
+        write(1)
+        soon(lambda: shown() == pairs[1].chain_pem.decode().strip())
+        child.process.terminate()
+        status, said = child.ends()
+        assert status == 0
+        assert "PRIVATE" not in json.dumps(said)
+
+
+def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(tmp_path: Path, app: App) -> None:
+    (tmp_path / "shop.yaml").write_text(manifest(app))
+    with router(tmp_path) as child:
+        answers: queue.Queue[tuple[int, str]] = queue.Queue()
+        client = threading.Thread(target=lambda: answers.put(child.get("/slow")))
+        client.start()
+        assert app.asked.get(timeout=SOON) == "/slow"
+        child.process.send_signal(signal.SIGTERM)
+        soon(lambda: child.admin("/readyz") == (503, "draining\n"))
+        with pytest.raises(ConnectionRefusedError):
+            child.get()
+        assert child.process.poll() is None
+        app.go.set()
+        assert answers.get(timeout=SOON) == (200, "first")
+        client.join()
+        status, said = child.ends()
+    assert status == 0
+    assert [line["level"] for line in said if line["logger"] == "router.app"] == ["info"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, app: App, number: signal.Signals) -> None:
+    (tmp_path / "shop.yaml").write_text(manifest(app))
+    with router(tmp_path) as child:
+        with socket.create_connection(("127.0.0.1", child.ports["http"]), SOON) as client:
+            client.sendall(b"GET /slow HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
+            assert app.asked.get(timeout=SOON) == "/slow"
+            child.process.send_signal(number)
+            soon(lambda: child.admin("/readyz") == (503, "draining\n"))
+            child.process.send_signal(number)
+            status, _ = child.ends()
+            assert status == 128 + number
+        app.go.set()
+
+
+def test_draining_has_an_end(tmp_path: Path, app: App) -> None:
+    (tmp_path / "shop.yaml").write_text(manifest(app))
+    with (
+        router(tmp_path, "--drain-grace", "0.1") as child,
+        socket.create_connection(("127.0.0.1", child.ports["http"]), SOON) as client,
+    ):
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
+        assert app.asked.get(timeout=SOON) == "/slow"
+        child.process.terminate()
+        status, _ = child.ends()
+        app.go.set()
+    assert status == 0
+
+
+def test_the_access_log_follows_a_rotation(tmp_path: Path, app: App) -> None:
+    manifests, log = tmp_path / "manifests", tmp_path / "access.log"
+    manifests.mkdir()
+    (manifests / "shop.yaml").write_text(manifest(app))
+
+    def logged(file: Path) -> list[str]:
+        return [json.loads(line)["path"] for line in file.read_text().splitlines()] if file.exists() else []
+
+    with router(manifests, "--access-log", str(log)) as child:
+        child.get("/before")
+        soon(lambda: logged(log) == ["/before"])
+        log.rename(tmp_path / "access.log.1")
+        child.process.send_signal(signal.SIGHUP)
+        soon(log.exists)
+        child.get("/after")
+        child.process.terminate()
+        assert child.ends()[0] == 0
+    assert logged(log) == ["/after"]
+    assert logged(tmp_path / "access.log.1") == ["/before"]
+
+
+@pytest.mark.parametrize("flag", ["--http-port", "--https-port", "--admin-port"])
+def test_a_port_that_is_taken_is_named(tmp_path: Path, flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with router(tmp_path, flag, str(port)) as child:
+            status, said = child.ends()
+    assert status == 71
+    assert str(port) in str(said[-1]["message"])
+
+
+def test_the_first_of_several_waits_decides_and_the_others_are_given_up() -> None:
+    given_up = []
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            given_up.append(True)
+            raise
+
+    async def fails() -> None:
+        raise OSError("no such port")
+
+    async def story() -> None:
+        await _first_of(asyncio.sleep(0), forever())
+        assert given_up == [True]
+        with pytest.raises(OSError, match="no such port"):
+            await _first_of(forever(), fails())
+
+    asyncio.run(story())
