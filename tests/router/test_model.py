@@ -1,0 +1,18 @@
+"""What was asked for is plain frozen data: it can be compared, and nobody can change it behind another's back."""
+
+import dataclasses
+
+import pytest
+
+from router.annotations.fields import Place, defaults
+from router.model import App, RouterConfig
+
+
+@pytest.mark.parametrize(("model", "place"), [(App, Place.APP), (RouterConfig, Place.ROUTER)])
+def test_models_are_frozen_and_compare_by_what_they_say(model: type[App] | type[RouterConfig], place: Place) -> None:
+    one, other = model(**defaults(place)), model(**defaults(place))
+
+    assert one == other
+    assert hash(one) == hash(other)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.body_size = 1  # type: ignore[misc]  # that it cannot be done is the point
