@@ -15,7 +15,7 @@ from proxy.errors import Failure
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES_OF_PROSE = sorted(ROOT.glob("*.md")) + sorted(DOCS.glob("*.md"))
+PAGES_OF_PROSE = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("*/README.md")])
 
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
@@ -44,7 +44,7 @@ def test_a_generated_page_is_the_one_that_is_committed(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs`"
 
 
-@pytest.mark.parametrize("page", PAGES_OF_PROSE, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES_OF_PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     for target in relative_links(page):
         path, _, anchor = target.partition("#")
@@ -53,7 +53,7 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(goal), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("page", PAGES_OF_PROSE, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES_OF_PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_module_that_prose_names_exists(page: Path) -> None:
     for name in re.findall(r"`((?:router|proxy|tls|examples|benchmarks|tests)/[\w/.]*)`", prose(page)):
         assert (ROOT / name).exists(), f"{page.name}: {name}"
@@ -103,7 +103,7 @@ SYNONYMS = {"backend": "Upstream or Endpoint", "tenant": "App or its owner", "vh
 """Words of the glossary's "not" column that have no second meaning here, so that a machine can look for them."""
 
 
-@pytest.mark.parametrize("page", PAGES_OF_PROSE, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES_OF_PROSE, ids=lambda page: str(page.relative_to(ROOT)))
 def test_prose_keeps_to_the_glossary(page: Path) -> None:
     if page.name == "glossary.md":
         assert all(word in prose(page) for word in SYNONYMS), "the glossary no longer forbids one of these words"
