@@ -18,7 +18,7 @@ import sys
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 
@@ -52,11 +52,16 @@ def run(settings: Settings) -> int:
     """
     _prepare_the_process()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings))
+        status = runner.run(_serve(settings))
+        if status:  # "at once": not even threads that still read or build something are waited for
+            logging.shutdown()
+            os._exit(status)
+    return status
 
 
 async def _serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_log_unhandled)
 
     # ── every part, once ──────────────────────────────────────────────────────────────────────────────────────────
     signals = _Signals(loop)
@@ -111,6 +116,11 @@ def _prepare_the_process() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would have every private key in it
     sys.setswitchinterval(0.001)  # seconds; a thread that parses manifests hands the loop its turn back sooner
     sys.unraisablehook = without_undecodable_names(sys.unraisablehook)
+
+
+def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody caught on the loop. Not by asyncio's own handler, which shows the text of the exception."""
+    log.error("%s", context["message"], exc_info=context.get("exception"))
 
 
 def _tune_garbage_collection() -> None:

@@ -1,19 +1,27 @@
 """What the router says about itself: one JSON object per line, on stderr.
 
 An exception is told by its type and by where it passed, never by its text: texts quote values, and a value may be a
-secret (hardening K-01). What must not enter: the access log (``proxy.access_log``).
+secret (hardening K-01). And as everything that leaves the process, the lines go through a ``LineSink``: whoever stopped
+reading our stderr does not stop the traffic (R-36).
+
+What must not enter: the access log (``proxy.access_log``).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 import traceback
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Final
 
-__all__ = ["JsonLines", "start"]
+from proxy.log_sink import LineSink
+
+__all__ = ["JsonLines", "LineHandler", "start"]
+
+STDERR: Final = 2
+FLUSH_SECONDS: Final = 1.0
+"""How long the end of the process waits for the reader."""
 
 
 class JsonLines(logging.Formatter):
@@ -28,15 +36,43 @@ class JsonLines(logging.Formatter):
             "message": record.getMessage(),
         }
         error = record.exc_info[1] if record.exc_info else None
-        if error is not None:
-            line["error"] = type(error).__name__
-            line["trace"] = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)]
-        return json.dumps(line)
+        return json.dumps(line | (_told(error) if error else {}))
 
 
-def start(level: int, stream: TextIO = sys.stderr) -> None:
-    """Send everything from ``level`` up to ``stream``, in place of whatever was set up before."""
-    handler = logging.StreamHandler(stream)
+def _told(error: BaseException) -> dict[str, object]:
+    told: dict[str, object] = {
+        "error": type(error).__name__,
+        "trace": [
+            f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
+        ],
+    }
+    if isinstance(error, BaseExceptionGroup):
+        told["errors"] = [_told(each) for each in error.exceptions]
+    return told
+
+
+class LineHandler(logging.Handler):
+    """Hands records to a sink; what the sink has no room for is lost. The lock of ``logging`` makes it one writer."""
+
+    def __init__(self, sink: LineSink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never blocks, never raises."""
+        try:
+            self._sink.write(self.format(record).encode("ascii") + b"\n")
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Write what waits; called at the end of the process."""
+        self._sink.close(FLUSH_SECONDS)
+        super().close()
+
+
+def start(level: int, descriptor: int = STDERR) -> None:
+    """Send everything from ``level`` up to ``descriptor``, in place of whatever was set up before."""
+    handler = LineHandler(LineSink(descriptor))
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)

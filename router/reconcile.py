@@ -35,6 +35,8 @@ REVIEW: Final = 3600.0
 """Seconds without a Change after which we compile all the same: certificates grow old by themselves."""
 RETRY: Final = 5.0
 """Seconds after a failed attempt until the next one, if no Change comes first."""
+TOLD: Final = 20
+"""Problems that are logged of those that one compile brings; ``/problems`` has them all."""
 
 
 class Reconciler:
@@ -130,8 +132,11 @@ class Reconciler:
         return self._compiler.compile(datetime.fromtimestamp(self._clock(), UTC))
 
     def _tell(self, snapshot: Snapshot) -> None:
-        """Say each problem once when it comes and once when it goes (contract 9)."""
-        for problem in snapshot.problems_new:
+        """Say each problem once when it comes and once when it goes (contract 9), but not ten thousand at a time."""
+        for problem in snapshot.problems_new[:TOLD]:
             log.log(logging.INFO if problem.is_note else logging.WARNING, "%s", problem)
-        for problem in snapshot.problems_gone:
+        for problem in snapshot.problems_gone[:TOLD]:
             log.info("mended: %s", problem)
+        untold = max(0, len(snapshot.problems_new) - TOLD) + max(0, len(snapshot.problems_gone) - TOLD)
+        if untold:
+            log.warning("and %d more that came or went: see /problems", untold)

@@ -55,9 +55,10 @@ class RouterCollector(Collector):
         """What the last scrape saw: a problem that is gone is shown once more, as 0, so that alerts resolve at once."""
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric, in the order of the docs. Raises nothing; safe in a thread."""
+        """Every metric; of an app that was never asked, none. Raises nothing; safe in a thread."""
         counters = self._counters
-        yield from self._requests([*counters.routes.copy().values(), counters.unrouted])
+        asked = [route for route in counters.routes.copy().values() if route.requests]
+        yield from self._requests([*asked, counters.unrouted])
         yield from self._connections()
         yield from self._log()
         yield from self._config()

@@ -23,7 +23,8 @@ from typing import Any
 
 import pytest
 
-from router.app import _first_of
+from router.app import _first_of, _log_unhandled
+from router.logs import JsonLines
 from tls.fallback import self_signed
 
 SOON = 20.0
@@ -338,3 +339,19 @@ def test_the_first_of_several_waits_decides_and_the_others_are_given_up() -> Non
             await _first_of(forever(), fails())
 
     asyncio.run(story())
+
+
+def test_what_nobody_caught_is_logged_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_log_unhandled)
+        task = asyncio.ensure_future(asyncio.sleep(0))
+        context = {"message": "callback failed", "exception": ValueError("c4n4ry"), "future": task}
+        loop.call_exception_handler(context)
+        await task
+
+    asyncio.run(story())
+    [record] = caplog.records
+    assert record.getMessage() == "callback failed"
+    assert record.exc_info
+    assert "c4n4ry" not in JsonLines().format(record)

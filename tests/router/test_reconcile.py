@@ -280,3 +280,19 @@ def test_a_problem_is_told_when_it_comes_and_when_it_goes(caplog: pytest.LogCapt
     Stage().plays(story)
     told = [record.getMessage() for record in caplog.records if "a.yaml" in record.getMessage()]
     assert told == [str(problem), f"mended: {problem}"]
+
+
+def test_a_flood_of_problems_is_summed_up(caplog: pytest.LogCaptureFixture) -> None:
+    flood = tuple(
+        Problem(Reason.UNREADABLE_FILE, ObjectKey("File", "", f"{number:02}.yaml"), "", "", "broken")
+        for number in range(reconcile.TOLD + 5)
+    )
+
+    async def story(stage: Stage) -> None:
+        stage.says(a=flood)
+        await stage.reconciler.published.wait()
+
+    Stage().plays(story)
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == reconcile.TOLD + 1
+    assert told[-1] == "and 5 more that came or went: see /problems"

@@ -89,6 +89,13 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
     assert (buckets["0.01"], buckets["0.025"], buckets["10.0"], buckets["+Inf"]) == (0, 1, 1, 2)
 
 
+def test_an_app_that_was_never_asked_has_no_series(reconciler: Reconciler) -> None:
+    counters = Counters()
+    counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
+    text = generate_latest(registry(RouterCollector(counters, reconciler, "1.2.3"))).decode()
+    assert "shop/web" not in text
+
+
 def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
     counters = Counters()
     counters.accepted = {"http": 1, "https": 2}
@@ -182,7 +189,8 @@ def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconcil
     compiler.apply(service("web", "a.localhost"))
     reconciler.snapshot = compiler.compile(NOW)
     counters = Counters()
-    counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
+    shop = counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
+    shop.requests = {(200, "GET", "http/1.1"): 1}
     samples = scraped(RouterCollector(counters, reconciler, "1.2.3"))
     used = {name for values in samples.values() for key in values for name, _ in key}
     assert used <= {
