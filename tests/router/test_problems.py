@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.objects import ObjectKey
-from router.problems import Problem, Reason, Severity, shorten
+from router.problems import Ledger, Problem, Reason, Severity, shorten
 
 WEB = ObjectKey("Service", "shop", "web")
 
@@ -63,3 +63,40 @@ def test_a_line_end_or_an_escape_sequence_cannot_forge_a_log_line() -> None:
 
     assert problem.value == r"a\r\nb\x1b[31m\ud800"
     assert dataclasses.replace(problem) == problem
+
+
+def about(name: str, reason: Reason = Reason.BAD_VALUE) -> Problem:
+    return Problem(reason, ObjectKey("Service", "shop", name), "", "", "expected something else")
+
+
+def test_a_ledger_says_what_there_is_what_came_and_what_went() -> None:
+    ledger = Ledger()
+    ledger.put("web", [about("web"), about("api")])
+
+    assert ledger.take() == ((about("api"), about("web")), (about("api"), about("web")), ())
+
+    ledger.put("web", [about("web"), about("cart")])
+
+    assert ledger.take() == ((about("cart"), about("web")), (about("cart"),), (about("api"),))
+    assert ledger.take() == ((about("cart"), about("web")), (), ())
+
+
+def test_the_same_problem_from_two_subjects_is_one_and_goes_with_the_last() -> None:
+    ledger = Ledger()
+    ledger.put("one", [about("web")])
+    ledger.put("two", [about("web")])
+    assert ledger.take() == ((about("web"),), (about("web"),), ())
+
+    ledger.put("one", [])
+    assert ledger.take() == ((about("web"),), (), ())
+
+    ledger.put("two", [])
+    assert ledger.take() == ((), (), (about("web"),))
+
+
+def test_what_came_and_went_between_two_looks_was_never_there() -> None:
+    ledger = Ledger()
+    ledger.put("one", [about("web")])
+    ledger.put("one", [])
+
+    assert ledger.take() == ((), (), ())

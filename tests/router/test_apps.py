@@ -1,0 +1,333 @@
+"""One app by itself: which port, which addresses, which rules; and what is said about the rest."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from proxy.routes import Policy
+from router.annotations.fields import Place, defaults
+from router.apps import CompiledApp, compile_app, default_policy, routable
+from router.cluster import Cluster
+from router.model import RouterConfig
+from router.objects import Change, ObjectKey, Service
+from router.own import OwnNames
+from router.problems import Reason
+from tests.fakes.kube import endpoints, page, service
+
+DEFAULT = RouterConfig(**defaults(Place.ROUTER))
+OWN = OwnNames()
+
+
+def compiled(
+    *changes: Change, previous: CompiledApp | None = None, trusted: bool = False, **config: Any
+) -> CompiledApp:
+    """The first of ``changes``, a Service, among the others. ``config``: what differs from the router's defaults."""
+    cluster = Cluster()
+    for change in changes:
+        cluster.apply(change)
+    view = cluster.get(Service, changes[0].key.namespace, changes[0].key.name)
+    assert view is not None
+    return compile_app(view, cluster, dataclasses.replace(DEFAULT, **config), OWN, previous, trusted)
+
+
+def web(**says: str) -> Change:
+    return service("shop/web", {"domains": "shop", **{key.replace("_", "."): text for key, text in says.items()}})
+
+
+def reasons(app: CompiledApp) -> list[Reason]:
+    return [problem.reason for problem in app.problems]
+
+
+# ── selection and names ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("labels", "selected", "problems"),
+    [
+        ({"router.drycc.cc/routable": "true"}, True, 0),
+        ({"router.deis.io/routable": "true"}, True, 0),
+        ({"router.drycc.cc/routable": "True"}, False, 0),
+        ({}, False, 0),
+        ({"router.drycc.cc/routable": "false", "router.deis.io/routable": "true"}, False, 1),
+        ({"router.drycc.cc/routable": "true", "router.deis.io/routable": "false"}, True, 1),
+    ],
+)
+def test_a_service_is_selected_by_its_label(labels: dict[str, str], selected: bool, problems: int) -> None:
+    cluster = Cluster()
+    cluster.apply(service("shop/web", labels=labels))
+    view = cluster.get(Service, "shop", "web")
+    assert view is not None
+
+    assert routable(view)[0] is selected
+    assert [problem.reason for problem in routable(view)[1]] == [Reason.SHADOWED_KEY] * problems
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "app"),
+    [
+        ("shop/shop", None, "shop"),
+        ("shop/web", None, "shop/web"),
+        ("shop/web", "shop", "shop"),
+        ("deis/deis-controller", "deis-controller", "deis/deis-controller"),
+    ],
+)
+def test_an_app_is_called_by_its_label_or_its_service_and_by_its_namespace_where_that_differs(
+    name: str, label: str | None, app: str
+) -> None:
+    labels = {"router.drycc.cc/routable": "true"} | ({"app": label} if label else {})
+
+    route = compiled(service(name, {"domains": "x"}, labels=labels)).route
+
+    assert (route.app, route.name) == (app, name)
+
+
+def test_a_label_that_is_no_name_never_reaches_the_logs() -> None:
+    app = compiled(service("shop/web", {"domains": "x"}, labels={"app": "a\n - b"}))
+
+    assert app.route.app == "shop/web"
+    assert reasons(app) == [Reason.BAD_VALUE]
+
+
+def test_names_become_hosts() -> None:
+    says = service("shop/web", {"domains": "shop,www.shop.example,*.shop.example"})
+
+    assert list(compiled(says).hosts) == ["shop.*", "www.shop.example", "*.shop.example"]
+    assert next(iter(compiled(says, platform_domain="apps.io").hosts)) == "shop.apps.io"
+
+
+def test_the_platforms_names_are_for_the_platform() -> None:
+    says = {"domains": "drycc,shop,apps.io,*.apps.io"}
+
+    stranger = compiled(service("shop/web", says), platform_domain="apps.io")
+    platform = compiled(service("drycc/drycc-controller", says), platform_domain="apps.io")
+
+    assert list(stranger.hosts) == ["shop.apps.io"]
+    assert reasons(stranger) == [Reason.RESERVED_DOMAIN] * 3
+    assert list(platform.hosts) == ["drycc.apps.io", "shop.apps.io", "apps.io", "*.apps.io"]
+    assert platform.problems == ()
+
+
+def test_a_name_that_does_not_fit_below_the_platforms_domain_is_left_out() -> None:
+    platform = ".".join(["a" * 63, "b" * 63, "c" * 62])
+
+    app = compiled(service("shop/web", {"domains": f"shop,{'d' * 63}"}), platform_domain=platform)
+
+    assert list(app.hosts) == [f"shop.{platform}"]
+    assert reasons(app) == [Reason.BAD_ELEMENT]
+
+
+def test_a_routable_service_without_names_is_worth_a_note() -> None:
+    assert reasons(compiled(service("shop/web"))) == [Reason.NO_DOMAINS]
+
+
+def test_a_name_is_mapped_to_one_certificate() -> None:
+    app = compiled(web(certificates="a.example:one,A.example:two,shop:three"), platform_domain="apps.io")
+
+    assert app.certificates == {"a.example": "one", "shop.apps.io": "three"}
+    assert reasons(app) == [Reason.BAD_ELEMENT]
+
+
+def test_paths_want_both_of_their_keys() -> None:
+    both = compiled(web(proxyDomain="front", proxyLocations="/api"), platform_domain="apps.io")
+    assert (both.contributes_to, both.problems) == ("front.apps.io", ())
+
+    for says in ({"proxyDomain": "front"}, {"proxyLocations": "/api"}):
+        app = compiled(web(**says))
+        assert (app.contributes_to, reasons(app)) == (None, [Reason.BAD_VALUE])
+
+    bad = compiled(web(proxyDomain="front", proxyLocations="/"))
+    assert (bad.contributes_to, reasons(bad)) == (None, [Reason.BAD_ELEMENT]), "said once"
+
+
+# ── where requests go ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def port_of(*ports: dict[str, Any], says: str | None = None, previous: CompiledApp | None = None) -> tuple[Any, Any]:
+    annotations = {"domains": "shop"} | ({"port": says} if says else {})
+    app = compiled(service("shop/web", annotations, ports=ports), previous=previous)
+    return app.port.port if app.port else None, reasons(app)
+
+
+def test_the_port_named_http_else_80_else_the_only_one() -> None:
+    assert port_of({"name": "web", "port": 80}, {"name": "http", "port": 8080}) == (8080, [])
+    assert port_of({"name": "metrics", "port": 9090}, {"name": "web", "port": 80}) == (80, [])
+    assert port_of({"port": 3000}) == (3000, [])
+    assert port_of({"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "web", "port": 3000}) == (3000, [])
+
+
+def test_no_port_to_choose_is_a_problem_and_503() -> None:
+    assert port_of({"name": "a", "port": 1}, {"name": "b", "port": 2}) == (None, [Reason.NO_PORT])
+    assert port_of() == (None, [Reason.NO_PORT])
+
+
+def test_the_port_can_be_named_or_numbered() -> None:
+    ports = ({"name": "http", "port": 80}, {"name": "admin", "port": 9000})
+
+    assert port_of(*ports, says="admin") == (9000, [])
+    assert port_of(*ports, says="9000") == (9000, [])
+
+
+def test_a_port_that_is_not_there_leaves_the_last_good_one_or_the_default() -> None:
+    ports = ({"name": "http", "port": 80}, {"name": "admin", "port": 9000})
+    good = compiled(service("shop/web", {"domains": "shop", "port": "admin"}, ports=ports))
+
+    assert port_of(*ports, says="admim") == (80, [Reason.NO_PORT])
+    assert port_of(*ports, says="admim", previous=good) == (9000, [Reason.NO_PORT])
+    assert port_of(ports[0], says="admim", previous=good) == (80, [Reason.NO_PORT])
+
+
+def test_endpoints_of_all_slices_sorted_and_each_once() -> None:
+    app = compiled(
+        web(),
+        endpoints("shop/web", "10.0.0.2", "10.0.0.1"),
+        endpoints("shop/web", "10.0.0.1", "fd00::1", slice_="2"),
+        endpoints("shop/api", "10.9.9.9"),
+        endpoints("other/web", "10.8.8.8"),
+    )
+
+    assert app.route.endpoints == (("10.0.0.1", 5000), ("10.0.0.2", 5000), ("fd00::1", 5000))
+
+
+def test_slices_are_matched_by_the_name_of_the_port() -> None:
+    app = compiled(web(), endpoints("shop/web", "10.0.0.1", called="admin"))
+
+    assert app.route.endpoints == ()
+    assert [(problem.reason, problem.object.kind) for problem in app.problems] == [(Reason.NO_PORT, "EndpointSlice")]
+    assert "named 'http'" in app.problems[0].message
+
+
+def test_endpoints_that_are_doors_to_elsewhere_are_left_out() -> None:
+    slices = endpoints("shop/web", "10.0.0.1", "169.254.169.254", "127.0.0.1", "pod.example")
+
+    assert compiled(web(), slices).route.endpoints == (("10.0.0.1", 5000),)
+    assert reasons(compiled(web(), slices)) == [Reason.REFUSED_ADDRESS] * 3
+    assert compiled(web(), slices, trusted=True).route.endpoints == (("10.0.0.1", 5000), ("127.0.0.1", 5000))
+
+
+def test_the_services_own_address() -> None:
+    app = compiled(web(upstream="service"), endpoints("shop/web", "10.0.0.1"))
+    assert app.route.endpoints == (("10.96.0.1", 80),)
+
+    headless = compiled(service("shop/web", {"domains": "shop", "upstream": "service"}, clusterIP="None"))
+    assert (headless.route.endpoints, reasons(headless)) == ((), [Reason.NO_ADDRESS])
+
+    metadata = compiled(service("shop/web", {"domains": "shop", "upstream": "service"}, clusterIP="169.254.169.254"))
+    assert (metadata.route.endpoints, reasons(metadata)) == ((), [Reason.REFUSED_ADDRESS])
+
+
+def test_a_headless_service_has_endpoints_like_any_other() -> None:
+    app = compiled(service("shop/web", {"domains": "shop"}, clusterIP="None"), endpoints("shop/web", "10.0.0.1"))
+
+    assert app.route.endpoints == (("10.0.0.1", 5000),)
+
+
+def test_external_names_are_refused() -> None:
+    app = compiled(
+        service("shop/web", {"domains": "shop"}, type="ExternalName", externalName="metadata.internal", ports=()),
+        endpoints("shop/web", "10.0.0.1"),
+    )
+
+    assert (app.route.endpoints, reasons(app)) == ((), [Reason.EXTERNAL_NAME])
+
+
+# ── under which rules ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def policy_of(*says: tuple[str, str], **config: Any) -> Policy:
+    return compiled(service("shop/web", {"domains": "shop", **dict(says)}), **config).route.policy
+
+
+def test_an_app_that_says_nothing_has_the_routers_rules() -> None:
+    assert policy_of() == default_policy(DEFAULT) == Policy()
+
+
+def test_an_app_has_its_own_rules() -> None:
+    policy = policy_of(
+        ("connectTimeout", "2s"),
+        ("tcpTimeout", "10m"),
+        ("requestTimeout", "1m"),
+        ("bodySize", "10m"),
+        ("maintenance", "True"),
+        ("referrerPolicy", "no-referrer"),
+        ("denylist", "203.0.113.0/24"),
+        ("ssl.enforce", "True"),
+    )
+
+    assert policy == Policy(
+        connect_timeout=2.0,
+        idle_timeout=600.0,
+        request_timeout=60.0,
+        body_size=10 << 20,
+        maintenance=True,
+        referrer_policy=b"no-referrer",
+        deny=("203.0.113.0/24",),
+        enforce_https=True,
+    )
+
+
+def test_what_an_app_does_not_say_the_router_says() -> None:
+    policy = policy_of(default_timeout=60.0, body_size=7, referrer_policy="origin", ssl_enforce=True)
+
+    assert (policy.idle_timeout, policy.body_size) == (60.0, 7)
+    assert (policy.referrer_policy, policy.enforce_https) == (b"origin", True)
+    assert policy_of(("referrerPolicy", "none"), referrer_policy="origin").referrer_policy == b""
+    assert policy_of(("bodySize", "0"), body_size=7).body_size == 0
+    assert policy_of(("ssl.enforce", "false"), ssl_enforce=True).enforce_https is False
+
+
+def test_hsts_implies_https_for_that_app_only() -> None:
+    policy = policy_of(("ssl.hsts.enabled", "true"), ("ssl.hsts.maxAge", "60"), ("ssl.hsts.preload", "true"))
+
+    assert (policy.hsts, policy.enforce_https) == (b"max-age=60; preload", True)
+    assert policy_of().enforce_https is False
+    everybody = policy_of(hsts_enabled=True, hsts_include_subdomains=True)
+    assert (everybody.hsts, everybody.enforce_https) == (b"max-age=15552000; includeSubDomains", True)
+    assert policy_of(("ssl.hsts.enabled", "false"), hsts_enabled=True).hsts == b""
+
+
+@pytest.mark.parametrize(
+    ("own", "default", "mode", "enforce", "allow"),
+    [
+        (None, None, "extend", False, None),
+        (None, None, "extend", True, ()),
+        (None, ("10.0.0.0/8",), "override", False, ("10.0.0.0/8",)),
+        (None, (), "extend", False, ()),
+        ("192.0.2.1", None, "extend", False, ("192.0.2.1/32",)),
+        ("192.0.2.1", None, "extend", True, ("192.0.2.1/32",)),
+        ("192.0.2.1", ("10.0.0.0/8",), "extend", False, ("192.0.2.1/32", "10.0.0.0/8")),
+        ("192.0.2.1", ("10.0.0.0/8",), "override", False, ("192.0.2.1/32",)),
+        ("nonsense", None, "extend", False, ()),
+        ("nonsense", ("10.0.0.0/8",), "override", False, ()),
+        ("nonsense", ("10.0.0.0/8",), "extend", False, ("10.0.0.0/8",)),
+    ],
+)
+def test_who_may_come(
+    own: str | None, default: tuple[str, ...] | None, mode: str, enforce: bool, allow: tuple[str, ...] | None
+) -> None:
+    says = [("whitelist", own)] if own is not None else []
+
+    assert policy_of(*says, default_allow=default, allow_mode=mode, enforce_allow=enforce).allow == allow
+
+
+def test_x_request_start_is_the_routers_to_add_and_the_apps_to_leave_out() -> None:
+    assert policy_of(request_start=True).request_start is True
+    assert policy_of(("disableRequestStartHeader", "true"), request_start=True).request_start is False
+
+
+def test_the_maintenance_page_is_a_config_map_of_the_same_namespace() -> None:
+    says = service("shop/web", {"domains": "shop", "maintenance.page": "sorry"})
+
+    shown = compiled(says, page("shop/sorry", "<p>Späti</p>"))
+    missing = compiled(says, page("other/sorry", "<p>"))
+
+    assert shown.route.policy.maintenance_page == "<p>Späti</p>".encode()
+    assert (missing.route.policy.maintenance_page, reasons(missing)) == (b"", [Reason.PAGE_MISSING])
+
+
+def test_problems_name_the_annotation_as_it_was_written() -> None:
+    app = compiled(service("shop/web", {"domains": "shop", "port": "nine"}, prefix="router.deis.io/"))
+
+    assert app.problems[0].object == ObjectKey("Service", "shop", "web")
+    assert (app.problems[0].key, app.problems[0].value) == ("router.deis.io/port", "nine")
+    assert app.problems[0].message == "expected one of the Service's TCP ports: 80"

@@ -1,0 +1,624 @@
+"""From Changes to what is published: only what differs, nobody disturbed by another, nothing lost."""
+
+import random
+from datetime import timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from examples.authority import Authority
+from router import compile as compiling
+from router.compile import Compiler, OwnNames
+from router.objects import Change, ObjectKey
+from router.problems import Problem, Reason
+from router.snapshot import Role, State
+from tests.fakes.kube import NOW, World, deployment, endpoints, gone, page, secret, service
+from tls.policy import Version
+
+AUTHORITY = Authority()
+
+
+SHOP = AUTHORITY.issue("shop.example", start=NOW - timedelta(days=1), days=365)
+OTHER = AUTHORITY.issue("other.example", start=NOW - timedelta(days=1), days=365)
+PLATFORM = AUTHORITY.issue("*.apps.io", "apps.io", start=NOW - timedelta(days=1), days=365)
+
+
+# ── what is published ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_first_snapshot_is_published_even_when_nothing_was_said() -> None:
+    snapshot = Compiler(trusted_endpoints=False).compile(NOW)
+
+    assert (snapshot.changed, snapshot.generation, snapshot.table.generation) == (True, 1, 1)
+    assert snapshot.table.edge is not None
+    assert snapshot.certificates.policy is not None
+
+
+def test_an_app_is_published_and_taken_away() -> None:
+    town = World()
+
+    town.hears(service("shop/web", {"domains": "shop.example"}), endpoints("shop/web", "10.0.0.1"))
+    assert town.owners() == {"shop.example": "shop/web"}
+    assert town.routes["shop/web"].endpoints == (("10.0.0.1", 5000),)
+
+    town.hears(gone(service("shop/web")))
+    assert (town.owners(), town.routes, dict(town.last.apps)) == ({}, {}, {})
+
+
+def test_an_app_without_endpoints_is_published_all_the_same() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop.example"}))
+    assert town.routes["shop/web"].endpoints == ()
+
+
+def test_only_what_differs_is_published() -> None:
+    town = World()
+    town.hears(*(service(f"app{n}/web", {"domains": f"app{n}.example"}) for n in range(20)))
+
+    town.hears(endpoints("app7/web", "10.0.0.1"))
+    assert town.last.table.routes.keys() == {"app7/web"}
+    assert (town.last.table.hosts, town.last.table.edge, town.last.certificates.names) == ({}, None, {})
+
+    town.hears(service("app7/web", {"domains": "app7.example,new.example"}))
+    assert town.last.table.routes == {}
+    assert town.last.table.hosts.keys() == {b"new.example"}
+
+
+def test_a_change_that_comes_to_the_same_publishes_nothing() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "a.example,b.example", "bodySize": "1024"}))
+    generation = town.last.generation
+
+    town.hears(service("shop/web", {"domains": "B.example, a.example.", "bodySize": "1k"}))
+
+    assert not town.last.changed
+    assert town.last.generation == generation
+
+
+def test_apply_says_whether_it_matters() -> None:
+    compiler = Compiler(trusted_endpoints=False)
+    assert compiler.apply(service("shop/web")) is True
+    assert compiler.apply(service("shop/web")) is False
+    assert compiler.apply(Change(ObjectKey("Pod", "a", "b"), {})) is False
+
+
+def test_taking_the_label_away_takes_the_app_away() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop.example"}))
+
+    town.hears(service("shop/web", {"domains": "shop.example"}, labels={"router.drycc.cc/routable": "false"}))
+
+    assert (town.owners(), town.routes) == ({}, {})
+
+
+# ── last known good ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_bad_value_keeps_the_last_good_one_and_degrades_the_app() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop", "bodySize": "1k"}))
+    assert town.report("shop/web").state is State.LIVE
+
+    town.hears(service("shop/web", {"domains": "shop", "bodySize": "ten"}))
+
+    assert town.routes["shop/web"].policy.body_size == 1024
+    assert town.report("shop/web").state is State.DEGRADED
+    (problem,) = town.problems()
+    assert str(problem) == (
+        "Service shop/web: router.drycc.cc/bodySize = 'ten': expected a size such as 512k, 10m or 0 [bad_value]"
+    )
+    assert town.last.problems_new == (problem,)
+
+    town.hears(service("shop/web", {"domains": "shop", "bodySize": "2k"}))
+    assert town.last.problems_gone == (problem,)
+    assert town.report("shop/web").state is State.LIVE
+
+
+def test_an_object_that_cannot_be_read_keeps_its_route_and_says_so() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop.example"}), endpoints("shop/web", "10.0.0.1"))
+    before = town.routes["shop/web"]
+
+    town.hears(Change(ObjectKey("Service", "shop", "web"), {"spec": {"ports": "80"}}))
+
+    assert town.routes["shop/web"] == before
+    assert [problem.reason for problem in town.problems(Reason.BAD_OBJECT)] == [Reason.BAD_OBJECT]
+    assert town.report("shop/web").state is State.DEGRADED
+
+
+def test_one_broken_object_among_many_leaves_the_others_routes_equal() -> None:
+    good = [service(f"app{n}/web", {"domains": f"app{n}.example"}) for n in range(200)]
+    alone, together = World(), World()
+    alone.hears(*good)
+    broken = [
+        Change(ObjectKey("Service", "bad", "shape"), {"metadata": 7}),
+        Change(ObjectKey("EndpointSlice", "app1", "web-1"), {"endpoints": [{"addresses": 7}]}),
+        service("bad/words", {"domains": "\x00,*.com,app1.example", "whitelist": "x" * 10_000, "port": "\ud800"}),
+        service("bad/paths", {"domains": "p.example", "proxyDomain": "nobody.example", "proxyLocations": "/"}),
+        secret("bad/x-cert", None),
+    ]
+
+    together.hears(*good, *broken)
+
+    assert {name: together.routes[name] for name in alone.routes} == alone.routes
+    assert {host: together.hosts[host] for host in alone.hosts} == alone.hosts
+
+
+def test_a_fault_of_ours_in_one_app_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop.example"}))
+    healthy = compiling.compile_app
+
+    def failing(view: object, *arguments: object) -> object:
+        if "boom" in repr(view):
+            raise ZeroDivisionError
+        return healthy(view, *arguments)  # type: ignore[arg-type]  # passes on whatever it was given
+
+    monkeypatch.setattr(compiling, "compile_app", failing)
+    town.hears(service("shop/web", {"domains": "boom.example"}), service("shop/api", {"domains": "api.example"}))
+
+    assert town.owners() == {"shop.example": "shop/web", "api.example": "shop/api"}
+    assert [problem.message.split("(")[1] for problem in town.problems(Reason.ROUTER_FAULT)] == ["ZeroDivisionError)"]
+
+
+def test_a_compilation_that_fails_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    town = World()
+    with monkeypatch.context() as broken:
+        broken.setattr(compiling, "HostReport", None)
+        with pytest.raises(TypeError):
+            town.hears(service("shop/web", {"domains": "shop.example", "certificates": "shop.example:shop"}))
+        with pytest.raises(TypeError):
+            town.hears(secret("shop/shop-cert", SHOP))
+
+    town.hears()
+
+    assert town.owners() == {"shop.example": "shop/web"}
+    assert town.names == {"shop.example": "shop/shop-cert"}
+
+
+# ── claims ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_name_has_one_owner_and_the_loser_is_told_who() -> None:
+    town = World()
+    town.hears(
+        service("b/web", {"domains": "shop.example"}, created="2026-01-01T00:00:00Z"),
+        service("a/web", {"domains": "Shop.Example.,a.example"}, created="2026-01-02T00:00:00Z"),
+    )
+
+    assert town.owners() == {"shop.example": "b/web", "a.example": "a/web"}
+    (problem,) = town.problems(Reason.DOMAIN_TAKEN)
+    assert problem.object == ObjectKey("Service", "a", "web")
+    assert problem.message == "expected a free name: Service b/web holds shop.example"
+    assert town.report("a/web").state is State.DEGRADED
+
+    town.hears(gone(service("b/web")))
+    assert town.owners() == {"shop.example": "a/web", "a.example": "a/web"}
+    assert town.problems(Reason.DOMAIN_TAKEN) == []
+
+
+def test_a_holder_notices_nothing_of_a_newcomer() -> None:
+    town = World()
+    town.hears(service("b/web", {"domains": "shop.example"}))
+
+    town.hears(service("a/web", {"domains": "shop.example,*.example.com"}, created="2001-01-01T00:00:00Z"))
+
+    assert town.last.table.hosts.keys() == {b"*.example.com"}
+    assert town.owners()["shop.example"] == "b/web"
+
+
+def test_the_platforms_own_wildcard_stands_behind_every_app() -> None:
+    town = World()
+    town.hears(
+        deployment({"platformDomain": "apps.io"}),
+        service("drycc/sorry", {"domains": "*.apps.io"}),
+        service("shop/web", {"domains": "shop"}),
+        service("evil/web", {"domains": "*.apps.io,apps.io,drycc"}),
+    )
+
+    assert town.owners() == {"*.apps.io": "drycc/sorry", "shop.apps.io": "shop/web"}
+    assert len(town.problems(Reason.RESERVED_DOMAIN)) == 3
+
+
+def test_the_platforms_domain_moves_every_short_name_at_once() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop,www.shop.example"}))
+    assert set(town.owners()) == {"shop.*", "www.shop.example"}
+
+    town.hears(deployment({"nginx.platformDomain": "apps.io"}))
+    assert set(town.owners()) == {"shop.apps.io", "www.shop.example"}
+
+    town.hears(gone(deployment({})))
+    assert set(town.owners()) == {"shop.*", "www.shop.example"}
+
+
+# ── paths of other apps ───────────────────────────────────────────────────────────────────────────────────────────────
+
+FRONT = {"domains": "front,www.front.example"}
+
+
+def contributor(name: str, locations: str, domain: str = "front", **more: str) -> Change:
+    return service(name, {"proxyDomain": domain, "proxyLocations": locations, **more})
+
+
+def paths(town: World, host: str) -> list[tuple[str, str]]:
+    return [(prefix.decode(), route) for prefix, route in town.hosts[host].paths]
+
+
+def test_paths_are_contributed_to_every_name_of_the_app_longest_first() -> None:
+    town = World()
+    town.hears(service("shop/front", FRONT), contributor("shop/api", "/api,/api/v2,/img/"))
+
+    expected = [("/api/v2", "shop/api"), ("/api", "shop/api"), ("/img", "shop/api")]
+    assert paths(town, "front.*") == expected
+    assert paths(town, "www.front.example") == expected
+    assert town.report("shop/api").state is State.LIVE
+
+    town.hears(gone(service("shop/api")))
+    assert paths(town, "front.*") == []
+    assert "shop/api" not in town.routes
+
+
+def test_another_namespace_needs_the_owners_word() -> None:
+    town = World()
+    town.hears(service("shop/front", FRONT), contributor("blog/web", "/blog"))
+
+    assert paths(town, "front.*") == []
+    assert town.report("blog/web").state is State.REJECTED
+    (problem,) = town.problems(Reason.LOCATIONS_NOT_ALLOWED)
+    assert problem.object.namespace == "blog"
+
+    town.hears(service("shop/front", FRONT | {"allowLocationsFrom": "blog"}))
+    assert paths(town, "front.*") == [("/blog", "blog/web")]
+    assert town.problems(Reason.LOCATIONS_NOT_ALLOWED) == []
+
+    town.hears(service("shop/front", FRONT))
+    assert paths(town, "front.*") == []
+
+
+def test_an_unknown_name_is_the_contributors_problem_only_and_mends_itself() -> None:
+    town = World()
+    town.hears(contributor("shop/api", "/api"), service("shop/other", {"domains": "other"}))
+    assert [problem.object.name for problem in town.problems(Reason.UNKNOWN_PROXY_DOMAIN)] == ["api"]
+
+    town.hears(service("shop/front", FRONT))
+    assert paths(town, "front.*") == [("/api", "shop/api")]
+    assert town.problems(Reason.UNKNOWN_PROXY_DOMAIN) == []
+
+
+def test_a_path_has_one_answerer_and_the_incumbent_keeps_it() -> None:
+    town = World()
+    town.hears(service("shop/front", FRONT), contributor("shop/new", "/api"))
+
+    town.hears(
+        service(
+            "shop/old",
+            {"proxyDomain": "www.front.example", "proxyLocations": "/api,/img"},
+            created="2001-01-01T00:00:00Z",
+        )
+    )
+
+    assert paths(town, "front.*") == [("/api", "shop/new"), ("/img", "shop/old")]
+    (problem,) = town.problems(Reason.LOCATION_TAKEN)
+    assert (problem.object.name, problem.value) == ("old", "/api")
+
+    town.hears(gone(service("shop/new")))
+    assert paths(town, "front.*") == [("/api", "shop/old"), ("/img", "shop/old")]
+    assert town.problems(Reason.LOCATION_TAKEN) == []
+
+
+def test_paths_follow_the_name_to_its_next_owner() -> None:
+    town = World()
+    town.hears(
+        service("shop/front", {"domains": "www.front.example"}, created="2026-01-01T00:00:00Z"),
+        service("shop/heir", {"domains": "www.front.example,heir.example"}, created="2026-01-02T00:00:00Z"),
+        contributor("shop/api", "/api", "www.front.example"),
+    )
+    assert paths(town, "heir.example") == []
+
+    town.hears(gone(service("shop/front")))
+
+    assert paths(town, "www.front.example") == [("/api", "shop/api")]
+    assert paths(town, "heir.example") == [("/api", "shop/api")]
+
+
+# ── certificates ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+WITH_CERTIFICATE = {"domains": "shop.example", "certificates": "shop.example:shop"}
+
+
+def test_a_name_presents_its_own_certificate() -> None:
+    town = World()
+    town.hears(service("shop/web", WITH_CERTIFICATE), secret("shop/shop-cert", SHOP))
+
+    assert town.names == {"shop.example": "shop/shop-cert"}
+    assert town.certificates["shop/shop-cert"].names == ("shop.example",)
+    assert town.problems() == []
+
+
+def test_a_secret_nobody_names_is_never_read() -> None:
+    town = World()
+    town.hears(service("shop/web", WITH_CERTIFICATE), secret("shop/other-cert", None), secret("else/shop-cert", SHOP))
+
+    assert town.certificates == {}
+    assert [problem.reason for problem in town.problems()] == [Reason.CERTIFICATE_MISSING]
+
+
+def test_a_certificate_that_comes_later_takes_effect() -> None:
+    town = World()
+    town.hears(service("shop/web", WITH_CERTIFICATE))
+    (problem,) = town.problems(Reason.CERTIFICATE_MISSING)
+    assert problem.value == "shop.example:shop"
+
+    town.hears(secret("shop/shop-cert", SHOP))
+    assert town.names == {"shop.example": "shop/shop-cert"}
+    assert (town.problems(), town.last.table.routes) == ([], {})
+
+    town.hears(gone(secret("shop/shop-cert", SHOP)))
+    assert (town.names, town.certificates) == ({}, {})
+
+
+def test_a_rotated_certificate_is_all_that_is_published() -> None:
+    town = World()
+    town.hears(service("shop/web", WITH_CERTIFICATE), secret("shop/shop-cert", SHOP))
+
+    renewed = AUTHORITY.issue("shop.example", start=NOW, days=365)
+    town.hears(secret("shop/shop-cert", renewed))
+
+    assert town.last.certificates.certificates.keys() == {"shop/shop-cert"}
+    assert (town.last.certificates.names, town.last.table.hosts, town.last.table.routes) == ({}, {}, {})
+
+
+def test_a_bad_pair_keeps_the_previous_one_and_degrades_the_app() -> None:
+    town = World()
+    town.hears(service("shop/web", WITH_CERTIFICATE), secret("shop/shop-cert", SHOP))
+    before = dict(town.certificates)
+
+    town.hears(secret("shop/shop-cert", None))
+
+    assert (town.certificates, town.names) == (before, {"shop.example": "shop/shop-cert"})
+    assert not town.last.changed
+    (problem,) = town.problems()
+    assert (problem.reason, problem.object.kind) == (Reason.CERTIFICATE_BAD, "Secret")
+    assert town.report("shop/web").state is State.DEGRADED
+
+
+def test_a_certificate_for_other_names_is_served_and_is_a_problem() -> None:
+    town = World()
+    town.hears(service("shop/web", WITH_CERTIFICATE), secret("shop/shop-cert", OTHER))
+
+    assert town.names == {"shop.example": "shop/shop-cert"}
+    assert [problem.reason for problem in town.problems()] == [Reason.CERTIFICATE_DOES_NOT_COVER]
+
+
+def test_an_exact_mapping_counts_before_the_closest_wildcard() -> None:
+    wild = AUTHORITY.issue("*.shop.example", start=NOW, days=365)
+    exact = AUTHORITY.issue("www.shop.example", start=NOW, days=365)
+    town = World()
+    town.hears(
+        service(
+            "shop/web",
+            {
+                "domains": "www.shop.example,api.shop.example,*.shop.example",
+                "certificates": "*.shop.example:wild,www.shop.example:www",
+            },
+        ),
+        secret("shop/wild-cert", wild),
+        secret("shop/www", exact),
+    )
+
+    assert town.names == {
+        "www.shop.example": "shop/www",
+        "api.shop.example": "shop/wild-cert",
+        "*.shop.example": "shop/wild-cert",
+    }
+    assert town.problems() == []
+
+
+def test_a_certificate_serves_only_names_that_its_namespace_holds() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop.example"}), secret("evil/shop-cert", SHOP))
+
+    town.hears(service("evil/web", WITH_CERTIFICATE))
+
+    assert town.names == {}
+    assert [problem.object.namespace for problem in town.problems(Reason.DOMAIN_TAKEN)] == ["evil"]
+    assert [problem.reason for problem in town.last.problems if problem.is_note] == [Reason.CERTIFICATE_UNUSED]
+
+
+def test_a_dotted_name_without_a_certificate_is_a_problem_though_the_app_is_live() -> None:
+    town = World()
+    town.hears(deployment({"platformDomain": "apps.io"}), service("shop/web", {"domains": "shop,www.shop.example"}))
+
+    (problem,) = town.problems()
+    assert (problem.reason, problem.value) == (Reason.DOMAIN_WITHOUT_CERTIFICATE, "www.shop.example")
+    assert town.report("shop/web").state is State.LIVE
+
+
+def test_the_platforms_certificate_is_the_default_and_covers_names_below_its_domain() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "www.apps.io,www.shop.example"}))
+    assert len(town.problems(Reason.DOMAIN_WITHOUT_CERTIFICATE)) == 2
+
+    town.hears(secret("drycc/drycc-router-platform-cert", PLATFORM))
+
+    assert town.default == "drycc/drycc-router-platform-cert"
+    assert [problem.value for problem in town.problems()] == ["www.shop.example"]
+    assert town.last.served["drycc/drycc-router-platform-cert"].role is Role.PLATFORM
+
+    town.hears(gone(secret("drycc/drycc-router-platform-cert", PLATFORM)))
+    assert town.default is None
+    assert len(town.problems(Reason.DOMAIN_WITHOUT_CERTIFICATE)) == 2
+
+
+def test_time_passes_and_certificates_grow_old() -> None:
+    town = World()
+    short = AUTHORITY.issue("shop.example", start=NOW - timedelta(days=1), days=31)
+    town.hears(service("shop/web", WITH_CERTIFICATE), secret("shop/shop-cert", short))
+    assert town.problems() == []
+
+    town.hears(now=NOW + timedelta(days=17))
+    assert [problem.reason for problem in town.last.problems_new] == [Reason.CERTIFICATE_EXPIRES_SOON]
+    assert town.report("shop/web").state is State.LIVE
+    assert not town.last.changed
+
+    town.hears(now=NOW + timedelta(days=31))
+    assert [problem.reason for problem in town.problems()] == [Reason.CERTIFICATE_EXPIRED]
+    assert town.names == {"shop.example": "shop/shop-cert"}, "it is served all the same"
+
+
+# ── the router's own settings ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_settings_apply_live_and_absent_ones_are_the_defaults() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop"}))
+
+    town.hears(deployment({"defaultTimeout": "1m", "maxHeaders": "50", "ssl.protocols": "TLSv1.3"}))
+
+    assert town.routes["shop/web"].policy.idle_timeout == 60.0
+    assert town.edge is not None
+    assert town.edge.max_fields == 50
+    assert town.last.certificates.policy is not None
+    assert town.last.certificates.policy.minimum is Version.TLS_1_3
+
+    town.hears(gone(deployment({})))
+    assert town.routes["shop/web"].policy.idle_timeout == 1300.0
+    assert town.edge.max_fields == 100
+
+
+def test_a_bad_setting_keeps_the_last_good_one() -> None:
+    town = World()
+    town.hears(deployment({"maxHeaders": "50"}))
+
+    town.hears(deployment({"maxHeaders": "many"}))
+
+    assert town.edge is not None
+    assert town.edge.max_fields == 50
+    (problem,) = town.problems()
+    assert (problem.object, problem.reason) == (ObjectKey("Deployment", "drycc", "drycc-router"), Reason.BAD_VALUE)
+
+
+def test_the_ancestors_deployment_is_understood_and_gives_way() -> None:
+    town = World()
+    town.hears(deployment({"nginx.maxHeaders": "50"}, "drycc/deis-router", "router.deis.io/"))
+    assert town.edge is not None
+    assert town.edge.max_fields == 50
+
+    town.hears(deployment({"maxHeaders": "60"}))
+    assert town.edge.max_fields == 60
+    (problem,) = town.problems()
+    assert (problem.reason, problem.object.name) == (Reason.SHADOWED_OBJECT, "deis-router")
+
+
+def test_other_deployments_are_nobodys_settings() -> None:
+    town = World(OwnNames(namespace="edge", deployment="front"))
+    town.hears(deployment({"maxHeaders": "50"}), deployment({"maxHeaders": "60"}, "edge/front"))
+
+    assert town.edge is not None
+    assert town.edge.max_fields == 60
+
+
+def test_unknown_hosts_can_be_given_to_a_default_service() -> None:
+    town = World()
+    says = {"defaultServiceEnabled": "true", "defaultServiceIP": "10.96.0.9", "defaultAppName": "landing"}
+    town.hears(deployment(says))
+
+    assert town.edge is not None
+    route = town.routes[town.edge.default_route]
+    assert (route.app, route.endpoints) == ("landing", (("10.96.0.9", 80),))
+
+    town.hears(deployment(says | {"defaultServiceEnabled": "false"}))
+    assert (town.edge.default_route, town.routes) == ("", {})
+
+
+def test_the_builders_annotations_are_checked() -> None:
+    town = World()
+    town.hears(service("drycc/drycc-builder", {"nginx.tcpTimeout": "long"}, labels={}))
+
+    assert [(problem.reason, problem.object.name) for problem in town.problems()] == [
+        (Reason.BAD_VALUE, "drycc-builder")
+    ]
+
+
+def test_a_page_takes_effect_when_it_comes_and_goes() -> None:
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop", "maintenance.page": "sorry"}))
+
+    town.hears(page("shop/sorry", "<p>"))
+    assert town.routes["shop/web"].policy.maintenance_page == b"<p>"
+
+    town.hears(gone(page("shop/sorry", "")))
+    assert town.routes["shop/web"].policy.maintenance_page == b""
+
+
+def test_sources_have_problems_too() -> None:
+    compiler = Compiler(trusted_endpoints=True)
+    problem = Problem(Reason.UNREADABLE_FILE, ObjectKey("File", "", "a.yaml"), "", "", "expected YAML")
+
+    compiler.source_problems("a.yaml", (problem,))
+    assert compiler.compile(NOW).problems == (problem,)
+    compiler.source_problems("a.yaml", ())
+    assert compiler.compile(NOW).problems_gone == (problem,)
+
+
+# ── any history ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_NAMES = ["shop/web", "shop/api", "blog/web", "drycc/web"]
+_DOMAINS = ["a.example", "*.example.com", "x.example.com", "shop", "drycc", "foo_bar", "*.apps.io"]
+_SERVICES = st.builds(
+    lambda name, domains, more: service(name, {"domains": ",".join(domains), **more}),
+    st.sampled_from(_NAMES),
+    st.lists(st.sampled_from(_DOMAINS), max_size=3),
+    st.dictionaries(
+        st.sampled_from(["proxyDomain", "proxyLocations", "certificates", "allowLocationsFrom", "whitelist", "port"]),
+        st.sampled_from(["a.example", "/api", "a.example:shop", "blog,shop", "10.0.0.0/8", "http"]),
+        max_size=4,
+    ),
+)
+_CHANGES = st.one_of(
+    _SERVICES,
+    _SERVICES.map(gone),
+    st.builds(endpoints, st.sampled_from(_NAMES), st.sampled_from(["10.0.0.1", "10.0.0.2", "127.0.0.1"])),
+    st.builds(secret, st.sampled_from(["shop/shop", "blog/shop-cert"]), st.sampled_from([SHOP, OTHER, None])),
+    st.builds(lambda name: gone(secret(name, None)), st.sampled_from(["shop/shop", "blog/shop-cert"])),
+    st.builds(deployment, st.sampled_from([{}, {"platformDomain": "apps.io"}, {"ssl.enforce": "true"}])),
+    st.builds(lambda name: Change(ObjectKey("Service", *name.split("/")), {"spec": []}), st.sampled_from(_NAMES)),
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.lists(_CHANGES, max_size=4), max_size=6))
+def test_differences_add_up_to_the_whole_and_nothing_lingers(history: list[list[Change]]) -> None:
+    """World checks the invariants of every difference; here, that forgetting and compiling all anew changes nothing,
+    and that the end of every object is the end of everything."""
+    town = World()
+    for batch in history:
+        town.hears(*batch)
+
+    compiler = town.compiler
+    published = (town.routes.copy(), town.hosts.copy(), town.names.copy(), town.certificates.copy())
+    compiler._dirty_apps |= compiler._apps.keys()
+    compiler._dirty_config = True
+    town.hears()
+    assert not town.last.changed, "what is settled stays settled"
+    assert (town.routes, town.hosts, town.names, town.certificates) == published
+
+    town.hears(*(gone(change) for batch in history for change in batch))
+    assert (town.routes, town.hosts, town.names, town.certificates) == ({}, {}, {}, {})
+    assert (town.last.problems, dict(town.last.apps), dict(town.last.served)) == ((), {}, {})
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(_SERVICES, max_size=8), st.randoms(use_true_random=False))
+def test_in_one_batch_the_order_of_arrival_decides_nothing(changes: list[Change], order: random.Random) -> None:
+    last = {change.key: change for change in changes}
+    shuffled = list(last.values())
+    order.shuffle(shuffled)
+    one, other = World(), World()
+
+    one.hears(*last.values())
+    other.hears(*shuffled)
+
+    assert (one.routes, one.hosts, one.last.problems) == (other.routes, other.hosts, other.last.problems)
