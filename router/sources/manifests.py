@@ -1,9 +1,10 @@
 """A directory of manifests as a source: read once, then watched.
 
-Three rules make it safe to edit under traffic. The watch begins before the first look, so nothing falls between them. A
+Four rules make it safe to edit under traffic. The watch begins before the first look, so nothing falls between them. A
 file is read only once it has been still for a moment, so that a file being written in several steps is not taken for a
-shorter one. And a sweep over the whole tree every now and then finds what a lost notification, a network file system
-or a directory that was put in place of the watched one would hide.
+shorter one. What a file gave is taken back only once it has been away for a moment, because some editors move the old
+one aside before they write the new one. And a sweep over the whole tree every now and then finds what a lost
+notification, a network file system or a directory that was put in place of the watched one would hide.
 
 Files are told apart by name: ``*.yaml``, ``*.yml`` and ``*.json``; what begins with a dot is skipped (editors'
 temporary files, ``.git``, and the ``..data`` of a mounted ConfigMap, whose files are reached through the links beside
@@ -40,7 +41,7 @@ MAX_FILE: Final = 8 * 1024 * 1024
 """Bytes. Eight thousand Services with their slices fit; nobody writes more into one file by hand."""
 
 STILL: Final = 0.04
-"""Seconds without a write after which a file is taken to be complete."""
+"""Seconds without a write after which a file is taken to be complete; without a file, after which it is gone."""
 PATIENCE: Final = 1.0
 """Seconds after which a file that never stands still is read all the same."""
 STEP: Final = 20
@@ -70,20 +71,23 @@ class ManifestTree:
         self._shelf = Shelf()
         self._fingerprints: dict[str, _Fingerprint] = {}
         self._waiting: dict[str, int] = {}
+        """Files that are being written, and since when we wait."""
+        self._missing: dict[str, int] = {}
+        """Files that gave something and are not there, and since when: an editor may be about to put them back."""
         self._blind: dict[str, tuple[Problem, ...]] = {}
         self._news: dict[str, tuple[Problem, ...]] = {}
 
     @property
     def waiting(self) -> bool:
-        """Whether files wait until they stand still; :meth:`look` again soon."""
-        return bool(self._waiting)
+        """Whether files wait until they stand still, or stay away; :meth:`look` again soon."""
+        return bool(self._waiting or self._missing)
 
     def sweep(self) -> None:
         """Look at the whole tree; read what differs from what was read before."""
         names, blind = self._walk()
         for name in self._shelf.files - names:
             if not any(_is_below(name, folder) for folder in blind):
-                self._forget(name)
+                self._lose(name)
         for name in sorted(names):
             self._read(name, again=False)
         for folder in self._blind.keys() | blind.keys():
@@ -93,7 +97,7 @@ class ManifestTree:
 
     def look(self, paths: Iterable[str] = ()) -> None:
         """Look at what may have changed: the paths that a notification named, and the files that wait."""
-        names = set(self._waiting)
+        names = self._waiting.keys() | self._missing.keys()
         for path in paths:
             concerned = self._concerned(path)
             if concerned is None:
@@ -158,6 +162,7 @@ class ManifestTree:
         try:
             # A pipe with a manifest's name must not make us wait for somebody to write into it.
             with open(self.root / name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+                self._missing.pop(name, None)
                 about = os.fstat(file.fileno())
                 fingerprint = _fingerprint(about)
                 if not again and name not in self._waiting and self._fingerprints.get(name) == fingerprint:
@@ -170,7 +175,7 @@ class ManifestTree:
                 if (self._is_fresh(about) or len(data) != about.st_size) and self._may_wait(name):
                     return
         except FileNotFoundError:
-            self._forget(name)
+            self._lose(name)
             return
         except _Unreadable as unfit:
             contents = unreadable(name, str(unfit))
@@ -180,6 +185,7 @@ class ManifestTree:
         else:
             contents = _parse(name, data)
         self._waiting.pop(name, None)
+        self._missing.pop(name, None)
         self._fingerprints[name] = fingerprint
         self._shelf.put(name, contents)
 
@@ -192,10 +198,15 @@ class ManifestTree:
         now = self._clock()
         return now - self._waiting.setdefault(name, now) < PATIENCE * 1e9
 
-    def _forget(self, name: str) -> None:
-        self._shelf.drop(name)
-        self._fingerprints.pop(name, None)
+    def _lose(self, name: str) -> None:
+        """The file is not there: forget what it gave, unless it went only a moment ago."""
         self._waiting.pop(name, None)
+        now = self._clock()
+        if name in self._shelf.files and now - self._missing.setdefault(name, now) < self._still:
+            return
+        self._missing.pop(name, None)
+        self._fingerprints.pop(name, None)
+        self._shelf.drop(name)
 
 
 class _Unreadable(Exception):

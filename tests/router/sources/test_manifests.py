@@ -288,6 +288,63 @@ def test_a_waiting_file_that_is_deleted_is_forgotten(tmp_path: Path) -> None:
     assert not tree.settle()
 
 
+def test_an_editor_that_moves_the_old_file_aside_first_takes_nothing_off_the_air(tmp_path: Path) -> None:
+    clock = Clock()
+    tree = ManifestTree(tmp_path, clock=clock)
+    file = tmp_path / "a.yaml"
+    clock.write(file, service("a"))
+    clock.passes(STILL)
+    assert said(swept(tree)) == {"a": "one"}
+
+    file.rename(tmp_path / "a.yaml~")
+    tree.look([str(file), str(tmp_path / "a.yaml~")])
+    assert tree.waiting
+    assert not tree.settle()
+    clock.passes(STILL / 2)
+    clock.write(file, "")
+    tree.look([str(file)])
+    assert not tree.settle()
+    clock.passes(STILL / 2)
+    clock.write(file, service("a", "two"))
+    tree.look([str(file)])
+    assert not tree.settle()
+    clock.passes(STILL)
+    tree.look()
+    assert said(tree.settle()) == {"a": "two"}
+    assert not tree.waiting
+
+
+def test_a_file_that_comes_back_as_it_was_never_went(tmp_path: Path) -> None:
+    clock = Clock()
+    tree = ManifestTree(tmp_path, clock=clock)
+    clock.write(tmp_path / "a.yaml", service("a"))
+    clock.passes(STILL)
+    swept(tree)
+    (tmp_path / "a.yaml").rename(tmp_path / "away")
+    tree.look([str(tmp_path / "a.yaml")])
+    (tmp_path / "away").rename(tmp_path / "a.yaml")
+    tree.sweep()
+    assert not tree.waiting
+    clock.passes(STILL)
+    tree.look()
+    assert not tree.settle()
+
+
+def test_a_file_that_stays_away_is_gone(tmp_path: Path) -> None:
+    clock = Clock()
+    tree = ManifestTree(tmp_path, clock=clock)
+    clock.write(tmp_path / "a.yaml", service("a"))
+    clock.passes(STILL)
+    swept(tree)
+    (tmp_path / "a.yaml").unlink()
+    tree.sweep()
+    assert not tree.settle()
+    clock.passes(STILL)
+    tree.look()
+    assert said(tree.settle()) == {"a": None}
+    assert not tree.waiting
+
+
 # ── watching, with the kernel's own notifications ─────────────────────────────────────────────────────────────────────
 @contextmanager
 def following(root: Path) -> Iterator[Iterator[Batch]]:
