@@ -41,7 +41,7 @@ class Effect(enum.Enum):
     """Of the ancestors; accepted, never read."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # a row is only ever itself, and a cheap key of dicts
 class Field:
     """One key on one kind of object."""
 

@@ -1,12 +1,10 @@
 """The reference page of annotations, made from the table of fields: ``docs/annotations.md``.
 
-``python -m router.annotations.reference`` prints it; a test compares it with the committed one. What must not enter:
-anything that the table does not say.
+What must not enter: anything that the table does not say.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from router.annotations.fields import FIELDS, Effect, Field, Place
@@ -16,7 +14,7 @@ from router.objects import PREFIXES
 __all__ = ["page"]
 
 _INTRODUCTION: Final = f"""\
-<!-- Made from router/annotations/fields.py. Edit that, not this. -->
+<!-- Made by `make docs` from router/annotations/fields.py. Edit that, not this. -->
 
 # Annotations
 
@@ -93,7 +91,3 @@ def _keys(field: Field) -> str:
 def _grammar(field: Field) -> str:
     kind = "list of " if isinstance(field.grammar, ListOf) else ""
     return f"{kind}{field.grammar.name}"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(page())
