@@ -85,7 +85,6 @@ class Core:
         counters = self.counters
         counters.accepted[listener] += 1
         counters.open_connections[listener] += 1
-        counters.tls_handshakes += secure
 
     def closed(self, connection: Http1Downstream, secure: bool) -> None:
         """A client connection is gone."""

@@ -16,13 +16,12 @@ from proxy.core import Core, TlsFront
 from proxy.http1.downstream import Http1Downstream
 from proxy.metrics import Counters
 from proxy.routes import TableChange
+from proxy.tls_channel import TlsChannel
 
 __all__ = ["Gateway", "Ports", "TlsFront"]
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
-HANDSHAKE_SECONDS: Final = 10.0
-TLS_CLOSE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +81,15 @@ class Gateway:
             if core.tls is None:
                 secure.close()
                 raise ValueError("an https port needs tls")
-            self._servers.append(
-                await self._loop.create_server(
-                    lambda: Http1Downstream(core, True, 443),
-                    sock=secure,
-                    backlog=BACKLOG,
-                    ssl=core.tls.context(),
-                    ssl_handshake_timeout=HANDSHAKE_SECONDS,
-                    ssl_shutdown_timeout=TLS_CLOSE_SECONDS,
-                )
-            )
+            front = core.tls
+
+            def inside() -> Http1Downstream:
+                return Http1Downstream(core, True, 443)
+
+            def outside() -> TlsChannel:
+                return TlsChannel(front.context(), inside, core.wheel, core.counters)
+
+            self._servers.append(await self._loop.create_server(outside, sock=secure, backlog=BACKLOG))
         return Ports(plain.getsockname()[1], None if secure is None else secure.getsockname()[1])
 
     def publish(self, change: TableChange) -> None:

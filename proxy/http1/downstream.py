@@ -174,7 +174,7 @@ class Http1Downstream(asyncio.Protocol):
         """A client that has finished sending may still read (``nc -N``): it gets its answer, then it ends."""
         state = self._state
         self._ended = True
-        if state == _WAIT and self._exchange is not None and not self._peer.secure:
+        if state == _WAIT and self._exchange is not None:
             return True
         if state == _BODY:
             self._gone(Failure.CLIENT_GONE)
@@ -701,7 +701,7 @@ class Http1Downstream(asyncio.Protocol):
         self._state = _LINGER
         self._drained = 0
         self._unsent = self._transport.get_write_buffer_size()
-        if self._ended or self._peer.secure:
+        if self._ended:
             self._transport.close()
         else:
             self._transport.write_eof()

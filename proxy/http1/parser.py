@@ -430,12 +430,12 @@ def _read_special(fields: RequestFields, special: list[Judged]) -> None:
         fields.name = _names.get(fields.host) or _remember_name(fields.host)
     if lengths is not None or codings is not None:
         _read_framing(fields, lengths or [], codings or [])
-    if trailers:
-        fields.lines.append(b"TE: trailers")
     if named is not None:
         if upgrade == b"websocket" and b"upgrade" in named:
             fields.upgrade = b"websocket"
         _remove_named(fields.lines, named)
+    if trailers:  # after the removal: whoever sends it as it should be sent names it in Connection
+        fields.lines.append(b"TE: trailers")
 
 
 def _read_connection(fields: RequestFields, value: bytes, named: list[bytes] | None) -> list[bytes] | None:

@@ -1,0 +1,253 @@
+"""TLS between a socket and a protocol that thinks it speaks in clear: one object, two faces.
+
+Towards the loop it is a protocol that takes ciphertext; towards the protocol inside it is a transport. The loop's own
+TLS would do, but costs a third more per request and hides what we must see: it asks OpenSSL once more than there is to
+read and pays an exception each time, reads through a quarter-megabyte buffer, and tells nobody about failed handshakes
+or about the state in which a peer stopped.
+
+What must not enter: HTTP, the choice of certificates (``ssl.SSLContext`` comes from whoever knows), application data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, Protocol, cast
+
+from proxy.clock import FAR, Wheel, now
+
+__all__ = ["HANDSHAKE_SECONDS", "TlsChannel", "TlsEvents"]
+
+HANDSHAKE_SECONDS: Final = 10.0
+"""From the accepted connection to the end of its handshake."""
+PIECE: Final = 64 * 1024
+"""Bytes that pass OpenSSL at a time: its buffers keep the size they once needed for as long as they live."""
+RECORD: Final = 16 * 1024
+"""Bytes that one record holds at most (RFC 8446 5.1): a read never gives more."""
+
+
+class TlsEvents(Protocol):
+    """Who counts handshakes."""
+
+    tls_handshakes: int
+    tls_failures: int
+
+
+class TlsChannel(asyncio.Transport, asyncio.Protocol):
+    """One TLS connection of the accepting side. The inner protocol is made when the handshake is done."""
+
+    __slots__ = (
+        "_begun",
+        "_closing",
+        "_events",
+        "_inner",
+        "_inside",
+        "_make_inner",
+        "_outside",
+        "_raw",
+        "_tls",
+        "_wheel",
+        "deadline",
+        "slot",
+    )
+
+    def __init__(
+        self, context: ssl.SSLContext, make_inner: Callable[[], asyncio.Protocol], wheel: Wheel, events: TlsEvents
+    ) -> None:
+        super().__init__()
+        self._make_inner = make_inner
+        self._inner: asyncio.Protocol | None = None
+        self._raw: asyncio.Transport = cast(asyncio.Transport, None)
+        self._inside = ssl.MemoryBIO()
+        """Ciphertext from the peer."""
+        self._outside = ssl.MemoryBIO()
+        """Ciphertext for the peer."""
+        self._tls = context.wrap_bio(self._inside, self._outside, server_side=True)
+        self._wheel = wheel
+        self._events = events
+        self._begun = False
+        """The peer has sent something: a probe that only connects is no failed handshake."""
+        self._closing = False
+        self.deadline = FAR
+        self.slot = 0
+
+    # ── towards the loop ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = cast(asyncio.Transport, transport)
+        self._wheel.arm(self, now() + HANDSHAKE_SECONDS)
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= PIECE:
+            self._take(data)
+            return
+        view = memoryview(data)
+        for at in range(0, len(data), PIECE):
+            if self._raw.is_closing():
+                return
+            self._take(view[at : at + PIECE])
+
+    def _take(self, data: bytes | memoryview) -> None:
+        """Some ciphertext: decrypt what is complete and hand it in."""
+        inside = self._inside
+        inside.write(data)
+        if self._inner is None and not self._shake_hands():
+            return
+        tls = self._tls
+        while True:
+            try:
+                clear = tls.read(RECORD)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLError:
+                # Not what the peer's own TLS would send. After our goodbye what is already on its way still goes out.
+                if self._closing:
+                    self._raw.close()
+                else:
+                    self._raw.abort()
+                return
+            if not clear:
+                self._peer_ended()
+                return
+            self._inner.data_received(clear)  # type: ignore[union-attr]  # made by the handshake
+            # Asking once more when nothing is there would only raise.
+            if not inside.pending and not tls.pending():
+                break
+        if self._outside.pending:
+            self._raw.write(self._outside.read())
+
+    def _shake_hands(self) -> bool:
+        """One step of the handshake; whether it is done."""
+        try:
+            self._begun = True
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._raw.write(self._outside.read())
+            return False
+        except (ssl.SSLError, ValueError):
+            # ValueError: a server name that is no text. The alert, if there is one, tells the client why.
+            self._fail()
+            if self._outside.pending:
+                self._raw.write(self._outside.read())
+            self._raw.close()
+            return False
+        self._events.tls_handshakes += 1
+        self.slot = -1
+        if self._outside.pending:
+            self._raw.write(self._outside.read())
+        self._inner = inner = self._make_inner()
+        inner.connection_made(self)
+        return True
+
+    def _peer_ended(self) -> None:
+        """The peer's close_notify: the end of what it sends, as a FIN is in clear."""
+        inner = self._inner
+        if inner is None or not inner.eof_received():
+            self.close()
+
+    def eof_received(self) -> bool:
+        """A FIN without close_notify: whether a message was whole is for the protocol inside to judge by its length."""
+        if self._inner is None or self._closing:
+            return False
+        return bool(self._inner.eof_received())
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.slot = -1
+        inner, self._inner = self._inner, None
+        if inner is not None:
+            inner.connection_lost(error)
+        elif self._begun:
+            self._fail()
+
+    def pause_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._inner is not None:
+            self._inner.resume_writing()
+
+    def overdue(self, now: float) -> None:
+        """The handshake takes too long."""
+        self._begun = True
+        self._fail()
+        self._raw.abort()
+
+    def _fail(self) -> None:
+        """No handshake will come of it; counted once."""
+        self.slot = -1
+        if not self._closing:
+            self._closing = True
+            self._events.tls_failures += 1
+
+    # ── towards the protocol inside ───────────────────────────────────────────────────────────────────────────────
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self._closing or self._raw.is_closing():
+            return
+        tls = self._tls
+        raw = self._raw
+        outside = self._outside
+        if len(data) <= PIECE:
+            try:
+                tls.write(data)
+            except ssl.SSLError:
+                raw.abort()
+                return
+            raw.write(outside.read())
+            return
+        view = memoryview(data)
+        for at in range(0, len(data), PIECE):
+            try:
+                tls.write(view[at : at + PIECE])
+            except ssl.SSLError:
+                raw.abort()
+                return
+            raw.write(outside.read())
+
+    def write_eof(self) -> None:
+        """Say that nothing more comes, as TLS says it and as TCP does."""
+        self._say_goodbye()
+        if not self._raw.is_closing():
+            self._raw.write_eof()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self._say_goodbye()
+        self._raw.close()
+
+    def _say_goodbye(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        try:
+            self._tls.unwrap()
+        except ssl.SSLError:
+            pass  # the peer has not said goodbye yet: it need not, before the connection closes (RFC 8446 6.1)
+        if self._outside.pending and not self._raw.is_closing():
+            self._raw.write(self._outside.read())
+
+    def abort(self) -> None:
+        self._closing = True
+        self._raw.abort()
+
+    def is_closing(self) -> bool:
+        return self._closing or self._raw.is_closing()
+
+    def pause_reading(self) -> None:
+        self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._raw.resume_reading()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._raw.set_write_buffer_limits(high=high, low=low)
+
+    def get_write_buffer_size(self) -> int:
+        return self._raw.get_write_buffer_size()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._tls if name == "ssl_object" else self._raw.get_extra_info(name, default)
