@@ -24,12 +24,13 @@ class Attempt:
     def __await__(self) -> Generator[Attempt, Any, Any]:
         return (yield self)
 
-    def succeeds(self) -> Any:
-        """The endpoint accepts. Returns the protocol of the new connection."""
+    def succeeds(self, reads: bool) -> Any:
+        """The endpoint accepts, and reads or does not. Returns the protocol of the new connection."""
         self._loop.attempts.remove(self)
         protocol = self._factory()
         transport = FakeTransport(self._loop.call_soon, self.address)
         transport.protocol = protocol
+        transport.reads = reads
         protocol.connection_made(transport)
         self.task.go_on((transport, protocol))
         return protocol

@@ -171,11 +171,14 @@ class Story:
         """Endpoints that are being connected to."""
         return [attempt.address for attempt in self.loop.attempts]
 
-    def lends(self, *, reused: bool = False) -> AppEnd:
-        """The connection that carries the request: a new one, made now, or an idle one, which has it already."""
+    def lends(self, *, reused: bool = False, reads: bool = True) -> AppEnd:
+        """The connection that carries the request: a new one, made now, or an idle one, which has it already.
+
+        ``reads`` False: the app accepts a new connection and takes nothing from it.
+        """
         if not reused:
             assert self.loop.attempts, "nobody is dialled"
-            app = AppEnd(self.loop.attempts[0].succeeds(), self)
+            app = AppEnd(self.loop.attempts[0].succeeds(reads), self)
             self.apps.append(app)
             self.loop.settle()
             return app
