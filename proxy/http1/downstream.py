@@ -444,6 +444,7 @@ class Http1Downstream(asyncio.Protocol):
             return
         if last:
             self._state = _WAIT
+            self._transport.resume_reading()  # TLS hands over all records of one read, whether or not it was stopped
             if not self._full:
                 self.deadline = FAR
         elif not self._full:

@@ -167,6 +167,12 @@ class End:
             self.transport.deliver()
             self._settle()
 
+    def says_in_one_go(self, *pieces: bytes) -> None:
+        """Send records of TLS that are read together: stopping to read after the first does not stop the others."""
+        for piece in pieces:
+            self.transport.protocol.data_received(piece)
+        self._settle()
+
     def closes(self) -> None:
         """It has said everything (FIN); it can still read."""
         self.transport.inbox.append(None)

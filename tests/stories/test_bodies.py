@@ -126,3 +126,23 @@ def test_both_directions_at_once(story: Story) -> None:
     assert not app.is_kept  # it answered before the request was complete: not to be trusted with another
     story.client(GET)
     assert story.dialled == [POD]
+
+
+def test_a_body_that_came_in_spite_of_a_stop_leaves_the_connection_readable(story: Story) -> None:
+    """While a connection is made, and while the app is full: what ends a body also ends the stop."""
+    story.calls(secure=True, sni=b"shop.example")
+    story.caller.says_in_one_go(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\n\r\n", b"ha", b"lf")
+    app = story.lends(reads=False)
+    assert story.caller.is_heeded
+    app.reads_again()
+    app.hears(..., b"half")
+    app.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    story.caller.says_in_one_go(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 262144\r\n\r\n")
+    app.stops_reading()
+    story.caller.says_in_one_go(PIECE, PIECE, PIECE, PIECE)
+    assert story.caller.is_heeded
+    app.reads_again()
+    app.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    app.hears(...)
+    story.client(GET)
+    app.hears(b"GET / HTTP/1.1\r\n", ...)
