@@ -3,67 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import contextlib
-import http.client
 import json
 import queue
 import signal
 import socket
-import ssl
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from router.app import _first_of, _log_unhandled
 from router.logs import JsonLines
+from tests.fakes.process import SOON, App, manifest, router, running, secret, soon
 from tls.fallback import self_signed
-
-SOON = 20.0
-"""Seconds that anything here may take on a busy machine."""
-
-
-# ── an app ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-class App(ThreadingHTTPServer):
-    """Answers every request with its name; ``/slow`` only after :attr:`go` is set."""
-
-    daemon_threads = True
-
-    def __init__(self, name: str) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.name = name
-        self.go = threading.Event()
-        self.asked: queue.Queue[str] = queue.Queue()
-        self.port = self.server_address[1]
-
-    def handle_error(self, *_: object) -> None:
-        """A router that ends at once breaks its connections off: no word about it."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        assert isinstance(self.server, App)
-        self.server.asked.put(self.path)
-        if self.path == "/slow":
-            self.server.go.wait(SOON)
-        body = self.server.name.encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Quiet."""
 
 
 @pytest.fixture
@@ -72,109 +26,10 @@ def app() -> Iterator[App]:
         yield app
 
 
-@contextlib.contextmanager
-def running(name: str) -> Iterator[App]:
-    with App(name) as app:
-        thread = threading.Thread(target=app.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield app
-        finally:
-            app.shutdown()
-            thread.join()
-
-
-# ── what is written about it ──────────────────────────────────────────────────────────────────────────────────────────
-def manifest(app: App, **annotations: str) -> str:
-    keys = {"domains": "shop.localhost", **annotations}
-    objects = [
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {
-                "name": "web",
-                "namespace": "shop",
-                "labels": {"router.drycc.cc/routable": "true"},
-                "annotations": {f"router.drycc.cc/{key}": value for key, value in keys.items()},
-            },
-            "spec": {"ports": [{"name": "http", "port": 80}]},
-        },
-        {
-            "apiVersion": "discovery.k8s.io/v1",
-            "kind": "EndpointSlice",
-            "metadata": {"name": "web-1", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
-            "addressType": "IPv4",
-            "ports": [{"name": "http", "port": app.port}],
-            "endpoints": [{"addresses": ["127.0.0.1"]}],
-        },
-    ]
-    return "---\n".join(json.dumps(each) + "\n" for each in objects)
-
-
-# ── the router, as a child ────────────────────────────────────────────────────────────────────────────────────────────
-class Router:
-    """A started router: its ports, and questions to ask it."""
-
-    def __init__(self, process: subprocess.Popen[str], ports: dict[str, Any]) -> None:
-        self.process = process
-        self.ports = ports
-
-    def get(self, path: str = "/", host: str = "shop.localhost", port: str = "http") -> tuple[int, str]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=SOON)
-        with contextlib.closing(connection):
-            connection.request("GET", path, headers={"Host": host})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-
-    def admin(self, path: str) -> tuple[int, str]:
-        return self.get(path, "localhost", "admin")
-
-    def certificate(self, name: str = "shop.localhost") -> str:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with (
-            socket.create_connection(("127.0.0.1", self.ports["https"]), SOON) as raw,
-            context.wrap_socket(raw, server_hostname=name) as secure,
-        ):
-            return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
-
-    def ends(self) -> tuple[int, list[dict[str, object]]]:
-        """Its exit status and what it said about itself, once it has ended."""
-        _, said = self.process.communicate(timeout=SOON)
-        return self.process.returncode, [json.loads(line) for line in said.splitlines()]
-
-
-@contextlib.contextmanager
-def router(manifests: Path, *arguments: str) -> Iterator[Router]:
-    command = [sys.executable, "-m", "router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
-    free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
-    process = subprocess.Popen(
-        [*command, *free, "--access-log", "off", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        yield Router(process, json.loads(line) if line else {})
-    finally:
-        if process.poll() is None:
-            process.kill()
-            process.communicate(timeout=SOON)
-
-
-def soon(condition: Callable[[], bool]) -> None:
-    """Wait until the router has noticed."""
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline, "it was never noticed"
-
-
 # ── stories ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_request_meets_its_app_and_an_edit_is_live_while_traffic_flows(tmp_path: Path, app: App) -> None:
     file = tmp_path / "shop.yaml"
-    file.write_text(manifest(app))
+    file.write_text(manifest("shop/web", app))
     with router(tmp_path) as child, running("second") as second:
         assert child.ports["event"] == "listening"
         assert child.ports["pid"] == child.process.pid
@@ -183,21 +38,21 @@ def test_a_request_meets_its_app_and_an_edit_is_live_while_traffic_flows(tmp_pat
         assert child.get(host="other.localhost")[0] == 404
         assert child.admin("/readyz")[0] == 200
 
-        file.write_text(manifest(second))
+        file.write_text(manifest("shop/web", second))
         soon(lambda: child.get() == (200, "second"))
-        file.write_text(manifest(second, maintenance="true"))
+        file.write_text(manifest("shop/web", second, maintenance="true"))
         soon(lambda: child.get()[0] == 503)
-        file.write_text(manifest(second)[:-40])  # broken off in the middle: what was good stays
+        file.write_text(manifest("shop/web", second)[:-40])  # broken off in the middle: what was good stays
         soon(lambda: "unreadable_file" in child.admin("/problems")[1])
         assert child.get()[0] == 503
-        file.write_text(manifest(second))
+        file.write_text(manifest("shop/web", second))
         soon(lambda: child.get() == (200, "second"))
         file.unlink()
         soon(lambda: child.get()[0] == 404)
 
 
 def test_the_operator_s_port_tells_what_is_in_force(tmp_path: Path, app: App) -> None:
-    (tmp_path / "shop.yaml").write_text(manifest(app))
+    (tmp_path / "shop.yaml").write_text(manifest("shop/web", app))
     with router(tmp_path) as child:
         child.get()
         report = json.loads(child.admin("/routes")[1])
@@ -211,27 +66,14 @@ def test_the_operator_s_port_tells_what_is_in_force(tmp_path: Path, app: App) ->
 def test_a_replaced_certificate_meets_the_next_handshake(tmp_path: Path, app: App) -> None:
     pairs = [self_signed(datetime(2026, 1, 1, tzinfo=UTC)) for _ in range(2)]
 
-    def write(pair: int) -> None:
-        data = {
-            "tls.crt": base64.b64encode(pairs[pair].chain_pem).decode(),
-            "tls.key": base64.b64encode(pairs[pair].key_pem).decode(),
-        }
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "web-cert", "namespace": "shop"},
-            "data": data,
-        }
-        (tmp_path / "secret.json").write_text(json.dumps(secret))
-
     def shown() -> str:
         return child.certificate().strip()
 
-    (tmp_path / "shop.yaml").write_text(manifest(app, certificates="shop.localhost:web"))
-    write(0)
+    (tmp_path / "shop.yaml").write_text(manifest("shop/web", app, certificates="web.localhost:web"))
+    (tmp_path / "secret.json").write_text(secret("shop/web-cert", pairs[0]))
     with router(tmp_path) as child:
         assert shown() == pairs[0].chain_pem.decode().strip()
-        write(1)
+        (tmp_path / "secret.json").write_text(secret("shop/web-cert", pairs[1]))
         soon(lambda: shown() == pairs[1].chain_pem.decode().strip())
         child.process.terminate()
         status, said = child.ends()
@@ -240,7 +82,7 @@ def test_a_replaced_certificate_meets_the_next_handshake(tmp_path: Path, app: Ap
 
 
 def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(tmp_path: Path, app: App) -> None:
-    (tmp_path / "shop.yaml").write_text(manifest(app))
+    (tmp_path / "shop.yaml").write_text(manifest("shop/web", app))
     with router(tmp_path) as child:
         answers: queue.Queue[tuple[int, str]] = queue.Queue()
         client = threading.Thread(target=lambda: answers.put(child.get("/slow")))
@@ -261,10 +103,10 @@ def test_sigterm_finishes_what_is_under_way_and_takes_nothing_new(tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, app: App, number: signal.Signals) -> None:
-    (tmp_path / "shop.yaml").write_text(manifest(app))
+    (tmp_path / "shop.yaml").write_text(manifest("shop/web", app))
     with router(tmp_path) as child:
         with socket.create_connection(("127.0.0.1", child.ports["http"]), SOON) as client:
-            client.sendall(b"GET /slow HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
+            client.sendall(b"GET /slow HTTP/1.1\r\nHost: web.localhost\r\n\r\n")
             assert app.asked.get(timeout=SOON) == "/slow"
             child.process.send_signal(number)
             soon(lambda: child.admin("/readyz") == (503, "draining\n"))
@@ -275,12 +117,12 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, app: App, number: signa
 
 
 def test_draining_has_an_end(tmp_path: Path, app: App) -> None:
-    (tmp_path / "shop.yaml").write_text(manifest(app))
+    (tmp_path / "shop.yaml").write_text(manifest("shop/web", app))
     with (
         router(tmp_path, "--drain-grace", "0.1") as child,
         socket.create_connection(("127.0.0.1", child.ports["http"]), SOON) as client,
     ):
-        client.sendall(b"GET /slow HTTP/1.1\r\nHost: shop.localhost\r\n\r\n")
+        client.sendall(b"GET /slow HTTP/1.1\r\nHost: web.localhost\r\n\r\n")
         assert app.asked.get(timeout=SOON) == "/slow"
         child.process.terminate()
         status, _ = child.ends()
@@ -291,7 +133,7 @@ def test_draining_has_an_end(tmp_path: Path, app: App) -> None:
 def test_the_access_log_follows_a_rotation(tmp_path: Path, app: App) -> None:
     manifests, log = tmp_path / "manifests", tmp_path / "access.log"
     manifests.mkdir()
-    (manifests / "shop.yaml").write_text(manifest(app))
+    (manifests / "shop.yaml").write_text(manifest("shop/web", app))
 
     def logged(file: Path) -> list[str]:
         return [json.loads(line)["path"] for line in file.read_text().splitlines()] if file.exists() else []

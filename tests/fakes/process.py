@@ -1,0 +1,183 @@
+"""A router as a child process, an app to stand behind it, and questions to ask them."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import queue
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from tls.certificate import Certificate
+
+__all__ = ["SOON", "App", "Router", "manifest", "router", "running", "secret", "soon"]
+
+SOON = 20.0
+"""Seconds that anything here may take on a busy machine."""
+
+
+# ── an app ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+class App(ThreadingHTTPServer):
+    """Answers every request with its name; ``/slow`` only after :attr:`go` is set."""
+
+    daemon_threads = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.name = name
+        self.go = threading.Event()
+        self.asked: queue.Queue[str] = queue.Queue()
+        self.port = self.server_address[1]
+
+    def handle_error(self, *_: object) -> None:
+        """A router that ends at once breaks its connections off: no word about it."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        assert isinstance(self.server, App)
+        self.server.asked.put(self.path)
+        if self.path == "/slow":
+            self.server.go.wait(SOON)
+        body = self.server.name.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextlib.contextmanager
+def running(name: str) -> Iterator[App]:
+    with App(name) as app:
+        thread = threading.Thread(target=app.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield app
+        finally:
+            app.shutdown()
+            thread.join()
+
+
+# ── what is written about it ──────────────────────────────────────────────────────────────────────────────────────────
+def manifest(name: str, *apps: App, **annotations: str) -> str:
+    """A Service ``namespace/service`` for ``<service>.localhost``, if not said otherwise, and a slice with the apps."""
+    namespace, service = name.split("/")
+    keys = {"domains": f"{service}.localhost", **annotations}
+    objects = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {
+                "name": service,
+                "namespace": namespace,
+                "labels": {"router.drycc.cc/routable": "true"},
+                "annotations": {f"router.drycc.cc/{key}": value for key, value in keys.items()},
+            },
+            "spec": {"ports": [{"name": "http", "port": 80}]},
+        },
+        *(
+            {
+                "apiVersion": "discovery.k8s.io/v1",
+                "kind": "EndpointSlice",
+                "metadata": {
+                    "name": f"{service}-{number}",
+                    "namespace": namespace,
+                    "labels": {"kubernetes.io/service-name": service},
+                },
+                "addressType": "IPv4",
+                "ports": [{"name": "http", "port": app.port}],
+                "endpoints": [{"addresses": ["127.0.0.1"]}],
+            }
+            for number, app in enumerate(apps)
+        ),
+    ]
+    return "---\n".join(json.dumps(each) + "\n" for each in objects)
+
+
+def secret(name: str, pair: Certificate) -> str:
+    """A TLS Secret ``namespace/name``."""
+    namespace, _, own = name.partition("/")
+    data = {"tls.crt": pair.chain_pem, "tls.key": pair.key_pem}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": own, "namespace": namespace},
+        "data": {key: base64.b64encode(pem).decode() for key, pem in data.items()},
+    }
+    return json.dumps(manifest) + "\n"
+
+
+# ── the router, as a child ────────────────────────────────────────────────────────────────────────────────────────────
+class Router:
+    """A started router: its ports, and questions to ask it."""
+
+    def __init__(self, process: subprocess.Popen[str], ports: dict[str, Any]) -> None:
+        self.process = process
+        self.ports = ports
+
+    def get(self, path: str = "/", host: str = "web.localhost", port: str = "http") -> tuple[int, str]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=SOON)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    def admin(self, path: str) -> tuple[int, str]:
+        return self.get(path, "localhost", "admin")
+
+    def certificate(self, name: str = "web.localhost") -> str:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", self.ports["https"]), SOON) as raw,
+            context.wrap_socket(raw, server_hostname=name) as secure,
+        ):
+            return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
+
+    def ends(self) -> tuple[int, list[dict[str, object]]]:
+        """Its exit status and what it said about itself, once it has ended."""
+        _, said = self.process.communicate(timeout=SOON)
+        return self.process.returncode, [json.loads(line) for line in said.splitlines()]
+
+
+@contextlib.contextmanager
+def router(manifests: Path, *arguments: str) -> Iterator[Router]:
+    command = [sys.executable, "-m", "router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
+    free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
+    process = subprocess.Popen(
+        [*command, *free, "--access-log", "off", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        yield Router(process, json.loads(line) if line else {})
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=SOON)
+
+
+def soon(condition: Callable[[], bool]) -> None:
+    """Wait until the router has noticed."""
+    deadline = time.monotonic() + SOON
+    while not condition():
+        assert time.monotonic() < deadline, "it was never noticed"
+        time.sleep(0.005)  # between two questions, to leave the machine to those who answer them
