@@ -106,7 +106,8 @@ class Claims:
 
     def settle(self) -> set[str]:
         """Decide what has changed since the last time; returns the hosts on which anybody's standing may differ."""
-        candidates = set()
+        candidates: set[str] = set()
+        changed: set[str] = set()
         for host in self._changed:
             holder = self._holders.get(host)
             claims = self._claims.get(host, {})
@@ -118,17 +119,19 @@ class Claims:
                 heirs = [other for other in claims.values() if other.namespace == holder.namespace]
                 if heirs:
                     self._holders[host] = min(heirs)
+                    changed.update(self._related(host))  # whoever it keeps waiting is told of the heir
                 else:
                     del self._holders[host]
                     candidates.add(host)
                     candidates.update(self._related(host))
-        settled = self._changed | candidates
+        changed |= self._changed | candidates
         self._changed = set()
         free = [host for host in candidates if host not in self._holders]
         for claimant, host in sorted((claimant, wanted) for wanted in free for claimant in self.claimants(wanted)):
             if host not in self._holders and self._excluding(host, claimant.namespace) is None:
                 self._holders[host] = claimant
-        return settled
+                changed.update(self._related(host))
+        return changed
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 

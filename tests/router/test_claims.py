@@ -90,6 +90,17 @@ def test_within_a_namespace_the_name_is_inherited_before_strangers_get_it() -> N
     assert table.holder("x.example") == "a/other"
 
 
+def test_whoever_waits_is_told_of_the_heir() -> None:
+    table = settled(
+        (old("a/web"), ["*.example.com"]), (new("a/other"), ["*.example.com"]), (new("b/web"), ["x.example.com"])
+    )
+
+    table.put(old("a/web"), [])
+
+    assert "x.example.com" in table.settle()
+    assert table.in_the_way("b/web", "x.example.com") == Standing("*.example.com", new("a/other"))
+
+
 def test_old_wildcard_against_new_specific() -> None:
     table = settled((old("a/web"), ["*.example.com"]), (new("b/web"), ["x.example.com"]))
 

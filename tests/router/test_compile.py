@@ -599,11 +599,14 @@ def test_differences_add_up_to_the_whole_and_nothing_lingers(history: list[list[
 
     compiler = town.compiler
     published = (town.routes.copy(), town.hosts.copy(), town.names.copy(), town.certificates.copy())
+    reported = town.last.apps
     compiler._dirty_apps |= compiler._apps.keys()
     compiler._dirty_config = True
     town.hears()
     assert not town.last.changed, "what is settled stays settled"
     assert (town.routes, town.hosts, town.names, town.certificates) == published
+    assert (town.last.problems_new, town.last.problems_gone) == ((), ())
+    assert town.last.apps == reported
 
     town.hears(*(gone(change) for batch in history for change in batch))
     assert (town.routes, town.hosts, town.names, town.certificates) == ({}, {}, {}, {})
