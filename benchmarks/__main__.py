@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     # In memory, so that no disk is measured.
     home = Path(tempfile.mkdtemp(prefix="drycc-bench-", dir="/dev/shm"))
+    home.chmod(0o711)  # workers that gave up root have to find their way to what they serve
     try:
         with Children() as children:
             bench = Bench(tools, children, home, tell=lambda line: print(line, flush=True))

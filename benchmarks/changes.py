@@ -187,7 +187,7 @@ def _start_load(bench: Bench, target: Target, rate: float, *, tls: bool) -> tupl
         command,
         core=LOAD_CORE,
         output=target.home / f"load-{scheme}.output",
-        environment={"PYTHONPATH": str(REPOSITORY)},
+        directory=REPOSITORY,
     )
     return child, report
 

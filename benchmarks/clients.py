@@ -63,14 +63,10 @@ def still_open(connections: Iterable[socket.socket]) -> int:
     return count
 
 
-def kernel_bytes(port: int, origin_port: int) -> int:
-    """Return the bytes that the kernel holds for the proxy: what it has to send to clients and receive from the app."""
-    to_clients = ["ss", "-H", "-t", "-n", "-m", f"sport = :{port}"]
-    from_app = ["ss", "-H", "-t", "-n", "-m", f"dport = :{origin_port}"]
-    return sum(
-        kernel_bytes_of(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        for command in (to_clients, from_app)
-    )
+def kernel_bytes(filters: str) -> int:
+    """Return the bytes that the kernel holds for the TCP sockets that ``filters`` select (``sport = :80``)."""
+    command = ["ss", "-H", "-t", "-n", "-m", filters]
+    return kernel_bytes_of(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def kernel_bytes_of(listing: str) -> int:

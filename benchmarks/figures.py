@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-__all__ = ["Sample", "medians", "percentile", "ratio", "spread"]
+__all__ = ["Sample", "medians", "multiple", "percentile"]
 
 Sample = Mapping[str, float]
 """One measurement of one proxy: metric name (with its unit at the end: ``cpu_us``) → value."""
@@ -30,12 +30,15 @@ def medians(samples: Sequence[Sample]) -> dict[str, float]:
     return {name: statistics.median(sample[name] for sample in samples) for name in shared}
 
 
-def spread(values: Sequence[float]) -> float:
-    """Return (largest - smallest) / median: how far the rounds were apart. 0 for a single round or a median of 0."""
-    middle = statistics.median(values)
-    return (max(values) - min(values)) / middle if middle else 0.0
+def multiple(mine: Sequence[float], other: Sequence[float]) -> float | None:
+    """Return how many times ``other`` ``mine`` is; None where there is no sensible answer.
 
-
-def ratio(mine: float, other: float) -> float | None:
-    """Return ``mine / other``; None where there is no sensible answer."""
-    return mine / other if other > 0 else None
+    Values of the same round stand at the same place, and were measured seconds apart: so it is the median of the
+    rounds' own ratios, which a machine that becomes slower between two rounds does not move. Where a round is missing
+    on one side, it is the ratio of the medians.
+    """
+    if not mine or not other or min(other) <= 0:
+        return None
+    if len(mine) == len(other):
+        return statistics.median(one / another for one, another in zip(mine, other, strict=True))
+    return statistics.median(mine) / statistics.median(other)

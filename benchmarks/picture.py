@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from benchmarks.figures import medians, ratio
+from benchmarks.figures import multiple
 
 __all__ = ["draw"]
 
@@ -32,13 +33,13 @@ def draw(results: Mapping[str, Any]) -> str:
         scenario = results["scenarios"].get(name)
         if scenario is None:
             continue
-        figures = {peer: medians(samples)["cpu_us"] for peer, samples in scenario["samples"].items()}
+        figures = {peer: [sample["cpu_us"] for sample in taken] for peer, taken in scenario["samples"].items()}
         if _BASELINE not in figures:
             continue
         body.append(_text(14, top, scenario["title"], weight="600"))
         top += 8
-        for peer, value in figures.items():
-            body += _bar(top, peer, value, ratio(value, figures[_BASELINE]) or 0.0)
+        for peer, values in figures.items():
+            body += _bar(top, peer, statistics.median(values), multiple(values, figures[_BASELINE]) or 0.0)
             top += _BAR + 3
         top += _GAP
     baseline = _LEFT + _SCALE
@@ -51,14 +52,14 @@ def draw(results: Mapping[str, Any]) -> str:
     )
 
 
-def _bar(top: int, peer: str, value: float, multiple: float) -> list[str]:
-    shown = min(multiple, _LONGEST)
+def _bar(top: int, peer: str, value: float, times: float) -> list[str]:
+    shown = min(times, _LONGEST)
     colour = _COLOURS.get(peer, _OTHERS)
-    cut = " …" if multiple > _LONGEST else ""
+    cut = " …" if times > _LONGEST else ""
     return [
         _text(_LEFT - 8, top + 12, peer, size=12, anchor="end"),
         f'<rect x="{_LEFT}" y="{top}" width="{shown * _SCALE:.1f}" height="{_BAR}" rx="2" fill="{colour}"/>',
-        _text(_LEFT + shown * _SCALE + 6, top + 12, f"{multiple:.2f}{cut}  ({value:,.0f} µs)", size=12),
+        _text(_LEFT + shown * _SCALE + 6, top + 12, f"{times:.2f}{cut}  ({value:,.0f} µs)", size=12),
     ]
 
 

@@ -132,8 +132,9 @@ class Children:
         core: int,
         output: Path,
         environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
     ) -> Child:
-        """Start ``command`` on ``core``; all it prints is appended to ``output``.
+        """Start ``command`` on ``core``, in ``directory``; all it prints is appended to ``output``.
 
         It gets a session of its own, so that Ctrl-C reaches it only through its owner, in order.
         """
@@ -144,6 +145,7 @@ class Children:
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
+                cwd=directory,
                 start_new_session=True,
             )
         child = Child(name, process, output)
@@ -165,10 +167,19 @@ class Children:
 
 
 def _end_orphan(pid: int) -> None:
-    """Wait for a grandchild whose parent has ended, then end it by force."""
-    deadline = time.monotonic() + 1.0
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > deadline:
+    """Wait for a grandchild whose parent has ended; if it lingers, end it by force, and wait for that."""
+    if not _gone_within(1.0, pid):
+        try:
             os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
             return
-        time.sleep(0.02)
+        _gone_within(1.0, pid)
+
+
+def _gone_within(seconds: float, pid: int) -> bool:
+    deadline = time.monotonic() + seconds
+    while ") Z " not in (stat := _text(Path(f"/proc/{pid}/stat"))) and stat:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.figures import medians, ratio
+from benchmarks.figures import multiple
 from benchmarks.picture import draw
 from benchmarks.tools import REPOSITORY
 
-__all__ = ["OURS", "as_markdown", "between_markers", "main", "median_of"]
+__all__ = ["OURS", "as_markdown", "between_markers", "main", "values_of"]
 
 OURS: Final = "drycc"
 _BEGIN: Final = "<!-- benchmark:begin -->"
@@ -42,10 +43,10 @@ _ALSO: Final[Mapping[str, tuple[str, ...]]] = {
 """Scenario → metrics shown besides its headline."""
 
 
-def median_of(results: Mapping[str, Any], scenario: str, peer: str, metric: str) -> float | None:
-    """Return a median over the rounds; None if it was not measured."""
+def values_of(results: Mapping[str, Any], scenario: str, peer: str, metric: str) -> list[float]:
+    """Return what the rounds gave, in their order; nothing if it was not measured."""
     samples = results["scenarios"].get(scenario, {}).get("samples", {}).get(peer, [])
-    return medians(samples).get(metric)
+    return [sample[metric] for sample in samples if metric in sample]
 
 
 def as_markdown(results: Mapping[str, Any], name: str) -> str:
@@ -62,11 +63,11 @@ def as_markdown(results: Mapping[str, Any], name: str) -> str:
         ),
     ]
     method = (
-        f"Medians of {results['rounds']} interleaved rounds of {results['seconds']:g} s; in parentheses, what {OURS} "
-        "takes as a multiple of that proxy's figure; † marks figures with failed requests or closed connections. One "
-        "core for the proxy, another one for load and upstream; every proxy with access log, forwarded headers, "
-        "kept-alive upstream connections and the same 1,000 apps. `nginx` is PyPI's, built small; `nginx-system` is "
-        "the distribution's, built for speed."
+        f"Medians of {results['rounds']} interleaved rounds of {results['seconds']:g} s (memory: one). In parentheses, "
+        f"how many times that proxy's figure {OURS} takes: the median of the rounds' ratios. † marks figures with "
+        "failed requests or closed connections. One core for the proxy, another one for load and upstream; every proxy "
+        "with access log, forwarded headers, kept-alive upstream connections and the same 1,000 apps. `nginx` is "
+        "PyPI's, built small; `nginx-system` is the distribution's, built for speed."
     )
     where = (
         f"{machine['processor']}, {machine['cores']} cores, Linux {machine['kernel']}, Python {machine['python']}, "
@@ -81,16 +82,17 @@ def as_markdown(results: Mapping[str, Any], name: str) -> str:
 
 def _row(results: Mapping[str, Any], scenario: str, metric: str, peers: list[str]) -> str:
     unit, divisor, form = _UNITS[metric]
-    ours = median_of(results, scenario, OURS, metric)
+    ours = values_of(results, scenario, OURS, metric)
     cells = []
     for peer in peers:
-        value = median_of(results, scenario, peer, metric)
-        if value is None:
+        values = values_of(results, scenario, peer, metric)
+        if not values:
             cells.append("-")
             continue
-        multiple = ratio(ours, value) if ours is not None and peer != OURS else None
-        flag = " †" if median_of(results, scenario, peer, "failed") else ""
-        cells.append(f"{value / divisor:{form}}{f' ({multiple:.2f})' if multiple is not None else ''}{flag}")
+        times = multiple(ours, values) if peer != OURS else None
+        compared = f" ({times:.2f})" if times is not None else ""
+        flag = " †" if any(values_of(results, scenario, peer, "failed")) else ""
+        cells.append(f"{statistics.median(values) / divisor:{form}}{compared}{flag}")
     return f"| {results['scenarios'][scenario]['title']} | {unit} | {' | '.join(cells)} |"
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from benchmarks.certificates import make_pair
 from benchmarks.clients import ask
-from benchmarks.figures import Sample
+from benchmarks.figures import Sample, medians
 from benchmarks.openloop import client_context
 from benchmarks.origin import ADDRESSES, origin_command, origin_configuration, write_bodies
 from benchmarks.peers import Caddy, Drycc, Envoy, HAProxy, Nginx, Peer, Ports, Site, Traefik
@@ -115,7 +115,8 @@ class Bench:
             peer.command(ports, home),
             core=PROXY_CORE,
             output=home / "output",
-            environment={**peer.environment(), "PYTHONPATH": str(REPOSITORY)},
+            environment=peer.environment(),
+            directory=REPOSITORY,
         )
         _wait_until(child, lambda: _require_serving(ports))
         self.features[peer.name] = _features(ports)
@@ -195,6 +196,7 @@ def results_as_json(results: dict[str, Measured], scenarios: dict[str, Scenario]
         name: {
             "title": scenarios[name].title,
             "headline": scenarios[name].headline,
+            "medians": {peer: medians(samples) for peer, samples in measured.samples.items()},
             "samples": measured.samples,
             "errors": measured.errors,
         }

@@ -29,6 +29,8 @@ __all__ = ["LOAD_CORE", "PROXY_CORE", "SCENARIOS", "Idle", "Latency", "Scenario"
 PROXY_CORE: Final = 0
 LOAD_CORE: Final = 1
 """For load generator, upstream and the benchmark itself."""
+_TOLERATED: Final = 0.001
+"""Share of failed requests beyond which a figure means nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +77,24 @@ class Throughput:
 
     def measure(self, target: Target, seconds: float) -> dict[str, float]:
         """Warm up for a second, load for ``seconds``, and share the processor time among the requests."""
-        self._load(target, 1)
+        self.load(target, 1)
         os.truncate(target.log, 0)
         before = cpu_time(target.child.pid)
-        report = self._load(target, seconds)
+        report = self.load(target, seconds)
         spent = cpu_time(target.child.pid) - before
+        failed = report.bad_status + report.broken
+        if failed > report.requests * _TOLERATED:
+            raise RuntimeError(f"{failed} of {report.requests} requests failed")
         return {
             **_per_request(spent, report.requests),
             "requests_per_second": report.requests / report.seconds,
             "megabytes_per_second": report.bytes / report.seconds / 1e6,
             "busy": (spent.user + spent.system) / report.seconds,
-            "failed": float(report.bad_status + report.broken),
+            "failed": float(failed),
         }
 
-    def _load(self, target: Target, seconds: float) -> LoadReport:
+    def load(self, target: Target, seconds: float) -> LoadReport:
+        """Load ``target`` once and return what wrk saw."""
         return wrk(
             requests[self.request],
             scheme=self.scheme,
@@ -201,15 +207,17 @@ class SlowReader:
         try:
             time.sleep(2 * _SETTLE)
             resident = resident_bytes(target.child.pid) - before
-            kernel = kernel_bytes(port, target.origin_port)
+            to_clients = kernel_bytes(f"sport = :{port}")
+            from_app = kernel_bytes(f"dport = :{target.origin_port}")
             time.sleep(_SETTLE)
             later = resident_bytes(target.child.pid) - before
         finally:
             _close(opened)
         return {
-            "total_bytes": (later + kernel) / self.connections,
+            "total_bytes": (later + to_clients + from_app) / self.connections,
             "resident_bytes": later / self.connections,
-            "kernel_bytes": kernel / self.connections,
+            "kernel_to_clients_bytes": to_clients / self.connections,
+            "kernel_from_app_bytes": from_app / self.connections,
             "still_growing_bytes": (later - resident) / self.connections,
             "failed": 0.0,
         }

@@ -84,7 +84,7 @@ def _install_peers() -> Path:
 
 
 def commit() -> str:
-    """Return the short commit of the working tree, with ``-dirty`` where measured sources differ from it."""
+    """Return the short commit, with ``-dirty`` behind it where the working tree differs."""
     command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--abbrev=10", "--dirty", "--exclude=*"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
