@@ -45,26 +45,21 @@ LOG_FLUSH_SECONDS: Final = 1.0
 """How long the end of the process waits for the reader of the access log."""
 
 
-def run(settings: Settings) -> int:
-    """Serve until a signal ends it. Returns the exit status: 0 drained, 128 + signal when a second one cut that short.
+def run(settings: Settings) -> None:
+    """Serve until a signal ends it, then drain. A second signal ends the process at once, with status 128 + signal.
 
-    Raises OSError when a port or the access log cannot be opened.
+    Raises OSError (in a group, maybe) when a port or the access log cannot be opened.
     """
     _prepare_the_process()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        status = runner.run(_serve(settings))
-        if status:  # "at once": not even threads that still read or build something are waited for
-            logging.shutdown()
-            os._exit(status)
-    return status
+        runner.run(_serve(settings))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_log_unhandled)
 
     # ── every part, once ──────────────────────────────────────────────────────────────────────────────────────────
-    signals = _Signals(loop)
     sink = _open_log(settings.access_log)
     store = CertificateStore(self_signed(datetime.now(UTC)))
     gateway = Gateway(loop, tls=Front(store), log=sink.write if sink else None)
@@ -74,6 +69,9 @@ async def _serve(settings: Settings) -> int:
     collector = RouterCollector(gateway.counters, reconciler, __version__, lambda: sink.lost if sink else 0)
     ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
     admin = AdminServer(health, reconciler, registry(collector), gateway.report, ports)
+    stop = _listen_to_signals(loop, gateway, sink)
+    if sink and isinstance(settings.access_log, Path):  # without a file, SIGHUP means that our terminal is gone
+        loop.add_signal_handler(signal.SIGHUP, sink.reopen)
 
     try:
         # ── up: probes first, traffic once there is a table ───────────────────────────────────────────────────────
@@ -83,29 +81,24 @@ async def _serve(settings: Settings) -> int:
                 group.create_task(reconciler.listen(manifests(settings.manifests)), name="source"),
                 group.create_task(reconciler.run(), name="reconcile"),
             ]
-            await _first_of(reconciler.published.wait(), signals.first.wait())
-            if not signals.first.is_set():
+            await _first_of(reconciler.published.wait(), stop.wait())
+            if not stop.is_set():
                 chosen = await gateway.listen(settings.bind, settings.http_port, settings.https_port)
                 ports["http"], ports["https"] = chosen.http, chosen.https
                 _tune_garbage_collection()
-                if sink:
-                    loop.add_signal_handler(signal.SIGHUP, sink.reopen)
                 health.serve()
                 _say_listening(ports)
-                await signals.first.wait()
+                await stop.wait()
 
             # ── down: out of the load balancer's sight, then exchange by exchange ─────────────────────────────────
             health.drain()
             log.info("draining, for at most %g s", settings.drain_grace)
-            await _first_of(gateway.drain(settings.drain_grace), signals.second.wait())
+            await gateway.drain(settings.drain_grace)
             for task in tasks:
                 task.cancel()
     finally:
-        gateway.close()
         await admin.close()
-        if sink and not await asyncio.to_thread(sink.close, LOG_FLUSH_SECONDS):
-            log.warning("the access log's reader is not reading: its last lines are lost")
-    return signals.status
+        _close(gateway, sink)
 
 
 # ── the parts that are the process itself ─────────────────────────────────────────────────────────────────────────────
@@ -152,22 +145,28 @@ def _say_listening(ports: Mapping[str, int | None]) -> None:
     sys.stdout.flush()
 
 
-class _Signals:
-    """SIGTERM and SIGINT: the first asks to drain, a second one to stop at once."""
+def _listen_to_signals(loop: asyncio.AbstractEventLoop, gateway: Gateway, sink: LineSink | None) -> asyncio.Event:
+    """SIGTERM and SIGINT: the first sets the event that is returned, a second one ends the process."""
+    stop = asyncio.Event()
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        self.status = 0
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._hear, number)
-
-    def _hear(self, number: int) -> None:
-        if not self.first.is_set():
-            self.first.set()
+    def hear(number: int) -> None:
+        if not stop.is_set():
+            stop.set()
             return
-        self.second.set()
-        self.status = 128 + number
+        _close(gateway, sink)
+        logging.shutdown()
+        os._exit(128 + number)  # at once: not even a thread that reads or builds something is waited for
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, hear, number)
+    return stop
+
+
+def _close(gateway: Gateway, sink: LineSink | None) -> None:
+    """Give up connections, and write what the access log still has to say, if somebody reads it."""
+    gateway.close()
+    if sink and not sink.close(LOG_FLUSH_SECONDS):
+        log.warning("the access log's reader is not reading: its last lines are lost")
 
 
 async def _first_of(*waits: Coroutine[object, object, object]) -> None:

@@ -84,15 +84,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from router.app import run  # here, so that check and version need neither a loop nor OpenSSL
 
     logs.start(chosen.log_level)
-    status = SOFTWARE
+    status = 0
     try:
-        status = run(chosen)
+        run(chosen)
     except* OSError as refused:
         for each in refused.exceptions:
             log.critical("%s", each)
         status = OSERR
     except* Exception:
         log.critical("the router failed", exc_info=True)
+        status = SOFTWARE
     return status
 
 

@@ -7,6 +7,8 @@ import json
 import queue
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -114,6 +116,20 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, app: App, number: signa
             status, _ = child.ends()
             assert status == 128 + number
         app.go.set()
+
+
+def test_a_second_signal_does_not_wait_for_a_reader_of_manifests(tmp_path: Path) -> None:
+    busy = "import sys, threading, time, router.sources.manifests as m\n"
+    busy += "m.ManifestTree.sweep = lambda self: (sys.stderr.write('busy\\n'), sys.stderr.flush(), time.sleep(60))\n"
+    busy += "from router.cli import main; main(sys.argv[1:])"
+    arguments = ["run", "--manifests", str(tmp_path), "--bind", "127.0.0.1", "--admin-port", "0"]
+    with subprocess.Popen([sys.executable, "-c", busy, *arguments], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "busy\n"
+        process.terminate()
+        assert '"draining' in process.stderr.readline()
+        process.terminate()
+        assert process.wait(SOON) == 128 + signal.SIGTERM
 
 
 def test_draining_has_an_end(tmp_path: Path, app: App) -> None:
