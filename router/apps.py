@@ -42,6 +42,8 @@ class CompiledApp:
     service: Service
     claimant: Claimant
     spec: App
+    found: tuple[Problem, ...]
+    """Problems of the annotations taken by themselves; ``problems`` has these too."""
     hosts: Mapping[str, str]
     """Host claimed → the name as its owner's grammar gave it, in the order written."""
     certificates: Mapping[str, str]
@@ -76,14 +78,18 @@ def compile_app(
 ) -> CompiledApp:
     """Read one routable Service and what belongs to it. ``previous`` gives the last good values (contract 2)."""
     name = f"{service.key.namespace}/{service.key.name}"
-    spec, found = read_app(service.key, service.annotations, previous.spec if previous else None)
-    says = _Voice(service, found)
+    if previous and previous.service.annotations == service.annotations:  # only endpoints or settings differ
+        spec, found = previous.spec, previous.found
+    else:
+        spec, found = read_app(service.key, service.annotations, previous.spec if previous else None)
+    says = _Voice(service, list(found))
     hosts = _hosts(spec, config, own, says)
     port = _port(spec.port, service, previous.port if previous else None, says)
     return CompiledApp(
         service=service,
         claimant=Claimant.of(name, service.created),
         spec=spec,
+        found=found,
         hosts=hosts,
         certificates=_certificates(spec, config, says),
         contributes_to=_contributes_to(spec, config, says),

@@ -219,7 +219,7 @@ class Compiler:
         self._ledger.put("router", problems)
         key = self._ours("Service", self._own.builder)
         builder = self._cluster.get(Service, key.namespace, key.name)
-        self._ledger.put("builder", read_builder(key, builder.annotations) if builder else [])
+        self._ledger.put("builder", read_builder(key, builder.annotations) if builder else ())
         if config != self._config:
             self._config = config
             self._default_policy = default_policy(config)

@@ -32,23 +32,28 @@ Written = dict[Field, tuple[str, str]]
 """What stands on an object: field → (annotation as written, its text)."""
 
 
-def read_app(service: ObjectKey, annotations: Mapping[str, str], previous: App | None) -> tuple[App, list[Problem]]:
-    """What a routable Service asks for. ``previous`` is what it asked for before: the last good values."""
+def read_app(
+    service: ObjectKey, annotations: Mapping[str, str], previous: App | None
+) -> tuple[App, tuple[Problem, ...]]:
+    """What a routable Service asks for. ``previous`` is what it asked for before: the last good values.
+
+    Reading the same annotations with the result as ``previous`` comes to the same.
+    """
     values, problems = _read(Place.APP, service, annotations, _values_of(previous))
-    return App(**values), problems
+    return App(**values), tuple(problems)
 
 
 def read_router(
     deployment: ObjectKey, annotations: Mapping[str, str], previous: RouterConfig | None
-) -> tuple[RouterConfig, list[Problem]]:
+) -> tuple[RouterConfig, tuple[Problem, ...]]:
     """What the router's own Deployment says; without any annotation, the defaults."""
     values, problems = _read(Place.ROUTER, deployment, annotations, _values_of(previous))
-    return RouterConfig(**values), problems
+    return RouterConfig(**values), tuple(problems)
 
 
-def read_builder(service: ObjectKey, annotations: Mapping[str, str]) -> list[Problem]:
+def read_builder(service: ObjectKey, annotations: Mapping[str, str]) -> tuple[Problem, ...]:
     """What is wrong with the builder Service's annotations; their effect comes later."""
-    return _read(Place.BUILDER, service, annotations, {})[1]
+    return tuple(_read(Place.BUILDER, service, annotations, {})[1])
 
 
 def written_as(place: Place, key: str, annotations: Mapping[str, str]) -> str:
@@ -116,16 +121,26 @@ def _unknown_keys(
 ) -> list[Problem]:
     problems = []
     for annotation in unknown[:REPORTED]:
-        prefix, _, key = annotation.partition("/")
-        # Comparing costs with the length, and no known key is near a long one.
-        near = get_close_matches(key.removeprefix(NGINX), known, n=1) if len(key) < 64 else []
-        hint = f": did you mean {prefix}/{near[0]}?" if near else ""
-        message = f"expected a key that stands in the reference{hint}"
+        message = f"expected a key that stands in the reference{_hint(annotation, known)}"
         problems.append(Problem(Reason.UNKNOWN_KEY, owner, annotation, annotations[annotation], message))
     if len(unknown) > REPORTED:
         message = f"expected keys that stand in the reference; {len(unknown) - REPORTED} more are unknown"
         problems.append(Problem(Reason.UNKNOWN_KEY, owner, "", "", message))
     return problems
+
+
+def _hint(annotation: str, known: Mapping[str, Field]) -> str:
+    """What may have been meant by a key that nobody knows here."""
+    prefix, _, key = annotation.partition("/")
+    plain = key.removeprefix(NGINX)
+    if plain == "routable":
+        return ": it is a label, not an annotation"
+    for place in Place:
+        if plain in known_keys(place):
+            return f": this one belongs on the {place.value}"
+    # Comparing costs with the length, and no known key is near a long one.
+    near = get_close_matches(plain, known, n=1) if len(plain) < 64 else []
+    return f": did you mean {prefix}/{near[0]}?" if near else ""
 
 
 def _no_effect(owner: ObjectKey, key: str, text: str, why: str) -> Problem:

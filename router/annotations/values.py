@@ -14,6 +14,7 @@ import ipaddress
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 from router.annotations import domains
@@ -187,6 +188,7 @@ def _matching(pattern: str, expected: str) -> Callable[[str], str]:
 _NETWORK: Final = re.compile(r"([0-9A-Fa-f:.]{2,45})(?:/([0-9]{1,3}))?")
 
 
+@lru_cache(maxsize=1 << 14)  # the same networks stand in many lists; what is unfit is not kept
 def _network(text: str) -> str:
     """Canonical CIDR text; host bits are cut off. IPv4 in IPv6's clothes becomes IPv4, as clients' addresses do.
 

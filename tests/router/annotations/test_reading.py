@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
@@ -18,11 +19,11 @@ OWN = ObjectKey("Deployment", "drycc", "drycc-router")
 P, D = "router.drycc.cc/", "router.deis.io/"
 
 
-def read(annotations: dict[str, str], previous: App | None = None) -> tuple[App, list[Problem]]:
+def read(annotations: dict[str, str], previous: App | None = None) -> tuple[App, tuple[Problem, ...]]:
     return read_app(WEB, annotations, previous)
 
 
-def reasons(problems: list[Problem]) -> list[Reason]:
+def reasons(problems: Iterable[Problem]) -> list[Reason]:
     return [problem.reason for problem in problems]
 
 
@@ -30,13 +31,13 @@ def test_without_annotations_everything_is_the_default_and_nothing_is_wrong() ->
     app, problems = read({"kubectl.kubernetes.io/last-applied-configuration": "{}"})
 
     assert app.connect_timeout == 30.0
-    assert problems == []
+    assert problems == ()
 
 
 def test_both_prefixes_are_understood() -> None:
     app, problems = read({f"{D}domains": "a.example", f"{P}maintenance": "True"})
 
-    assert (app.domains, app.maintenance, problems) == (("a.example",), True, [])
+    assert (app.domains, app.maintenance, problems) == (("a.example",), True, ())
 
 
 def test_the_first_prefix_wins_and_the_loser_is_a_problem() -> None:
@@ -58,7 +59,7 @@ def test_an_alias_is_the_same_key() -> None:
 def test_the_token_nginx_is_optional_on_the_deployment() -> None:
     config, problems = read_router(OWN, {f"{P}nginx.defaultTimeout": "5m", f"{D}nginx.platformDomain": "x.io"}, None)
 
-    assert (config.default_timeout, config.platform_domain, problems) == (300.0, "x.io", [])
+    assert (config.default_timeout, config.platform_domain, problems) == (300.0, "x.io", ())
 
     config, problems = read_router(OWN, {f"{P}nginx.defaultTimeout": "5m", f"{P}defaultTimeout": "6m"}, None)
 
@@ -75,6 +76,15 @@ def test_an_unknown_key_is_a_problem_with_a_hint_and_changes_nothing_else() -> N
     assert reasons(problems) == [Reason.UNKNOWN_KEY, Reason.UNKNOWN_KEY]
     assert problems[0].message.endswith("did you mean router.drycc.cc/bodySize?")
     assert "did you mean" not in problems[1].message
+
+
+def test_a_key_that_stands_in_the_wrong_place_is_told_the_right_one() -> None:
+    _, problems = read({f"{P}platformDomain": "apps.io", f"{P}routable": "true"})
+
+    assert [problem.message for problem in problems] == [
+        "expected a key that stands in the reference: this one belongs on the router Deployment",
+        "expected a key that stands in the reference: it is a label, not an annotation",
+    ]
 
 
 def test_keys_about_nginx_are_accepted_and_listed() -> None:
@@ -103,7 +113,7 @@ def test_a_bad_scalar_keeps_the_last_good_value_or_else_the_default() -> None:
     app, _ = read({f"{P}connectTimeout": "sooner"}, app)
     assert app.connect_timeout == 5.0
     app, problems = read({}, app)
-    assert (app.connect_timeout, problems) == (30.0, []), "removing the annotation brings the default back"
+    assert (app.connect_timeout, problems) == (30.0, ()), "removing the annotation brings the default back"
 
 
 def test_lists_are_judged_element_by_element() -> None:
