@@ -60,14 +60,22 @@ _Fingerprint = tuple[int, int, int, int, int]
 class ManifestTree:
     """The files below ``root``, what they give, and which of them wait until they stand still.
 
-    Everything here blocks; it belongs into one thread at a time. ``clock`` is wall-clock time in nanoseconds, as file
-    systems stamp it; ``still`` in seconds, 0 to read whatever is there now.
+    Everything here blocks; it belongs into one thread at a time. ``still`` in seconds, 0 to read whatever is there now.
+    ``wall`` is the time that file systems stamp, ``ticks`` one that never jumps; both in nanoseconds.
     """
 
-    def __init__(self, root: Path, *, still: float = STILL, clock: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        still: float = STILL,
+        wall: Callable[[], int] = time.time_ns,
+        ticks: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self.root = root
         self._still = int(still * 1e9)
-        self._clock = clock
+        self._wall = wall
+        self._ticks = ticks
         self._shelf = Shelf()
         self._fingerprints: dict[str, _Fingerprint] = {}
         self._waiting: dict[str, int] = {}
@@ -124,7 +132,7 @@ class ManifestTree:
             return None
         if any(part.startswith(".") for part in parts if part != "."):
             return set()
-        if (self.root / name).is_dir():
+        if os.path.isdir(self.root / name):
             return None
         if _is_manifest(name):
             return {name}
@@ -191,17 +199,17 @@ class ManifestTree:
 
     def _is_fresh(self, about: os.stat_result) -> bool:
         """Whether it was written a moment ago. A stamp from the future is another machine's clock: no."""
-        return 0 <= self._clock() - about.st_mtime_ns < self._still
+        return 0 <= self._wall() - about.st_mtime_ns < self._still
 
     def _may_wait(self, name: str) -> bool:
         """Note that the file is being written. False: we have waited long enough."""
-        now = self._clock()
+        now = self._ticks()
         return now - self._waiting.setdefault(name, now) < PATIENCE * 1e9
 
     def _lose(self, name: str) -> None:
         """The file is not there: forget what it gave, unless it went only a moment ago."""
         self._waiting.pop(name, None)
-        now = self._clock()
+        now = self._ticks()
         if name in self._shelf.files and now - self._missing.setdefault(name, now) < self._still:
             return
         self._missing.pop(name, None)
@@ -264,8 +272,13 @@ class _Poller:
 def follow(tree: ManifestTree, stop: threading.Event) -> Iterator[Batch]:
     """Everything there is, as one batch, then what changes, until ``stop`` is set. Blocks between batches."""
     complete = False
+    watched = True
     while not stop.is_set():  # forever; the loop below: as long as the directory is the one that is being watched
-        watcher, interval = _watch(tree.root)
+        watcher = _watch(tree.root)
+        if watched and isinstance(watcher, _Poller):
+            log.warning("%s cannot be watched: looking every %g s instead", tree.root, POLL)
+        watched = not isinstance(watcher, _Poller)
+        interval = SWEEP if watched else POLL
         try:
             identity = _identity(tree.root)
             tree.sweep()
@@ -280,7 +293,7 @@ def follow(tree: ManifestTree, stop: threading.Event) -> Iterator[Batch]:
                 heard = watcher.watch(GATHER, STEP, max(1, int(rest * 1000)), stop)  # 0 would be for ever
                 tree.look(path for _, path in heard) if isinstance(heard, set) else tree.look()
                 if time.monotonic() >= due:
-                    if isinstance(watcher, _Poller) or _identity(tree.root) != identity:
+                    if not watched or _identity(tree.root) != identity:
                         break
                     tree.sweep()
                     due = time.monotonic() + interval
@@ -288,13 +301,11 @@ def follow(tree: ManifestTree, stop: threading.Event) -> Iterator[Batch]:
             watcher.close()
 
 
-def _watch(root: Path) -> tuple[_Watcher, float]:
-    """A watch over ``root``, and the seconds between two sweeps that it is worth."""
+def _watch(root: Path) -> _Watcher:
     try:
-        return RustNotify([str(root)], False, False, 0, True, True), SWEEP
-    except (OSError, RuntimeError) as error:
-        log.warning("cannot watch %s (%s): looking every %g s instead", root, type(error).__name__, POLL)
-        return _Poller(), POLL
+        return RustNotify([str(root)], False, False, 0, True, True)
+    except (OSError, RuntimeError):  # no inotify left, or the directory is gone
+        return _Poller()
 
 
 def _identity(root: Path) -> tuple[int, int] | None:

@@ -239,7 +239,7 @@ class Clock:
 
 def test_a_file_is_read_once_it_stands_still(tmp_path: Path) -> None:
     clock = Clock()
-    tree = ManifestTree(tmp_path, clock=clock)
+    tree = ManifestTree(tmp_path, wall=clock, ticks=clock)
     whole = service("a") + "---\n" + service("b")
     clock.write(tmp_path / "a.yaml", whole)
     clock.passes(STILL)
@@ -258,7 +258,7 @@ def test_a_file_is_read_once_it_stands_still(tmp_path: Path) -> None:
 
 def test_a_file_that_never_stands_still_is_read_in_the_end(tmp_path: Path) -> None:
     clock = Clock()
-    tree = ManifestTree(tmp_path, clock=clock)
+    tree = ManifestTree(tmp_path, wall=clock, ticks=clock)
     clock.write(tmp_path / "a.yaml", service("a"))
     tree.sweep()
     assert tree.waiting
@@ -271,15 +271,32 @@ def test_a_file_that_never_stands_still_is_read_in_the_end(tmp_path: Path) -> No
 
 def test_a_stamp_from_the_future_does_not_make_us_wait(tmp_path: Path) -> None:
     clock = Clock()
-    tree = ManifestTree(tmp_path, clock=clock)
+    tree = ManifestTree(tmp_path, wall=clock, ticks=clock)
     clock.write(tmp_path / "a.yaml", service("a"))
     clock.passes(-3600)
     assert said(swept(tree)) == {"a": "one"}
 
 
+def test_a_clock_that_is_set_back_does_not_make_us_wait(tmp_path: Path) -> None:
+    wall, ticks = Clock(), Clock()
+    tree = ManifestTree(tmp_path, wall=wall, ticks=ticks)
+    wall.write(tmp_path / "a.yaml", service("a"))
+    tree.sweep()
+    assert tree.waiting
+    wall.passes(-3600)
+    tree.look()
+    assert said(tree.settle()) == {"a": "one"}
+    (tmp_path / "a.yaml").unlink()
+    tree.look([str(tmp_path / "a.yaml")])
+    wall.passes(-3600)
+    ticks.passes(STILL)
+    tree.look()
+    assert said(tree.settle()) == {"a": None}
+
+
 def test_a_waiting_file_that_is_deleted_is_forgotten(tmp_path: Path) -> None:
     clock = Clock()
-    tree = ManifestTree(tmp_path, clock=clock)
+    tree = ManifestTree(tmp_path, wall=clock, ticks=clock)
     clock.write(tmp_path / "a.yaml", service("a"))
     tree.sweep()
     (tmp_path / "a.yaml").unlink()
@@ -290,7 +307,7 @@ def test_a_waiting_file_that_is_deleted_is_forgotten(tmp_path: Path) -> None:
 
 def test_an_editor_that_moves_the_old_file_aside_first_takes_nothing_off_the_air(tmp_path: Path) -> None:
     clock = Clock()
-    tree = ManifestTree(tmp_path, clock=clock)
+    tree = ManifestTree(tmp_path, wall=clock, ticks=clock)
     file = tmp_path / "a.yaml"
     clock.write(file, service("a"))
     clock.passes(STILL)
@@ -316,7 +333,7 @@ def test_an_editor_that_moves_the_old_file_aside_first_takes_nothing_off_the_air
 
 def test_a_file_that_comes_back_as_it_was_never_went(tmp_path: Path) -> None:
     clock = Clock()
-    tree = ManifestTree(tmp_path, clock=clock)
+    tree = ManifestTree(tmp_path, wall=clock, ticks=clock)
     clock.write(tmp_path / "a.yaml", service("a"))
     clock.passes(STILL)
     swept(tree)
@@ -332,7 +349,7 @@ def test_a_file_that_comes_back_as_it_was_never_went(tmp_path: Path) -> None:
 
 def test_a_file_that_stays_away_is_gone(tmp_path: Path) -> None:
     clock = Clock()
-    tree = ManifestTree(tmp_path, clock=clock)
+    tree = ManifestTree(tmp_path, wall=clock, ticks=clock)
     clock.write(tmp_path / "a.yaml", service("a"))
     clock.passes(STILL)
     swept(tree)
@@ -436,7 +453,9 @@ def test_what_is_written_while_we_read_is_not_missed(tmp_path: Path, monkeypatch
         until(batches, {"a": "one", "late": "one"})
 
 
-def test_without_a_watch_the_tree_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_watch_the_tree_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def none_left(*_: object) -> None:
         raise OSError(28, "inotify watch limit reached")
 
@@ -444,8 +463,10 @@ def test_without_a_watch_the_tree_is_swept(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "POLL", 0.02)
     with following(tmp_path) as batches:
         assert not next(batches)
-        (tmp_path / "a.yaml").write_text(service("a"))
-        until(batches, {"a": "one"})
+        for app in ("one", "two", "three"):
+            (tmp_path / "a.yaml").write_text(service("a", app))
+            until(batches, {"a": app})
+    assert len(caplog.records) == 1
 
 
 def test_a_directory_put_in_place_of_the_watched_one_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
