@@ -42,6 +42,10 @@ MAX_WAITING: Final = 64 * 1024
 MAX_DRAIN: Final = 64 * 1024
 """Bytes of an unwanted body that are read to keep a connection usable, and to let the client read its answer."""
 DRAIN_SECONDS: Final = 1.0
+HALF_CLOSED_SECONDS: Final = 1.0
+"""How long a client that has ended its side may wait for the head of its answer. A FIN does not tell ``nc -N``, which
+still listens, from a browser whose user has left: the first gets its answer if it comes soon, the second does not keep
+an app at work for nobody (nginx gives up at once, HAProxy never)."""
 STALL_SECONDS: Final = 60.0
 """How long a client may take nothing of an answer that is ready for it."""
 
@@ -175,6 +179,8 @@ class Http1Downstream(asyncio.Protocol):
         state = self._state
         self._ended = True
         if state == _WAIT and self._exchange is not None:
+            if not self._exchange.responded and not self._full:
+                self._core.wheel.arm(self, now() + HALF_CLOSED_SECONDS)
             return True
         if state == _BODY:
             self._gone(Failure.CLIENT_GONE)
@@ -221,6 +227,10 @@ class Http1Downstream(asyncio.Protocol):
             assert self._exchange is not None  # noqa: S101 -- this state has one
             self._refuse_exchange(self._exchange, Failure.BODY_TIMEOUT)
         elif state == _WAIT:
+            exchange = self._exchange
+            if self._ended and exchange is not None and not exchange.responded:
+                self._gone(Failure.CLIENT_GONE)
+                self._abort()
             self.deadline = FAR
         else:
             self._abort()
