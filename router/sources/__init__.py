@@ -1,0 +1,1 @@
+"""Where Changes come from. A source yields batches of them; what they mean is decided above."""
