@@ -15,7 +15,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-__all__ = ["Child", "Children", "CpuTime", "cpu_of_stat", "cpu_time", "memory_of_status", "resident_bytes", "tree"]
+__all__ = [
+    "Child",
+    "Children",
+    "CpuTime",
+    "busy_of_stat",
+    "core_busy",
+    "cpu_of_stat",
+    "cpu_time",
+    "memory_of_status",
+    "resident_bytes",
+    "tree",
+]
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
 _PATIENCE: Final = 5.0
@@ -41,6 +52,23 @@ def cpu_of_stat(stat: str) -> CpuTime:
     fields = stat[stat.rindex(")") + 2 :].split()  # the name before it may hold spaces and parentheses
     user, system, children_user, children_system = (int(text) / _TICK for text in fields[11:15])
     return CpuTime(user + children_user, system + children_system)
+
+
+def busy_of_stat(stat: str, core: int) -> float:
+    """Read the seconds that ``core`` was busy, whoever's doing, out of the text of ``/proc/stat``.
+
+    What the hypervisor gave to others counts as busy too. Raises ValueError if there is no such core.
+    """
+    for line in stat.splitlines():
+        if line.startswith(f"cpu{core} "):
+            user, nice, system, _idle, _waiting, interrupts, soft, stolen = map(int, line.split()[1:9])
+            return (user + nice + system + interrupts + soft + stolen) / _TICK
+    raise ValueError(f"/proc/stat has no core {core}")
+
+
+def core_busy(core: int) -> float:
+    """Return the seconds that ``core`` has been busy since the machine started."""
+    return busy_of_stat(_text(Path("/proc/stat")), core)
 
 
 def memory_of_status(status: str) -> int:

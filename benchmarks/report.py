@@ -22,6 +22,8 @@ __all__ = ["OURS", "as_markdown", "between_markers", "main", "values_of"]
 OURS: Final = "drycc"
 _BEGIN: Final = "<!-- benchmark:begin -->"
 _END: Final = "<!-- benchmark:end -->"
+_QUIET: Final = 0.05
+"""Share of the proxy's core that others may have without a word."""
 
 _UNITS: Final[Mapping[str, tuple[str, float, str]]] = {
     "cpu_us": ("CPU µs per request", 1, ",.1f"),
@@ -75,9 +77,23 @@ def as_markdown(results: Mapping[str, Any], name: str) -> str:
         f"Versions, command and every round: [{name}.json]({name}.json)."
     )
     parts = [f"![Processor time per request, nginx = 1]({name}.svg)", "\n".join(table), method]
+    if (others := _others_busy(results)) > _QUIET:
+        parts.append(f"**Not a quiet machine: other programs had {others:.0%} of the proxy's core (median).**")
     if changes := results.get("changes"):
         parts.append(_changes_sentence(changes))
     return "\n\n".join([*parts, where]) + "\n"
+
+
+def _others_busy(results: Mapping[str, Any]) -> float:
+    """Return the median share of the proxy's core that was taken by somebody else."""
+    shares = [
+        sample["others_busy"]
+        for scenario in results["scenarios"].values()
+        for samples in scenario["samples"].values()
+        for sample in samples
+        if "others_busy" in sample
+    ]
+    return statistics.median(shares) if shares else 0.0
 
 
 def _row(results: Mapping[str, Any], scenario: str, metric: str, peers: list[str]) -> str:

@@ -20,7 +20,7 @@ from benchmarks.figures import percentile
 from benchmarks.load import LoadReport, wrk
 from benchmarks.openloop import client_context, openloop_command
 from benchmarks.peers import Ports
-from benchmarks.processes import Child, CpuTime, cpu_time, resident_bytes
+from benchmarks.processes import Child, core_busy, cpu_time, resident_bytes
 from benchmarks.tools import REPOSITORY
 from benchmarks.workload import requests
 
@@ -79,17 +79,16 @@ class Throughput:
         """Warm up for a second, load for ``seconds``, and share the processor time among the requests."""
         self.load(target, 1)
         os.truncate(target.log, 0)
-        before = cpu_time(target.child.pid)
+        meter = _Meter(target)
         report = self.load(target, seconds)
-        spent = cpu_time(target.child.pid) - before
+        figures = meter.per_request(report.requests)
         failed = report.bad_status + report.broken
         if failed > report.requests * _TOLERATED:
             raise RuntimeError(f"{failed} of {report.requests} requests failed")
         return {
-            **_per_request(spent, report.requests),
+            **figures,
             "requests_per_second": report.requests / report.seconds,
             "megabytes_per_second": report.bytes / report.seconds / 1e6,
-            "busy": (spent.user + spent.system) / report.seconds,
             "failed": float(failed),
         }
 
@@ -119,16 +118,16 @@ class Latency:
     def measure(self, target: Target, seconds: float) -> dict[str, float]:
         """Ask at the fixed rate for ``seconds``, after a second that does not count."""
         self._ask(target, 1)
-        before = cpu_time(target.child.pid)
+        meter = _Meter(target)
         report = self._ask(target, seconds)
-        spent = cpu_time(target.child.pid) - before
         ordered = sorted(report["latencies_us"])
+        figures = meter.per_request(len(ordered))
         return {
             "p50_us": percentile(ordered, 0.5),
             "p99_us": percentile(ordered, 0.99),
             "p999_us": percentile(ordered, 0.999),
             "max_us": ordered[-1],
-            **_per_request(spent, len(ordered)),
+            **figures,
             "failed": float(report["failed"]),
         }
 
@@ -141,14 +140,30 @@ class Latency:
         return found
 
 
-def _per_request(spent: CpuTime, count: int) -> dict[str, float]:
-    if count == 0:
-        raise RuntimeError("not one request was answered")
-    return {
-        "cpu_us": (spent.user + spent.system) / count * 1e6,
-        "user_us": spent.user / count * 1e6,
-        "system_us": spent.system / count * 1e6,
-    }
+class _Meter:
+    """Reads the processor time that a proxy spends from now on, and how much of its core it did not have."""
+
+    def __init__(self, target: Target) -> None:
+        self._pid = target.child.pid
+        self._since = time.perf_counter()
+        self._core = core_busy(PROXY_CORE)
+        self._cpu = cpu_time(self._pid)
+
+    def per_request(self, count: int) -> dict[str, float]:
+        """Share what was spent among ``count`` requests. Raises RuntimeError if there were none."""
+        if count == 0:
+            raise RuntimeError("not one request was answered")
+        spent = cpu_time(self._pid) - self._cpu
+        core = core_busy(PROXY_CORE) - self._core
+        elapsed = time.perf_counter() - self._since
+        total = spent.user + spent.system
+        return {
+            "cpu_us": total / count * 1e6,
+            "user_us": spent.user / count * 1e6,
+            "system_us": spent.system / count * 1e6,
+            "busy": total / elapsed,
+            "others_busy": max(core - total, 0.0) / elapsed,
+        }
 
 
 _SETTLE: Final = 2.0

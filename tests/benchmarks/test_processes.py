@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.processes import Children, CpuTime, cpu_of_stat, cpu_time, memory_of_status, resident_bytes, tree
+from benchmarks.processes import (
+    Children,
+    CpuTime,
+    busy_of_stat,
+    cpu_of_stat,
+    cpu_time,
+    memory_of_status,
+    resident_bytes,
+    tree,
+)
 
 TICK = os.sysconf("SC_CLK_TCK")
 CORE = min(os.sched_getaffinity(0))
@@ -27,6 +36,15 @@ def test_processor_time_counts_the_process_and_its_ended_children_under_any_name
 def test_processor_times_add_and_subtract() -> None:
     assert CpuTime(3.0, 4.0) - CpuTime(1.0, 1.0) == CpuTime(2.0, 3.0)
     assert CpuTime(3.0, 4.0) + CpuTime(1.0, 1.0) == CpuTime(4.0, 5.0)
+
+
+def test_a_core_is_busy_with_everything_but_idling_and_waiting() -> None:
+    worked = f"cpu0 {TICK} {TICK} {TICK} 999 999 {TICK} {TICK} {TICK} 0 0"
+    stat = f"cpu  9 9 9 9 9 9 9 9 0 0\n{worked}\ncpu1 0 0 0 1 0 0 0 0 0 0\n"
+    assert busy_of_stat(stat, 0) == 6.0
+    assert busy_of_stat(stat, 1) == 0.0
+    with pytest.raises(ValueError, match="no core 7"):
+        busy_of_stat(stat, 7)
 
 
 def test_resident_memory_is_read_in_bytes_and_a_dying_process_has_none() -> None:

@@ -51,6 +51,14 @@ def test_machine_commit_and_files_are_named() -> None:
     assert "(benchmarks/results/x.json)" in text
 
 
+def test_a_machine_that_was_not_quiet_is_told() -> None:
+    assert "quiet" not in as_markdown(RESULTS, "x")
+    results = copy.deepcopy(RESULTS)
+    for share, sample in zip((0.01, 0.3, 0.4), results["scenarios"]["plain"]["samples"]["drycc"], strict=True):
+        sample["others_busy"] = share
+    assert "Not a quiet machine: other programs had 30% of the proxy's core" in as_markdown(results, "x")
+
+
 def test_changes_are_told_in_a_sentence() -> None:
     results = copy.deepcopy(RESULTS)
     counts = {"edits": 200, "rate": 300.0, "sent": 9000, "failed": 0, "p50_ms": 70.4, "p99_ms": 120.0, "max_ms": 135.9}
