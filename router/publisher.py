@@ -9,7 +9,6 @@ What must not enter: how a snapshot came about, and when to publish (``router.re
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
@@ -18,8 +17,6 @@ from tls.change import CertificateChange
 from tls.store import CertificateStore
 
 __all__ = ["DataPlane", "Publisher", "lay_certificates", "lay_table"]
-
-log = logging.getLogger(__name__)
 
 
 class DataPlane(Protocol):
@@ -32,13 +29,15 @@ class DataPlane(Protocol):
 class Publisher:
     """One home of snapshots: this process."""
 
-    __slots__ = ("_certificates", "_gateway", "_store", "_table")
+    __slots__ = ("_certificates", "_gateway", "_store", "_table", "refused")
 
     def __init__(self, store: CertificateStore, gateway: DataPlane) -> None:
         self._store = store
         self._gateway = gateway
         self._certificates: CertificateChange | None = None
         self._table: TableChange | None = None
+        self.refused: frozenset[str] = frozenset()
+        """ids of certificates that OpenSSL would not take; what they presented before stays."""
 
     @property
     def behind(self) -> bool:
@@ -57,9 +56,8 @@ class Publisher:
         self._table = lay_table(self._table, table)
         prepared = await asyncio.to_thread(self._store.prepare, self._certificates)
         self._store.swap(prepared)
+        self.refused = (self.refused - prepared.served.keys() - self._certificates.gone) | prepared.refused
         self._certificates = None
-        for ident in sorted(prepared.refused):
-            log.warning("certificate of %s was refused by OpenSSL; what it presented before stays", ident)
         passed("certificates")
         self._gateway.publish(self._table)
         self._table = None

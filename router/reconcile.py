@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
 
 from proxy.metrics import Histogram
 from router.compile import Compiler
+from router.objects import ObjectKey
+from router.problems import Problem, Reason
 from router.publisher import Publisher
 from router.snapshot import Snapshot
 from router.sources.batch import Batch
@@ -106,6 +108,7 @@ class Reconciler:
         try:
             snapshot = await asyncio.to_thread(self._compile, batches)
             passed("compile")
+            refused = self._publisher.refused
             if snapshot.changed or self._publisher.behind or not self.published.is_set():
                 await self._publisher.publish(snapshot.certificates, snapshot.table, passed)
                 self.applied_at = self._clock()
@@ -114,6 +117,9 @@ class Reconciler:
             self.failures += 1
             self.succeeded = False
             return
+        if self._publisher.refused != refused:
+            self._waiting.append(_about_refused(self._publisher.refused))
+            self._news.set()
         self._tell(snapshot)
         self.snapshot = snapshot
         self.succeeded = True
@@ -140,3 +146,11 @@ class Reconciler:
         untold = max(0, len(snapshot.problems_new) - TOLD) + max(0, len(snapshot.problems_gone) - TOLD)
         if untold:
             log.warning("and %d more that came or went: see /problems", untold)
+
+
+def _about_refused(idents: Iterable[str]) -> Batch:
+    """What only OpenSSL could find out, as Problems of the Secrets (contract 8)."""
+    message = "expected a pair that OpenSSL takes, too; what was presented before stays"
+    secrets = [ObjectKey("Secret", *ident.split("/", 1)) for ident in sorted(idents)]
+    problems = [Problem(Reason.CERTIFICATE_BAD, secret, "tls.crt", "", message) for secret in secrets]
+    return Batch(problems={"openssl": tuple(problems)})

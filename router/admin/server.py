@@ -7,6 +7,7 @@ anything an end user could reach.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
@@ -53,10 +54,13 @@ class AdminServer:
         )
 
     async def listen(self, host: str, port: int) -> int:
-        """Serve; returns the port (0 picks a free one). Raises OSError."""
+        """Serve; returns the port (0 picks a free one). ``::`` takes IPv4 too. Raises OSError, naming the address."""
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        both = host == "::" and socket.has_dualstack_ipv6()
+        bound = socket.create_server((host, port), family=family, dualstack_ipv6=both)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
-        chosen: int = self._runner.addresses[0][1]
+        await web.SockSite(self._runner, bound).start()
+        chosen: int = bound.getsockname()[1]
         return chosen
 
     async def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -102,24 +103,18 @@ def test_what_failed_is_published_with_the_next_change() -> None:
     assert not publisher.behind
 
 
-def test_a_pair_that_openssl_refuses_is_named_without_its_material(caplog: pytest.LogCaptureFixture) -> None:
-    good, other = PAIRS[1], PAIRS[2]
-    mixed = Certificate(
-        names=good.names,
-        subject=good.subject,
-        issuer=good.issuer,
-        serial=good.serial,
-        not_before=good.not_before,
-        not_after=good.not_after,
-        fingerprint="mixed",
-        chain_pem=good.chain_pem,
-        key_pem=other.key_pem,
-    )
+def test_a_pair_that_openssl_refuses_is_remembered_until_it_is_replaced_or_gone() -> None:
+    mixed = replace(PAIRS[1], fingerprint="mixed", key_pem=PAIRS[2].key_pem)
     publisher = Publisher(Store(), Gateway())
-    asyncio.run(publisher.publish(CertificateChange(1, {"shop/mixed": mixed}), TableChange(1)))
-    assert "shop/mixed" in caplog.text
-    assert "PRIVATE" not in caplog.text
-    assert not publisher.behind
+
+    def publish(change: CertificateChange) -> frozenset[str]:
+        asyncio.run(publisher.publish(change, TableChange(change.generation)))
+        return publisher.refused
+
+    assert publish(CertificateChange(1, {"shop/a": mixed, "shop/b": mixed, "shop/c": PAIRS[1]})) == {"shop/a", "shop/b"}
+    assert publish(CertificateChange(2)) == {"shop/a", "shop/b"}
+    assert publish(CertificateChange(3, {"shop/a": PAIRS[2]})) == {"shop/b"}
+    assert publish(CertificateChange(4, gone=frozenset({"shop/b"}))) == frozenset()
 
 
 NAMES = ["a", "b", "c"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from router.publisher import Publisher
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot
 from router.sources.batch import Batch
+from tls.change import CertificateChange
 from tls.fallback import self_signed
 from tls.store import CertificateStore
 
@@ -296,3 +298,33 @@ def test_a_flood_of_problems_is_summed_up(caplog: pytest.LogCaptureFixture) -> N
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == reconcile.TOLD + 1
     assert told[-1] == "and 5 more that came or went: see /problems"
+
+
+def test_a_certificate_that_only_openssl_refuses_becomes_a_problem_until_it_is_mended() -> None:
+    pairs = [self_signed(datetime(2026, 1, 1, tzinfo=UTC)) for _ in range(2)]
+    mixed = replace(pairs[0], fingerprint="mixed", key_pem=pairs[1].key_pem)
+
+    class Handing(Compiler):
+        """Judges every pair good and hands it down."""
+
+        pair = mixed
+
+        def compile(self, now: datetime) -> Snapshot:
+            snapshot = super().compile(now)
+            certificates = CertificateChange(snapshot.generation, {"shop/web-cert": self.pair})
+            return replace(snapshot, certificates=certificates, changed=True)
+
+    compiler = Handing(trusted_endpoints=True)
+
+    async def story(stage: Stage) -> None:
+        def found() -> list[str]:
+            snapshot = stage.reconciler.snapshot
+            return [str(problem.object) for problem in snapshot.problems] if snapshot else []
+
+        stage.says()
+        await stage.until(lambda: found() == ["Secret shop/web-cert"])
+        compiler.pair = pairs[0]
+        stage.says()
+        await stage.until(lambda: found() == [])
+
+    Stage(compiler).plays(story)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import aiohttp
+import pytest
 import uvloop
 
 from proxy.metrics import Counters
@@ -30,7 +32,7 @@ class NoGateway:
         raise AssertionError("nothing is published here")
 
 
-def play(story: Callable[[Ask, Health, Reconciler], Awaitable[None]]) -> None:
+def play(story: Callable[[Ask, Health, Reconciler], Awaitable[None]], bind: str = "127.0.0.1") -> None:
     async def stage() -> None:
         health, counters = Health(), Counters()
         store = CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC)))
@@ -38,7 +40,7 @@ def play(story: Callable[[Ask, Health, Reconciler], Awaitable[None]]) -> None:
         collector = RouterCollector(counters, reconciler, "1.2.3")
         ports: dict[str, int | None] = {"http": 1, "https": 2, "git": None}
         server = AdminServer(health, reconciler, registry(collector), lambda: [{"route": "shop/web"}], ports)
-        ports["admin"] = await server.listen("127.0.0.1", 0)
+        ports["admin"] = await server.listen(bind, 0)
         try:
             async with (
                 asyncio.timeout(20),
@@ -106,3 +108,26 @@ def test_there_is_nothing_else() -> None:
         assert (await ask("/"))[0] == 404
 
     play(story)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="this machine has no IPv6")
+def test_every_address_means_ipv4_too() -> None:
+    async def story(ask: Ask, _: Health, __: Reconciler) -> None:
+        assert (await ask("/healthz"))[0] == 200  # the client asks 127.0.0.1
+
+    play(story, bind="::")
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    async def story(server: AdminServer, port: int) -> None:
+        with pytest.raises(OSError, match=str(port)):
+            await server.listen("127.0.0.1", port)
+        await server.close()
+
+    reconciler = Reconciler(
+        Compiler(trusted_endpoints=True),
+        Publisher(CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC))), NoGateway()),
+    )
+    metrics = registry(RouterCollector(Counters(), reconciler, "1.2.3"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        asyncio.run(story(AdminServer(Health(), reconciler, metrics, list, {}), taken.getsockname()[1]))
