@@ -1,0 +1,183 @@
+{{/* The one name of every object: a contract with the router and the Workflow controller, so no value changes it. */}}
+{{- define "router.name" -}}
+drycc-router
+{{- end }}
+
+{{- define "router.selector" -}}
+app.kubernetes.io/name: {{ include "router.name" . }}
+app.kubernetes.io/component: proxy
+{{- end }}
+
+{{/* Labels of an object. The argument is (list $ "component"). */}}
+{{- define "router.labels" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "router.name" $root }}
+app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/part-of: workflow
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
+{{- end }}
+
+{{- define "router.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "router.name" .) }}
+{{- end }}
+
+{{- define "router.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag | default $.Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Router-wide settings as annotations. Helm reads whole numbers as floats, and would print 15552000 as 1.5552e+07. */}}
+{{- define "router.annotations" -}}
+{{- range $key, $value := .Values.routerAnnotations }}
+{{- if and (kindIs "float64" $value) (eq $value (floor $value)) }}
+{{- $value = int64 $value }}
+{{- end }}
+router.drycc.cc/{{ $key }}: {{ $value | toString | quote }}
+{{- end }}
+{{- with .Values.deploymentAnnotations }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* A workload's Pods. The argument is (dict "root" $ "component" "..."). */}}
+{{- define "router.podTemplate" -}}
+{{- $root := .root -}}
+{{- $component := .component -}}
+{{- with $root.Values -}}
+metadata:
+  labels:
+    app.kubernetes.io/name: {{ include "router.name" $root }}
+    app.kubernetes.io/component: {{ $component }}
+    app.kubernetes.io/part-of: workflow
+    {{- with .podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .podAnnotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  serviceAccountName: {{ include "router.serviceAccount" $root }}
+  automountServiceAccountToken: true
+  # A variable per Service of the namespace is of no use here, and there may be thousands.
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ add .settings.drainDelaySeconds .settings.drainGraceSeconds 5 }}
+  {{- with .priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- with .imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 10001
+    runAsGroup: 10001
+    seccompProfile:
+      type: RuntimeDefault
+  containers:
+    - name: router
+      image: {{ include "router.image" $root | quote }}
+      imagePullPolicy: {{ .image.pullPolicy }}
+      args:
+        - run
+        - --drain-grace={{ .settings.drainGraceSeconds }}
+        - --log-level={{ .settings.logLevel }}
+        - --access-log={{ ternary "-" "off" .settings.accessLog }}
+        {{- with .settings.watchNamespaces }}
+        - --watch-namespaces={{ join "," . }}
+        {{- end }}
+      env:
+        - name: POD_NAMESPACE
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.namespace
+        - name: POD_NAME
+          valueFrom:
+            fieldRef:
+              fieldPath: metadata.name
+      ports:
+        - name: http
+          containerPort: 8080
+          {{- if .hostPorts.enabled }}
+          hostPort: {{ .hostPorts.http }}
+          {{- end }}
+        - name: https
+          containerPort: 8443
+          {{- if .hostPorts.enabled }}
+          hostPort: {{ .hostPorts.https }}
+          {{- end }}
+        {{- if .git.enabled }}
+        - name: git
+          containerPort: 2222
+          {{- if .hostPorts.enabled }}
+          hostPort: {{ .hostPorts.git }}
+          {{- end }}
+        {{- end }}
+        - name: admin
+          containerPort: 9090
+      # Alive: the event loop turns. Depends on nothing else, so no outage elsewhere can restart the router.
+      livenessProbe:
+        httpGet: {path: /healthz, port: admin}
+        initialDelaySeconds: 5
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      # Ready: the first complete table is in force, and no drain has begun.
+      readinessProbe:
+        httpGet: {path: /readyz, port: admin}
+        periodSeconds: 2
+        timeoutSeconds: 2
+        failureThreshold: 3
+      lifecycle:
+        preStop:
+          # Go on accepting while the cluster takes this Pod out of its Services.
+          sleep:
+            seconds: {{ .settings.drainDelaySeconds }}
+      securityContext:
+        allowPrivilegeEscalation: false
+        privileged: false
+        readOnlyRootFilesystem: true
+        capabilities:
+          drop: [ALL]
+      resources:
+        {{- toYaml .resources | nindent 8 }}
+  {{- with .nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .tolerations }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if and .topologySpread.enabled (eq .kind "Deployment") }}
+  topologySpreadConstraints:
+    - maxSkew: 1
+      topologyKey: kubernetes.io/hostname
+      whenUnsatisfiable: {{ .topologySpread.whenUnsatisfiable }}
+      labelSelector:
+        matchLabels:
+          {{- include "router.selector" $root | nindent 10 }}
+      # Each generation of a rollout is spread by itself.
+      matchLabelKeys: [pod-template-hash]
+    - maxSkew: 1
+      topologyKey: topology.kubernetes.io/zone
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector:
+        matchLabels:
+          {{- include "router.selector" $root | nindent 10 }}
+      matchLabelKeys: [pod-template-hash]
+  {{- end }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,193 @@
+"""Alerts and dashboard speak of metrics that the router has, and the alerts fire when they should."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.charts.rendering import CHART, EVERYTHING, rendered
+
+RULES = CHART / "files" / "rules.yaml"
+BOARD = json.loads((CHART / "files" / "dashboard.json").read_text(encoding="utf-8"))
+
+ALERTS: list[dict[str, Any]] = [
+    rule for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"] for rule in group["rules"]
+]
+
+EXPRESSIONS = {
+    **{alert["alert"]: alert["expr"] for alert in ALERTS},
+    **{
+        f"{panel['title']} ({panel['id']})": " ".join(target["expr"] for target in panel["targets"])
+        for panel in BOARD["panels"]
+        if panel["type"] != "row"
+    },
+    **{variable["name"]: variable["query"]["query"] for variable in BOARD["templating"]["list"][1:]},
+}
+"""Alert, panel or variable → what it asks Prometheus."""
+
+
+def series() -> set[str]:
+    """The names under which Prometheus stores what ``router/admin/metrics.py`` gives."""
+    source = (CHART.parents[1] / "router" / "admin" / "metrics.py").read_text(encoding="utf-8")
+    counters = re.findall(r'CounterMetricFamily\(\s*"(\w+)"', source)
+    gauges = re.findall(r'GaugeMetricFamily\(\s*"(\w+)"', source)
+    histograms = re.findall(r'(?:HistogramMetricFamily|_family)\(\s*"(\w+)"', source)
+    assert min(len(counters), len(gauges), len(histograms)) > 3
+    return {
+        *(f"{name}_total" for name in counters),
+        *gauges,
+        *(f"{name}_{part}" for name in histograms for part in ("bucket", "count", "sum")),
+    }
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_every_series_exists(name: str) -> None:
+    asked_for = set(re.findall(r"\brouter_\w+", EXPRESSIONS[name]))
+    assert asked_for or "process_" in EXPRESSIONS[name]
+    assert asked_for <= series()
+
+
+def test_every_alert_says_what_is_wrong_and_what_to_do() -> None:
+    for alert in ALERTS:
+        assert alert["labels"]["severity"] in {"page", "ticket", "note"}
+        assert alert["annotations"].keys() == {"summary", "runbook"}
+        assert all(sentence.endswith(".") for sentence in alert["annotations"].values()), alert["alert"]
+
+
+def test_the_chart_carries_the_rules_as_they_are() -> None:
+    carried = rendered(EVERYTHING).one("PrometheusRule")["spec"]
+    assert carried == yaml.safe_load(RULES.read_text(encoding="utf-8"))
+
+
+def test_panels_do_not_overlap() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in BOARD["panels"]:
+        at = panel["gridPos"]
+        cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not cells & taken, panel["title"]
+        assert at["x"] + at["w"] <= 24
+        taken |= cells
+
+
+promtool = pytest.mark.skipif(not shutil.which("promtool"), reason="promtool (Debian: prometheus) is not installed")
+
+
+@pytest.mark.peer
+@promtool
+def test_promtool_accepts_the_rules() -> None:
+    checked = subprocess.run(["promtool", "check", "rules", RULES], capture_output=True, text=True, timeout=30)
+    assert checked.returncode == 0, checked.stderr
+
+
+TWO_ROUTERS = {'router_build_info{instance="a"}': "1", 'router_build_info{instance="b"}': "1"}
+
+FIRING: dict[str, dict[str, str]] = {
+    "RouterAbsent": {},
+    "RouterConfigNotApplied": {'router_config_last_apply_successful{instance="a"}': "0"},
+    "RouterReplicasDisagree": {
+        'router_routes{instance="a",state="live"}': "10",
+        'router_routes{instance="b",state="live"}': "9",
+    },
+    "RouterInternalErrors": {'router_errors_total{app="shop",reason="internal_error"}': "0+1"},
+    "RouterOpenFilesShort": {
+        'process_open_fds{instance="a"}': "900",
+        'process_max_fds{instance="a"}': "1000",
+    },
+    "RouterSlow": {
+        'router_overhead_seconds_bucket{instance="a",le="0.1"}': "0+90",
+        'router_overhead_seconds_bucket{instance="a",le="+Inf"}': "0+100",
+        'router_overhead_seconds_bucket{instance="a",le="0.5"}': "0+100",
+    },
+    "RouterAccessLogDropped": {'router_access_log_dropped_total{instance="a"}': "0+6"},
+    "RouterTlsHandshakesFail": {
+        "router_tls_handshakes_total": "0+100",
+        "router_tls_handshake_failures_total": "0+100",
+    },
+    "RouterCertificateExpired": {
+        'router_tls_cert_not_after_timestamp_seconds{namespace="shop",secret="shop-cert",cn="shop.example"}': "1"
+    },
+    "RouterCertificateExpiresSoon": {
+        'router_tls_cert_not_after_timestamp_seconds{namespace="shop",secret="shop-cert",cn="shop.example"}': "86400"
+    },
+    "RouterAppUnreachable": {
+        'router_errors_total{app="shop",reason="connect_failed"}': "0+10",
+        'router_requests_total{app="shop",namespace="shop",service="web",code="502"}': "0+10",
+        'router_requests_total{app="shop",namespace="shop",service="web",code="200"}': "0+90",
+    },
+    "RouterAppWithoutEndpoint": {'router_errors_total{app="shop",reason="no_endpoint"}': "0+1"},
+    "RouterRouteRejected": {
+        'router_routes{instance="a",state="rejected"}': "2",
+        'router_routes{instance="b",state="rejected"}': "2",
+    },
+    "RouterProblems": {'router_route_invalid{namespace="shop",name="web",reason="bad_value"}': "1"},
+}
+"""Alert → series that make it fire, alone: their value, or start and step per minute, in the notation of promtool."""
+
+
+def test_every_alert_has_series_that_make_it_fire() -> None:
+    assert FIRING.keys() == {alert["alert"] for alert in ALERTS}
+
+
+@pytest.mark.peer
+@promtool
+@pytest.mark.parametrize("name", FIRING)
+def test_the_alert_fires_and_no_other_does(name: str, tmp_path: Path) -> None:
+    values = FIRING[name] if name == "RouterAbsent" else TWO_ROUTERS | FIRING[name]
+    [alert] = [each for each in ALERTS if each["alert"] == name]
+    said = judge(tmp_path, values).stdout
+    fired = set(re.findall(r'alertname="(\w+)"', said))
+    assert fired == {name}, said
+    assert f'severity="{alert["labels"]["severity"]}"' in said
+
+
+@pytest.mark.peer
+@promtool
+def test_two_healthy_routers_alarm_nobody(tmp_path: Path) -> None:
+    healthy = TWO_ROUTERS | {
+        'router_config_last_apply_successful{instance="a"}': "1",
+        'router_routes{instance="a",state="live"}': "10",
+        'router_routes{instance="b",state="live"}': "10",
+        'router_routes{instance="a",state="rejected"}': "0",
+        'process_open_fds{instance="a"}': "100",
+        'process_max_fds{instance="a"}': "1000",
+        'router_overhead_seconds_bucket{instance="a",le="0.005"}': "0+100",
+        'router_overhead_seconds_bucket{instance="a",le="+Inf"}': "0+100",
+        'router_errors_total{app="shop",reason="client_gone"}': "0+5",
+        'router_requests_total{app="shop",namespace="shop",service="web",code="200"}': "0+100",
+        "router_tls_handshakes_total": "0+100",
+        "router_tls_handshake_failures_total": "0+1",
+        'router_tls_cert_not_after_timestamp_seconds{namespace="shop",secret="c",cn="shop.example"}': "7776000",
+        'router_route_invalid{namespace="shop",name="web",reason="bad_value"}': "0",
+        'router_access_log_dropped_total{instance="a"}': "0",
+    }
+    result = judge(tmp_path, healthy)
+    assert result.returncode == 0, result.stdout
+
+
+def judge(directory: Path, values: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Let promtool look at ninety minutes of these series, expecting silence: it lists every alert that fires then."""
+    content = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": name, "values": f"{each}x90"} for name, each in values.items()],
+                "alert_rule_test": [
+                    {"eval_time": "90m", "alertname": alert["alert"], "exp_alerts": []} for alert in ALERTS
+                ],
+            }
+        ],
+    }
+    path = directory / "test.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return subprocess.run(
+        ["promtool", "test", "rules", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30
+    )
