@@ -82,6 +82,9 @@ class Throughput:
         meter = _Meter(target)
         report = self.load(target, seconds)
         figures = meter.per_request(report.requests)
+        logged = target.log.stat().st_size
+        if logged == 0:
+            raise RuntimeError("no access log was written")
         failed = report.bad_status + report.broken
         if failed > report.requests * _TOLERATED:
             raise RuntimeError(f"{failed} of {report.requests} requests failed")
@@ -89,6 +92,7 @@ class Throughput:
             **figures,
             "requests_per_second": report.requests / report.seconds,
             "megabytes_per_second": report.bytes / report.seconds / 1e6,
+            "log_bytes": logged / report.requests,
             "failed": float(failed),
         }
 
