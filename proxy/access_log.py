@@ -61,6 +61,13 @@ def _path(line: RequestLine) -> bytes:
     return target if mark < 0 else target[:mark]
 
 
+def _request(line: RequestLine) -> bytes:
+    """The request line of the text formats, without its query; ``-`` for what was no request line."""
+    if line.method == b"-":
+        return b"-"
+    return b"%b %b HTTP/1.%d" % (line.method, quoted_text(_path(line)), line.minor)
+
+
 class AccessLog:
     """Gathers exchanges that are over and hands finished lines to a sink."""
 
@@ -163,12 +170,10 @@ class AccessLog:
     def _combined(self, exchange: Exchange, peer: Peer, offset: float) -> bytes:
         fields = exchange.fields
         self._stamp(exchange.started + offset)
-        return b'%b - - [%b] "%b %b HTTP/1.%d" %d %d "%b" "%b"\n' % (
+        return b'%b - - [%b] "%b" %d %d "%b" "%b"\n' % (
             (fields.client or peer.address).encode(),
             self._day,
-            exchange.line.method,
-            quoted_text(_path(exchange.line)),
-            exchange.line.minor,
+            _request(exchange.line),
             exchange.status,
             exchange.bytes_out,
             quoted_text(_without_query(fields.referer)),
@@ -182,15 +187,13 @@ class AccessLog:
         app = route.definition.app if isinstance(route, LiveRoute) else "router-default-vhost"
         self._stamp(exchange.started + offset)
         header = exchange.header_seconds
-        return b'[%b+00:00] - %b - %b - %b - %d - "%b %b HTTP/1.%d" - %d - "%b" - "%b" - "%b" - %b - %b - %b - %b\n' % (
+        return b'[%b+00:00] - %b - %b - %b - %d - "%b" - %d - "%b" - "%b" - "%b" - %b - %b - %b - %b\n' % (
             self._iso,
             app.encode(),
             (fields.client or peer.address).encode(),
             b"-",
             exchange.status,
-            exchange.line.method,
-            quoted_text(_path(exchange.line)),
-            exchange.line.minor,
+            _request(exchange.line),
             exchange.bytes_out,
             _SEPARATOR.sub(rb"\\x2D", quoted_text(_without_query(fields.referer))),
             _SEPARATOR.sub(rb"\\x2D", quoted_text(fields.user_agent)),

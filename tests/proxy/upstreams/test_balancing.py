@@ -1,0 +1,67 @@
+"""Two at random, the less loaded of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.upstreams import balancing
+from proxy.upstreams.balancing import choose
+
+
+@dataclass(eq=False)
+class Place:
+    load: int = 0
+
+
+def test_nobody_and_the_only_one() -> None:
+    only = Place()
+    assert choose([]) is None
+    assert choose([only]) is only
+
+
+def test_those_tried_already_are_left_out() -> None:
+    places = [Place(), Place(), Place()]
+    assert choose(places, places) is None
+    assert choose(places, places[:2]) is places[2]
+    assert choose(places, [Place()]) in places
+
+
+def test_the_less_loaded_of_two_is_taken() -> None:
+    busy, free = Place(load=5), Place(load=4)
+    assert {id(choose([busy, free])) for _ in range(50)} == {id(free)}
+
+
+def test_the_busiest_of_three_is_never_taken() -> None:
+    places = [Place(0), Place(1), Place(2)]
+    assert places[2] not in [choose(places) for _ in range(200)]
+
+
+@pytest.mark.parametrize("draws", [(0.0, 0.0), (0.999999, 0.999999), (0.0, 0.999999), (0.5, 0.5)])
+def test_the_two_are_never_the_same(draws: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    sequence = iter(draws)
+    monkeypatch.setattr(balancing, "random", lambda: next(sequence))
+    places = [Place(), Place(), Place()]
+    asked: list[Place] = []
+
+    class Watched(list[Place]):
+        def __getitem__(self, at: object) -> Place:  # type: ignore[override]
+            place: Place = super().__getitem__(at)  # type: ignore[index]
+            asked.append(place)
+            return place
+
+    choose(Watched(places))
+    assert len(asked) == len(set(map(id, asked))) == 2
+
+
+def test_load_is_spread_evenly() -> None:
+    places = [Place() for _ in range(10)]
+    taken: Counter[int] = Counter()
+    for _ in range(1000):
+        chosen = choose(places)
+        assert chosen is not None
+        chosen.load += 1
+        taken[id(chosen)] += 1
+    assert max(taken.values()) - min(taken.values()) <= 10

@@ -1,0 +1,58 @@
+"""Which upstreams live, and what survives a change."""
+
+from __future__ import annotations
+
+from proxy.routes import Policy, Route
+from tests.fakes.story import GET, POD, POD_2, Story
+
+
+def definition(name: str, app: str = "app") -> Route:
+    return Route(name, app, "ns", "svc", (POD, POD_2), Policy(connect_timeout=7.0))
+
+
+def test_a_known_route_keeps_its_upstream_and_its_counters(story: Story) -> None:
+    registry = story.core.registry
+    upstream = registry.adopt(definition("ns/svc"))
+    upstream.counters.request_bytes = 5
+    again = registry.adopt(definition("ns/svc", "renamed"))
+    assert again is upstream
+    assert (again.counters.app, again.counters.request_bytes) == ("renamed", 5)
+    assert again.connect_timeout == 7.0
+    assert len(registry) == 2
+
+
+def test_a_retired_route_takes_its_counters_along_and_comes_back_new(story: Story) -> None:
+    registry = story.core.registry
+    upstream = registry.adopt(definition("ns/svc"))
+    registry.retire("ns/svc")
+    registry.retire("ns/svc")
+    assert "ns/svc" not in story.core.counters.routes
+    assert registry.adopt(definition("ns/svc")) is not upstream
+
+
+def test_the_report_is_sorted_and_says_who_is_busy(story: Story) -> None:
+    story.core.registry.adopt(definition("a/b"))
+    story.client(GET)
+    story.lends()
+    assert story.core.registry.report() == [
+        {
+            "route": "a/b",
+            "endpoints": [
+                {"address": "10.0.0.1:8080", "load": 0, "idle": 0},
+                {"address": "10.0.0.2:8080", "load": 0, "idle": 0},
+            ],
+        },
+        {"route": "shop/web", "endpoints": [{"address": "10.0.0.1:8080", "load": 1, "idle": 0}]},
+    ]
+
+
+def test_closing_stops_to_dial_and_closes_what_is_idle(story: Story) -> None:
+    idle = story.keeps_warm()
+    story.client(GET + GET)
+    other = story.calls()
+    other.says(GET)
+    assert story.dialled == [POD]
+    story.core.registry.close()
+    story.loop.settle()
+    assert story.dialled == []
+    assert idle.transport.heard  # busy: it finishes what it has

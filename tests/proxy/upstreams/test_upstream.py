@@ -1,0 +1,168 @@
+"""Connections to one app: lent, taken back, dialled, given up. (The dialogues are in tests/stories.)"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+import uvloop
+
+from proxy.clock import Wheel
+from proxy.errors import Failure
+from proxy.http.exchange import App
+from proxy.metrics import Counters, RouteCounters
+from proxy.routes import Address
+from proxy.upstreams.upstream import Upstream
+from tests.fakes.story import GET, POD, POD_2, Story
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+class Waiting:
+    """As much of an exchange as a lender sees."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.over = False
+        self.endpoint = b""
+        self.outcome: asyncio.Future[App | Failure] = loop.create_future()
+
+    def connected(self, app: App, now: float) -> None:
+        self.outcome.set_result(app)
+
+    def failed(self, failure: Failure) -> None:
+        self.outcome.set_result(failure)
+
+
+def unused_port() -> int:
+    """A port that nobody listens on: bound and released."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
+async def lend(*addresses: Address, patience: float = 5.0) -> tuple[App | Failure, bytes, Upstream, Counters]:
+    """What comes of one request for a connection, with real sockets."""
+    loop = asyncio.get_running_loop()
+    wheel, totals = Wheel(loop), Counters()
+    wheel.start()
+    upstream = Upstream("ns/svc", loop, wheel, totals, RouteCounters("app", "ns", "svc"))
+    upstream.update(addresses, patience)
+    waiting = Waiting(loop)
+    try:
+        assert upstream.lend(waiting, False) is None  # type: ignore[arg-type]  # as much of one as is looked at
+        async with asyncio.timeout(10):
+            return await waiting.outcome, waiting.endpoint, upstream, totals
+    finally:
+        wheel.stop()
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def runner(request: pytest.FixtureRequest) -> asyncio.Runner:
+    return asyncio.Runner(loop_factory=request.param)
+
+
+def test_a_refused_connection(runner: asyncio.Runner) -> None:
+    with runner:
+        outcome, endpoint, upstream, totals = runner.run(lend(("127.0.0.1", port := unused_port())))
+    assert outcome is Failure.CONNECT_FAILED
+    assert endpoint == b"127.0.0.1:%d" % port
+    assert (totals.upstream_connects, totals.upstream_open) == (0, 0)
+    assert upstream.report()[0]["load"] == 0
+
+
+def test_an_unreachable_address_is_a_refusal(runner: asyncio.Runner) -> None:
+    with runner:
+        assert runner.run(lend(("255.255.255.255", 9)))[0] is Failure.CONNECT_FAILED
+
+
+def test_no_endpoint(runner: asyncio.Runner) -> None:
+    with runner:
+        assert runner.run(lend())[0] is Failure.NO_ENDPOINT
+
+
+def test_a_listener_that_never_accepts_is_given_up_in_time(runner: asyncio.Runner) -> None:
+    with socket.socket() as listener, runner:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:  # what fills the queue of connections to accept
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        outcome, _, upstream, _ = runner.run(lend(listener.getsockname(), patience=0.3))
+        for filler in fillers:
+            filler.close()
+    assert outcome is Failure.CONNECT_TIMEOUT
+    assert upstream.report()[0]["load"] == 0
+
+
+def test_another_endpoint_is_tried(runner: asyncio.Runner) -> None:
+    async def meet() -> None:
+        server = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0)
+        async with server:
+            good: Address = server.sockets[0].getsockname()
+            outcome, endpoint, _, totals = await lend(("127.0.0.1", unused_port()), good)
+            assert endpoint == b"127.0.0.1:%d" % good[1]
+            assert (totals.upstream_connects, totals.upstream_open) == (1, 1)
+            outcome.close()  # type: ignore[union-attr]  # the connection itself, not only what an exchange may ask of it
+
+    with runner:
+        for _ in range(5):  # whichever is chosen first
+            runner.run(meet())
+
+
+def test_a_connection_made_for_nobody_waits_its_time_and_closes(story: Story) -> None:
+    story.client(GET)
+    story.client_leaves()
+    app = story.lends()
+    story.passes(59)
+    assert app.is_kept
+    story.passes(2)
+    assert not app.is_kept
+
+
+def test_a_connection_made_for_nobody_to_an_endpoint_that_is_gone_closes(story: Story) -> None:
+    story.client(GET)
+    story.client_leaves()
+    story.serves(endpoints=(POD_2,))
+    assert not story.lends().is_kept
+
+
+def test_dialling_that_is_stopped_tells_nobody(story: Story) -> None:
+    story.client(GET)
+    story.core.registry.close()
+    story.loop.settle()
+    assert story.dialled == []
+    story.client_hears_nothing()
+
+
+def test_a_known_address_keeps_its_endpoint_and_a_returning_one_is_new(story: Story) -> None:
+    upstream = story.core.table.routes["shop/web"].upstream
+    app = story.keeps_warm()
+    story.serves(endpoints=(POD_2, POD))
+    assert upstream.report() == [
+        {"address": "10.0.0.2:8080", "load": 0, "idle": 0},
+        {"address": "10.0.0.1:8080", "load": 0, "idle": 1},
+    ]
+    story.serves(endpoints=(POD_2,))
+    story.serves(endpoints=(POD_2, POD))
+    assert not app.is_kept
+    assert [endpoint["idle"] for endpoint in upstream.report()] == [0, 0]
+
+
+def test_a_request_under_way_at_a_returning_address_is_not_taken_back(story: Story) -> None:
+    story.client(GET)
+    app = story.lends()
+    story.serves(endpoints=())
+    story.serves(endpoints=(POD,))
+    app.says(OK)
+    story.client_hears(..., b"ok")
+    assert not app.is_kept
+
+
+def test_a_repr_is_for_people(story: Story) -> None:
+    story.client(GET)
+    assert repr(story.core.table.routes["shop/web"].upstream) == (
+        "<Upstream shop/web [<Endpoint 10.0.0.1:8080 load=1 idle=0>] dials=1>"
+    )
