@@ -16,13 +16,10 @@ from proxy.core import Core, TlsFront
 from proxy.http1.downstream import Http1Downstream
 from proxy.metrics import Counters
 from proxy.routes import TableChange
+from proxy.sockets import limit_unsent
 from proxy.tls_channel import TlsChannel
 
 __all__ = ["Gateway", "Ports", "TlsFront"]
-
-UNSENT_LOW_WATER: Final = 128 * 1024
-"""Bytes that the kernel takes for a client beyond what is on its way: without it a reader that stalls parks megabytes
-there, which count as ours (hardening R-29). Accepted sockets inherit it."""
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
@@ -142,8 +139,7 @@ def _bind(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LOW_WATER)
+        limit_unsent(sock)
         sock.bind((host, port))
         sock.listen(BACKLOG)
         sock.setblocking(False)

@@ -10,8 +10,6 @@ What must not enter: which endpoint answers, retries, and what a failure means (
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.clock import FAR, HORIZON, http_date, now
@@ -30,6 +28,7 @@ from proxy.http1.parser import (
     parse_request_line,
 )
 from proxy.http1.target import origin_form
+from proxy.sockets import reset_on_close
 
 if TYPE_CHECKING:
     from proxy.core import Core
@@ -62,21 +61,6 @@ _NO_FIELDS: Final = RequestFields()
 _NO_LINE: Final = RequestLine(b"-", b"-", 1)
 _UNUSUAL: Final = frozenset((b"CONNECT", b"TRACE"))
 _HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
-
-
-def reset_on_close(transport: asyncio.Transport) -> None:
-    """Make the close that follows a reset: an answer without a length ends where its connection does, so a plain close
-    would turn half of it into the whole (RFC 9112 8)."""
-    sock = transport.get_extra_info("socket")
-    descriptor = sock.fileno() if sock is not None else -1
-    if descriptor < 0:
-        return
-    # The loop's own socket object offers no options; borrow the descriptor for one call.
-    borrowed = socket.socket(fileno=descriptor)
-    try:
-        borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    finally:
-        borrowed.detach()
 
 
 class Http1Downstream(asyncio.Protocol):

@@ -1,0 +1,54 @@
+"""What we ask of sockets that the loop's transports do not offer. Each call borrows the descriptor and gives it back.
+
+What must not enter: reading, writing, and anything on the request path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+__all__ = ["UNSENT_LOW_WATER", "limit_unsent", "reset_on_close"]
+
+UNSENT_LOW_WATER: Final = 128 * 1024
+"""Bytes that the kernel takes for a peer beyond what is on its way. Without it a reader that stalls parks megabytes
+there, which count as ours (hardening R-29); and what is copied to and fro is still in the processor's cache."""
+
+
+@contextmanager
+def _borrowed(transport: asyncio.BaseTransport) -> Iterator[socket.socket | None]:
+    """The transport's socket for one call; None when it is gone."""
+    sock = transport.get_extra_info("socket")
+    descriptor = sock.fileno() if sock is not None else -1
+    if descriptor < 0:
+        yield None
+        return
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
+
+
+def reset_on_close(transport: asyncio.BaseTransport) -> None:
+    """Make the close that follows a reset: an answer without a length ends where its connection does, so a plain close
+    would turn half of it into the whole (RFC 9112 8)."""
+    with _borrowed(transport) as sock:
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def limit_unsent(target: asyncio.BaseTransport | socket.socket) -> None:
+    """Bound what the kernel keeps for a peer that does not read. Sockets accepted from a listening one inherit it."""
+    if not hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        return  # not Linux: the kernel's own bounds hold
+    if isinstance(target, socket.socket):
+        target.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LOW_WATER)
+        return
+    with _borrowed(target) as sock:
+        if sock is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LOW_WATER)

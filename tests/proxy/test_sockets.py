@@ -1,0 +1,83 @@
+"""Options set on real sockets, through the loop that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+import uvloop
+
+from proxy.sockets import UNSENT_LOW_WATER, limit_unsent, reset_on_close
+
+
+class Accepted(asyncio.Protocol):
+    """Hands its transport to the test."""
+
+    def __init__(self, made: asyncio.Future[asyncio.Transport]) -> None:
+        self.made = made
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.made.set_result(transport)
+
+
+async def connected() -> tuple[asyncio.AbstractServer, asyncio.Transport, socket.socket]:
+    """A server, the transport of one accepted connection, and the client's blocking socket."""
+    loop = asyncio.get_running_loop()
+    made: asyncio.Future[asyncio.Transport] = loop.create_future()
+    listening = socket.create_server(("127.0.0.1", 0))
+    limit_unsent(listening)
+    server = await loop.create_server(lambda: Accepted(made), sock=listening)
+    client = socket.create_connection(listening.getsockname())
+    client.settimeout(5)
+    return server, await made, client
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["plain close", "reset"])
+def test_a_close_becomes_a_reset_when_asked(reset: bool) -> None:
+    async def story() -> bytes:
+        server, transport, client = await connected()
+        with client:
+            if reset:
+                reset_on_close(transport)
+            transport.abort()
+            try:
+                return await asyncio.to_thread(client.recv, 1)
+            finally:
+                server.close()
+
+    if reset:
+        with pytest.raises(ConnectionResetError):
+            uvloop.run(story())
+    else:
+        assert uvloop.run(story()) == b""
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the option is Linux's")
+def test_the_kernels_share_is_bounded_also_for_accepted_connections() -> None:
+    async def story() -> tuple[int, int]:
+        server, transport, client = await connected()
+        with client:
+            inherited = option(transport)
+            limit_unsent(transport)
+            own = option(transport)
+            transport.abort()
+            server.close()
+        return inherited, own
+
+    def option(transport: asyncio.Transport) -> int:
+        with socket.fromfd(transport.get_extra_info("socket").fileno(), socket.AF_INET, socket.SOCK_STREAM) as sock:
+            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+
+    assert uvloop.run(story()) == (UNSENT_LOW_WATER, UNSENT_LOW_WATER)
+
+
+def test_a_connection_that_is_gone_is_left_alone() -> None:
+    class Gone(asyncio.Transport):
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return None
+
+    reset_on_close(Gone())
+    limit_unsent(Gone())
+    assert Gone().get_extra_info("socket") is None
