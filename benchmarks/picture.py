@@ -43,7 +43,9 @@ def draw(results: Mapping[str, Any]) -> str:
             top += _BAR + 3
         top += _GAP
     baseline = _LEFT + _SCALE
-    rule = f'<line x1="{baseline}" y1="44" x2="{baseline}" y2="{top - _GAP + 6}" stroke="#444" stroke-dasharray="3 3"/>'
+    rule = (
+        f'<line x1="{baseline}" y1="44" x2="{baseline}" y2="{top - _GAP + 6}" stroke="#7b8794" stroke-dasharray="3 3"/>'
+    )
     heading = _text(14, 24, "Processor time per request, nginx = 1 (shorter is better)", size=16, weight="700")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{top}" viewBox="0 0 {_WIDTH} {top}" '
@@ -65,4 +67,5 @@ def _bar(top: int, peer: str, value: float, times: float) -> list[str]:
 
 def _text(x: float, y: float, text: str, *, size: int = 13, weight: str = "400", anchor: str = "start") -> str:
     style = f'font-size="{size}" font-weight="{weight}" text-anchor="{anchor}"'
-    return f'<text x="{x:.1f}" y="{y:.1f}" {style} fill="#1b1f24">{escape(text)}</text>'
+    halo = 'paint-order="stroke" stroke="#ffffff" stroke-width="4"'  # keeps the line at 1 out of the letters
+    return f'<text x="{x:.1f}" y="{y:.1f}" {style} {halo} fill="#1b1f24">{escape(text)}</text>'
