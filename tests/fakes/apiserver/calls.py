@@ -43,6 +43,11 @@ class Call:
     timeout: float | None = None
     """Seconds after which the server ends a watch."""
 
+    @property
+    def home(self) -> str:
+        """Where the object is kept: rights to a Namespace are judged in it, and yet it lies in none."""
+        return self.namespace if self.kind.namespaced else ""
+
 
 def read_call(method: str, path: str, query: Mapping[str, str]) -> Call:
     """Read a request line.

@@ -16,43 +16,34 @@ Here is the wire: connections, answers, watches, faults carried out. What is tru
 from __future__ import annotations
 
 import asyncio
-import base64
 import gzip
-import json
-import os
-import secrets
-import socket
-import ssl
-import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import yaml
 from aiohttp import web
 from aiohttp.client_exceptions import ClientConnectionResetError
 
-from examples.authority import Authority
 from tests.fakes.apiserver import watches
+from tests.fakes.apiserver.api import Api, Items
 from tests.fakes.apiserver.audit import Audit, Record
+from tests.fakes.apiserver.bodies import JSON, negotiate, read_document, read_patch
 from tests.fakes.apiserver.calls import Call, read_call
 from tests.fakes.apiserver.churn import Churn
+from tests.fakes.apiserver.credentials import Credentials
 from tests.fakes.apiserver.faults import Action, Fault, Faults
-from tests.fakes.apiserver.kinds import KINDS, NAMESPACES, kind_of
+from tests.fakes.apiserver.kinds import KINDS, kind_of
 from tests.fakes.apiserver.objects import apps
-from tests.fakes.apiserver.patches import APPLY, MERGING, merged
-from tests.fakes.apiserver.refusals import Refused, bad_request, expired, forbidden, invalid
+from tests.fakes.apiserver.patches import APPLY
+from tests.fakes.apiserver.refusals import Refused, expired, invalid
 from tests.fakes.apiserver.rights import Rights, ServiceAccount
 from tests.fakes.apiserver.store import Document, Store, Stored, watch_line
-from tests.fakes.apiserver.validation import check, check_change
 from tests.fakes.apiserver.watches import Watch
+from tests.fakes.apiserver.wire import bound, break_off, drip
 
 __all__ = ["FakeApiServer"]
 
-JSON = "application/json"
-REQUEST_LIMIT = 3 * 1024 * 1024
-"""Bytes of a request's body; the real server takes no more either."""
 COMPRESSED_FROM = 128 * 1024
 """Bytes from which an answer is compressed for a client that can take it; watches never are."""
 BEFORE_TIMEOUT = 2.0
@@ -61,8 +52,10 @@ HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
 VERSION = b'{"major":"1","minor":"34","gitVersion":"v1.34.0+fake","platform":"linux/amd64"}'
 WEB_PAGE = b"<!doctype html><title>Sign in</title><p>Please sign in to this network."
 NOT_AN_OBJECT = b'{"spec":{}}'
-RST = struct.pack("ii", 1, 0)
-"""SO_LINGER with no time to linger: the next close sends RST."""
+SPOILED_LISTS: dict[Action, Callable[[Items], Items]] = {
+    Action.EMPTY: lambda items: [],
+    Action.NO_METADATA: lambda items: [NOT_AN_OBJECT, *items],
+}
 
 
 class FakeApiServer:
@@ -88,23 +81,21 @@ class FakeApiServer:
         port: int = 0,
     ) -> None:
         self.store = Store(history=history)
+        self.credentials = Credentials(account or ServiceAccount(), rights, tls=tls)
         self.audit = Audit()
         self.faults = Faults()
-        self.rights = rights
-        self.account = account or ServiceAccount()
-        self.token = secrets.token_urlsafe()
         self.gone_as = "event"
         """How a watch is told that its version is too old: ``event`` (200 and an ERROR event) or ``status`` (410)."""
         self.churning: Churn | None = None
         self._bookmarks_every = bookmarks_every
         self._watch_timeout = watch_timeout
-        self._authority = Authority("Fake Kubernetes authority") if tls else None
-        self._context = self._tls_context()
-        self._token_files: set[Path] = set()
+        self._api = Api(self.store)
+        self._context = self.credentials.tls_context()
         self._watches: set[Watch] = set()
+        self._watches_changed = asyncio.Event()
         self._flowing = asyncio.Event()
         self._flowing.set()
-        self._socket = _bound(port)
+        self._socket = bound(port)
         self._port: int = self._socket.getsockname()[1]
         self._listening: asyncio.Server | None = None
         self._web = web.Server(
@@ -133,7 +124,7 @@ class FakeApiServer:
 
     @property
     def url(self) -> str:
-        return f"{'https' if self._authority else 'http'}://127.0.0.1:{self._port}"
+        return f"{'https' if self._context else 'http'}://127.0.0.1:{self._port}"
 
     @property
     def down_now(self) -> bool:
@@ -146,10 +137,10 @@ class FakeApiServer:
         self._listening.close()
         self._listening = None
         # The server closed its socket: hold the port with one that does not listen, which refuses as well.
-        self._socket = _bound(self._port)
+        self._socket = bound(self._port)
         for connection in self._web.connections:
             if connection.transport is not None:
-                _break_off(connection.transport, how)
+                break_off(connection.transport, how)
 
     async def up(self) -> None:
         """Listen (again), on the same port and with the same objects."""
@@ -212,7 +203,7 @@ class FakeApiServer:
             if how in ("end", "truncated"):
                 watch.end()
             else:
-                _break_off(watch.transport, how)
+                break_off(watch.transport, how)
         return len(dropped)
 
     def send_to_watches(self, text: str, resource: str = "") -> None:
@@ -251,61 +242,29 @@ class FakeApiServer:
     # Credentials
 
     @property
-    def authority(self) -> bytes | None:
-        """What clients have to trust, PEM; None without TLS."""
-        return self._authority.certificate if self._authority else None
+    def token(self) -> str:
+        """The one that is good now."""
+        return self.credentials.token
 
     def rotate_token(self, *, write: bool = True) -> None:
         """From now on only a new token is good. ``write=False``: the files get it with the next ``write_token``."""
-        self.token = secrets.token_urlsafe()
+        self.credentials.rotate()
         if write:
             self.write_token()
 
     def write_token(self) -> None:
         """Write the token that is good now into every token file that was handed out."""
-        for path in self._token_files:
-            _write_private(path, self.token)
+        self.credentials.write_token()
 
     def kubeconfig(self, path: Path) -> Path:
         """Write a kubeconfig for this server; its token stands in a file beside it, ``NAME.token``."""
-        token = path.with_name(path.name + ".token")
-        self._token_files.add(token)
-        self.write_token()
-        cluster: dict[str, str] = {"server": self.url}
-        if self.authority is not None:
-            cluster["certificate-authority-data"] = base64.b64encode(self.authority).decode()
-        context = {"cluster": "fake", "user": "router", "namespace": self.account.namespace}
-        config = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": "fake",
-            "clusters": [{"name": "fake", "cluster": cluster}],
-            "users": [{"name": "router", "user": {"tokenFile": str(token)}}],
-            "contexts": [{"name": "fake", "context": context}],
-        }
-        _write_private(path, yaml.safe_dump(config))
+        self.credentials.kubeconfig(self.url, path)
         return path
 
     def service_account(self, directory: Path) -> dict[str, str]:
         """Write ``token``, ``ca.crt`` and ``namespace`` as a pod finds them; the result is its environment."""
-        self._token_files.add(directory / "token")
-        self.write_token()
-        (directory / "ca.crt").write_bytes(self.authority or b"")
-        (directory / "namespace").write_text(self.account.namespace)
+        self.credentials.service_account(directory)
         return {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self._port)}
-
-    def _tls_context(self) -> ssl.SSLContext | None:
-        if self._authority is None:
-            return None
-        pair = self._authority.issue("127.0.0.1", "localhost", "kubernetes.default.svc")
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        file = os.memfd_create("pair")  # OpenSSL reads pairs from files only; this one is never on a disk
-        try:
-            os.write(file, pair.key + pair.chain)
-            context.load_cert_chain(f"/proc/self/fd/{file}")
-        finally:
-            os.close(file)
-        return context
 
     # Reports
 
@@ -325,6 +284,12 @@ class FakeApiServer:
             "churned": self.churning.made if self.churning else 0,
         }
 
+    async def watches_are(self, count: int, resource: str = "") -> None:
+        """Wait until so many watches are open."""
+        while self.open_watches(resource) != count:
+            self._watches_changed.clear()
+            await self._watches_changed.wait()
+
     def open_watches(self, resource: str = "") -> int:
         return sum(resource in ("", watch.call.kind.plural) for watch in self._watches)
 
@@ -342,10 +307,10 @@ class FakeApiServer:
             call = read_call(request.method, request.path, request.query)
             record.verb, record.group, record.resource = call.verb, call.kind.group, call.kind.plural
             record.namespace, record.name = call.namespace, call.name
-            self._authenticate(request)
+            self.credentials.authenticate(request.headers.get("Authorization", ""))
             fault = self.faults.take(call.verb, call.kind.plural, call.namespace, call.name)
-            self._authorize(call.verb, call)
-            _negotiate(request)
+            self.credentials.authorize(call)
+            negotiate(request)
             if fault is not None and fault.action is Action.STATUS:
                 raise Refused(fault.code, f"fault laid by a test: {fault.code}", retry_after=fault.retry_after)
             if call.verb == "watch":
@@ -363,96 +328,32 @@ class FakeApiServer:
             return web.Response(status=code, body=body, content_type=JSON, headers={"Content-Encoding": "gzip"})
         return web.Response(status=code, body=body, content_type=JSON)
 
-    def _authenticate(self, request: web.BaseRequest) -> None:
-        if not secrets.compare_digest(request.headers.get("Authorization", ""), f"Bearer {self.token}"):
-            raise Refused(401, "Unauthorized")
-
-    def _authorize(self, verb: str, call: Call) -> None:
-        # A name in the body of a creation is not known yet when rights are judged.
-        name = "" if verb == "create" else call.name
-        if self.rights is not None and not self.rights.allow(
-            verb, call.kind.group, call.kind.plural, call.namespace, name
-        ):
-            raise forbidden(self.account.user, verb, call.kind, call.namespace, name)
-
     async def _carry_out(self, request: web.BaseRequest, call: Call, fault: Fault | None) -> tuple[int, bytes]:
         """Do everything but a watch; the result is a status and the JSON of the answer."""
-        kind, store = call.kind, self.store
         match call.verb:
             case "list":
-                return 200, self._list(call, fault)
+                spoil = SPOILED_LISTS.get(fault.action) if fault is not None else None
+                return 200, self._api.list(call, spoil) if spoil else self._api.list(call)
             case "get":
-                return 200, store.get(kind, call.namespace, call.name).whole
+                return 200, self._api.get(call)
             case "create":
-                document = _addressed(call, await _read_document(request))
-                if document["metadata"].get("resourceVersion"):
-                    raise Refused(500, "resourceVersion should not be set on objects to be created")
-                check(kind, document)
-                return 201, store.create(kind, document).whole
+                return 201, self._api.create(call, await read_document(request))
             case "update":
-                document = _addressed(call, await _read_document(request))
-                check_change(kind, store.get(kind, call.namespace, call.name).document, document)
-                return 200, store.update(kind, document).whole
+                return 200, self._api.update(call, await read_document(request))
             case "patch":
-                return self._patch(call, request, await _read_patch(request))
+                return self._patch(request, call, await read_patch(request))
             case _:
-                options = await _read_document(request) if request.can_read_body else {}
-                gone = store.delete(kind, call.namespace, call.name, options.get("preconditions"))
-                details = {"name": gone.name, "kind": kind.plural, "uid": gone.document["metadata"]["uid"]}
-                status = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
-                return 200, json.dumps(status).encode()
+                return 200, self._api.delete(call, await read_document(request) if request.can_read_body else {})
 
-    def _patch(self, call: Call, request: web.BaseRequest, patch: Document) -> tuple[int, bytes]:
-        kind, store = call.kind, self.store
-        applied = request.content_type == APPLY
-        if applied and not request.query.get("fieldManager"):
-            raise invalid(kind, call.name, [("fieldManager", "Required value: is required for apply patch")])
-        try:
-            old = store.get(kind, call.namespace, call.name).document
-        except Refused:
-            if not applied:
-                raise
-            # Applying what is not there creates it, for which another right is needed.
-            self._authorize("create", call)
-            document = _addressed(call, patch)
-            check(kind, document)
-            return 201, store.create(kind, document).whole
-        document = _addressed(call, merged(old, patch))
-        check_change(kind, old, document)
-        return 200, store.update(kind, document).whole
-
-    def _list(self, call: Call, fault: Fault | None) -> bytes:
-        """ "Retrieving large results sets in chunks" and "Semantics for get and list".
-
-        Version ``0`` is answered whole, whatever the limit, as the real server's watch cache does.
-        """
-        if not call.page:
-            self._not_from_the_future(call)
-        limit = 0 if call.version == "0" else call.limit
-        version, after = _read_page_token(call.page) if call.page else (int(call.version) if call.exact else None, "")
-        try:
-            page = self.store.page(call.kind, call.selection, limit, version, after)
-        except Refused as refusal:
-            # With this token the client may go on from where it was, with objects as they are by then.
-            raise expired(str(refusal), _page_token(-1, after) if after else "") from None
-        items = [stored.raw for stored in page.items]
-        if fault is not None and fault.action is Action.EMPTY:
-            items = []
-        if fault is not None and fault.action is Action.NO_METADATA:
-            items = [NOT_AN_OBJECT, *items]
-        metadata: dict[str, object] = {"resourceVersion": str(page.version)}
-        if page.rest:
-            metadata["continue"] = _page_token(page.version, page.following)
-            if not (call.selection.labels or call.selection.fields):
-                metadata["remainingItemCount"] = page.rest
-        head = {"kind": f"{call.kind.name}List", "apiVersion": call.kind.api_version, "metadata": metadata}
-        return b'%b,"items":[%b]}\n' % (json.dumps(head, separators=(",", ":")).encode()[:-1], b",".join(items))
-
-    def _not_from_the_future(self, call: Call) -> None:
-        if call.version and int(call.version) > self.store.version:
-            raise Refused(
-                504, f"Too large resource version: {call.version}, current: {self.store.version}", retry_after=1
-            )
+    def _patch(self, request: web.BaseRequest, call: Call, patch: Document) -> tuple[int, bytes]:
+        if request.content_type == APPLY:
+            if not request.query.get("fieldManager"):
+                raise invalid(call.kind, call.name, [("fieldManager", "Required value: is required for apply patch")])
+            if not self._api.exists(call):
+                # Applying what is not there creates it, for which another right is needed.
+                self.credentials.authorize(call, "create")
+                return 201, self._api.create(call, patch)
+        return 200, self._api.patch(call, patch)
 
     # Watches
 
@@ -466,7 +367,7 @@ class FakeApiServer:
         try:
             if action is Action.GONE_EVENT:
                 raise expired("fault laid by a test: too old resource version")
-            watch.lines += self._beginning(call, empty=action is Action.EMPTY)
+            watch.lines += self._api.beginning(call) if action is not Action.EMPTY else []
         except Refused as refusal:
             if self.gone_as == "status" and action is not Action.GONE_EVENT:
                 raise
@@ -482,6 +383,7 @@ class FakeApiServer:
         response.enable_chunked_encoding()
         forget = self.store.listen(call.kind, watch.tell)
         self._watches.add(watch)
+        self._watches_changed.set()
         timers = self._timers(watch)
         try:
             await response.prepare(request)
@@ -493,23 +395,10 @@ class FakeApiServer:
         finally:
             forget()
             self._watches.discard(watch)
+            self._watches_changed.set()
             for timer in timers:
                 timer.cancel()
         return response
-
-    def _beginning(self, call: Call, *, empty: bool) -> list[bytes]:
-        """What a watch is told at once: "Semantics for watch" and "Streaming lists".
-
-        Without a version, or with ``0``, that is everything there is; with one, every write since.
-        """
-        if call.version in ("", "0") or call.initial_events:
-            self._not_from_the_future(call)
-            begin = [] if empty else watches.added(self.store.selected(call.kind, call.selection))
-            if call.initial_events and call.bookmarks:
-                begin.append(watches.bookmark(call, self.store.version, initial_events_end=True))
-            return begin
-        lines = (revision.line(call.selection) for revision in self.store.since(call.kind, int(call.version)))
-        return [line for line in lines if line is not None]
 
     async def _stream(self, response: web.StreamResponse, watch: Watch, fault: Fault | None) -> None:
         """Write lines as they come, those that wait together in one chunk, until the watch ends."""
@@ -519,11 +408,11 @@ class FakeApiServer:
             if action in (Action.TRUNCATED, Action.CUT):
                 await response.write(data[: data.index(b"\n") // 2])
                 if action is Action.CUT:
-                    _break_off(watch.transport, "fin")
+                    break_off(watch.transport, "fin")
                 return
             if action is Action.DRIP:
                 assert fault is not None
-                await _drip(response, data, fault.seconds)
+                await drip(response, data, fault.seconds)
             else:
                 await response.write(data)
         await self._flowing.wait()
@@ -559,7 +448,7 @@ class FakeApiServer:
                 await asyncio.Event().wait()
             case Action.RESET:
                 assert request.transport is not None
-                _break_off(request.transport, "rst")
+                break_off(request.transport, "rst")
                 return web.Response()
             case Action.CUT | Action.SILENT | Action.DRIP:
                 return await self._send_badly(request, body, fault)
@@ -571,140 +460,11 @@ class FakeApiServer:
         await response.prepare(request)
         match fault.action:
             case Action.DRIP:
-                await _drip(response, body, fault.seconds)
+                await drip(response, body, fault.seconds)
             case Action.CUT:
                 await response.write(body[: len(body) // 2])
                 assert request.transport is not None
-                _break_off(request.transport, "fin")
+                break_off(request.transport, "fin")
             case _:
                 await asyncio.Event().wait()
         return response
-
-
-def _bound(port: int) -> socket.socket:
-    """A socket that holds a port of loopback and refuses, until somebody listens on it."""
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    bound.bind(("127.0.0.1", port))
-    return bound
-
-
-def _break_off(transport: asyncio.BaseTransport, how: str) -> None:
-    """End a connection now: ``fin``, ``alert`` (over TLS: close_notify, then FIN) or ``rst``."""
-    assert isinstance(transport, asyncio.Transport)
-    match how:
-        case "alert":
-            transport.close()
-            return
-        case "rst":
-            # A copy of the descriptor: what a transport offers of its socket differs from loop to loop.
-            with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as same:
-                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RST)
-        case "fin":
-            pass
-        case _:
-            raise ValueError(f"fin, alert or rst, not {how!r}")
-    transport.abort()
-
-
-async def _drip(response: web.StreamResponse, data: bytes, seconds: float) -> None:
-    for at in range(len(data)):
-        await response.write(data[at : at + 1])
-        await asyncio.sleep(seconds)
-
-
-def _negotiate(request: web.BaseRequest) -> None:
-    """JSON is all there is: whoever takes it besides protobuf or tables gets it ("Alternate representations").
-
-    Raises:
-        Refused: 406, the client takes no JSON.
-    """
-    accepted = [part.split(";")[0].strip() for part in request.headers.get("Accept", "*/*").split(",")]
-    if not {JSON, "application/*", "*/*"} & set(accepted):
-        raise Refused(406, f"only the following media types are accepted: {JSON}")
-
-
-async def _read_document(request: web.BaseRequest) -> Document:
-    """The JSON object in a request's body.
-
-    Raises:
-        Refused: 400, 413, 415.
-    """
-    if request.content_type not in (JSON, "application/octet-stream"):  # the latter: none was said
-        raise Refused(415, f"the body of the request was in an unknown format - accepted media types include: {JSON}")
-    return _object(await _read_body(request), json.loads)
-
-
-async def _read_patch(request: web.BaseRequest) -> Document:
-    if request.content_type not in MERGING:
-        listed = ", ".join(sorted(MERGING))
-        raise Refused(415, f"the body of the request was in an unknown format - accepted media types include: {listed}")
-    return _object(await _read_body(request), yaml.safe_load if request.content_type == APPLY else json.loads)
-
-
-async def _read_body(request: web.BaseRequest) -> bytes:
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > REQUEST_LIMIT:
-            raise Refused(413, f"Request entity too large: limit is {REQUEST_LIMIT}")
-    return bytes(body)
-
-
-def _object(body: bytes, read: Any) -> Document:
-    try:
-        document = read(body)
-    except (ValueError, yaml.YAMLError) as error:
-        raise bad_request(f"couldn't get version/kind; json parse error: {type(error).__name__}") from None
-    if not isinstance(document, dict) or not isinstance(document.get("metadata", {}), dict):
-        raise bad_request("couldn't get version/kind; json parse error: an object is expected")
-    return document
-
-
-def _addressed(call: Call, document: Document) -> Document:
-    """``document`` with the namespace and name of its address, which it must not contradict.
-
-    Raises:
-        Refused: 400, it does; 422, nobody names it.
-    """
-    kind = call.kind
-    said = (document.get("apiVersion", kind.api_version), document.get("kind", kind.name))
-    if said != (kind.api_version, kind.name):
-        raise bad_request(f"{said[1]} of {said[0]} does not match the expected {kind.name} of {kind.api_version}")
-    metadata: Document = dict(document.get("metadata") or {})
-    if kind.namespaced:
-        if metadata.setdefault("namespace", call.namespace) != call.namespace:
-            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
-    elif kind != NAMESPACES:
-        metadata.pop("namespace", None)
-    if call.name and metadata.setdefault("name", call.name) != call.name:
-        raise bad_request(
-            f"the name of the object ({metadata['name']}) does not match the name on the URL ({call.name})"
-        )
-    if not metadata.get("name"):
-        if not metadata.get("generateName"):
-            raise invalid(kind, "", [("metadata.name", "Required value: name or generateName is required")])
-        metadata["name"] = metadata["generateName"] + secrets.token_hex(4)[:5]
-    return {**document, "metadata": metadata}
-
-
-def _page_token(version: int, after: str) -> str:
-    """What ``continue`` holds: clients must not look into it, so any form will do."""
-    return base64.urlsafe_b64encode(json.dumps([version, after]).encode()).decode()
-
-
-def _read_page_token(token: str) -> tuple[int | None, str]:
-    """Version and last key; None: the newest state, after a 410."""
-    try:
-        version, after = json.loads(base64.urlsafe_b64decode(token))
-        return (None if version < 0 else int(version)), str(after)
-    except (ValueError, TypeError):
-        raise bad_request("continue key is not valid") from None
-
-
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file as Kubernetes replaces projected tokens: whole, and never readable by others."""
-    fresh = path.with_name(path.name + ".new")
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)
-    fresh.replace(path)

@@ -158,6 +158,8 @@ class Store:
         """Kind → version up to which its past is gone."""
         self._listeners: dict[Kind, list[Listener]] = defaultdict(list)
         self._snapshots: dict[tuple[Kind, int], tuple[Stored, ...]] = {}
+        self._expired = 0
+        """Version up to which no list that has begun can be continued."""
         for name in ("default", "kube-system"):
             self.put(NAMESPACES, {"metadata": {"name": name}})
 
@@ -193,10 +195,11 @@ class Store:
         Raises:
             Refused: 410, this state is no longer known.
         """
+        wanted = version
         version = self.version if version is None else version
         snapshot = self._snapshots.get((kind, version))
         if snapshot is None:
-            if version != self.version:
+            if version != self.version or (wanted is not None and version <= self._expired):
                 raise expired("The provided continue parameter is too old to display a consistent list result.")
             objects = self._objects[kind]
             snapshot = tuple(objects[key] for key in sorted(objects))
@@ -329,6 +332,7 @@ class Store:
     def expire_pages(self) -> None:
         """Forget the lists that are being read page by page: their next page is told 410."""
         self._snapshots.clear()
+        self._expired = self.version
 
     def _write(self, kind: Kind, key: Key, document: Document) -> Stored:
         """The one place where an object comes or changes."""
