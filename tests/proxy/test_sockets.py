@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import cast
 
 import pytest
 import uvloop
@@ -18,8 +19,7 @@ class Accepted(asyncio.Protocol):
         self.made = made
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.made.set_result(transport)
+        self.made.set_result(cast(asyncio.Transport, transport))
 
 
 async def connected() -> tuple[asyncio.AbstractServer, asyncio.Transport, socket.socket]:
@@ -27,11 +27,12 @@ async def connected() -> tuple[asyncio.AbstractServer, asyncio.Transport, socket
     loop = asyncio.get_running_loop()
     made: asyncio.Future[asyncio.Transport] = loop.create_future()
     listening = socket.create_server(("127.0.0.1", 0))
+    listening.setblocking(False)
     limit_unsent(listening)
     server = await loop.create_server(lambda: Accepted(made), sock=listening)
     client = socket.create_connection(listening.getsockname())
     client.settimeout(5)
-    return server, await made, client
+    return server, await asyncio.wait_for(made, 5), client
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["plain close", "reset"])
