@@ -8,9 +8,11 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 ARGS ?=
+IMAGE ?= drycc-router:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+ENGINE ?= $(shell for name in podman buildah docker; do command -v $$name && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs lock bench clean
+.PHONY: help run test check format docs lock bench chart image clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,8 +44,15 @@ lock: $(VENV)/.dev ## write the lock files again (ARGS=--upgrade takes the newes
 	echo setuptools | $(COMPILE) $(ARGS) pyproject.toml - --extra dev --constraint requirements.lock \
 		--output-file requirements-dev.lock
 
+chart: $(VENV)/.dev ## package the chart into dist/ (tests/charts is what checks it)
+	@$(BIN)/python -c "import helm_python; print(helm_python.package('charts/router', destination='dist'))"
+
+image: ## build the image (IMAGE=registry.example/drycc-router:1 names it, ARGS go to the engine)
+	@test -n '$(ENGINE)' || { echo 'No podman, buildah or docker found: install one, or say make image ENGINE=...' >&2; exit 1; }
+	$(ENGINE) build --file Containerfile --tag $(IMAGE) --build-arg REVISION=$(shell git rev-parse HEAD) $(ARGS) .
+
 clean: ## remove what the verbs made
-	rm -rf $(VENV) .demo .benchmarks build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .benchmarks build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # One lock for every Python and platform we support, from PyPI alone whatever this machine is configured to ask.
 # setuptools is in it because it builds the package itself, which must not need the network a second time.
