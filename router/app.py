@@ -18,6 +18,7 @@ import sys
 from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import uvloop
@@ -148,17 +149,22 @@ def _say_listening(ports: Mapping[str, int | None]) -> None:
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, gateway: Gateway, sink: LineSink | None) -> asyncio.Event:
     """SIGTERM and SIGINT: the first sets the event that is returned, a second one ends the process."""
     stop = asyncio.Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
 
-    def hear(number: int) -> None:
-        if not stop.is_set():
-            stop.set()
-            return
+    def hear() -> None:
+        # The second one must be heard also when the loop no longer runs but waits for its threads.
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            signal.signal(number, end)
+        stop.set()
+
+    def end(number: int, _: FrameType | None) -> None:
         _close(gateway, sink)
         logging.shutdown()
         os._exit(128 + number)  # at once: not even a thread that reads or builds something is waited for
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, hear, number)
+    for number in numbers:
+        loop.add_signal_handler(number, hear)
     return stop
 
 

@@ -122,14 +122,18 @@ def test_a_second_signal_does_not_wait_for_a_reader_of_manifests(tmp_path: Path)
     busy = "import sys, threading, time, router.sources.manifests as m\n"
     busy += "m.ManifestTree.sweep = lambda self: (sys.stderr.write('busy\\n'), sys.stderr.flush(), time.sleep(60))\n"
     busy += "from router.cli import main; main(sys.argv[1:])"
-    arguments = ["run", "--manifests", str(tmp_path), "--bind", "127.0.0.1", "--admin-port", "0"]
+    arguments = ["run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"]
+    arguments += ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
     with subprocess.Popen([sys.executable, "-c", busy, *arguments], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline() == "busy\n"
-        process.terminate()
-        assert '"draining' in process.stderr.readline()
-        process.terminate()
-        assert process.wait(SOON) == 128 + signal.SIGTERM
+        try:
+            assert process.stderr is not None
+            assert process.stderr.readline() == "busy\n"
+            process.terminate()
+            assert '"draining' in process.stderr.readline()
+            process.terminate()
+            assert process.wait(SOON) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def test_draining_has_an_end(tmp_path: Path, app: App) -> None:
