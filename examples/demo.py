@@ -67,8 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if options.check:
                     check(options.directory, ports, authority)
                     return 0
-                print(invitation(options.directory, ports), flush=True)
-                return until_it_ends(router)
+                return until_it_ends(router, invitation(options.directory, ports))
     except KeyboardInterrupt:
         return 130
 
@@ -193,10 +192,14 @@ def said_by(process: subprocess.Popen[str]) -> dict[str, Any]:
     return said
 
 
-def until_it_ends(router: subprocess.Popen[str]) -> int:
-    """Wait; an interrupt lets the router finish what it has under way, a second one stops it at once."""
+def until_it_ends(router: subprocess.Popen[str], greeting: str) -> int:
+    """Greet and wait; an interrupt lets the router finish what it has under way, a second one stops it at once."""
     while True:
         try:
+            # In here, because whoever reads it may interrupt before the next line runs.
+            if greeting:
+                print(greeting, flush=True)
+                greeting = ""
             return router.wait()
         except KeyboardInterrupt:
             print("\nFinishing what is under way. Ctrl-C again stops at once.", flush=True)
