@@ -6,7 +6,7 @@ What must not enter: how it was compiled, and key material: reports are made of 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
@@ -62,8 +62,8 @@ class AppReport:
     endpoints: tuple[Address, ...]
     policy: Policy
 
-    def as_json(self, default: Policy) -> dict[str, object]:
-        """Plain data; of the policy only what differs from ``default``."""
+    def as_json(self, default: Policy, platform: CertificateReport | None = None) -> dict[str, object]:
+        """Plain data; of the policy only what differs from ``default``. ``platform``: what serves where it covers."""
         return {
             "name": self.name,
             "app": self.app,
@@ -75,7 +75,7 @@ class AppReport:
                     "host": host.host,
                     "owner": host.owner,
                     "paths": [{"prefix": prefix, "route": route} for prefix, route in host.paths],
-                    "certificate": host.certificate,
+                    "certificate": host.certificate or (platform.stands_in_for(host.host) if platform else None),
                 }
                 for host in self.hosts
             ],
@@ -94,8 +94,12 @@ class CertificateReport:
     serves: tuple[str, ...]
     role: Role
 
-    def as_json(self, now: datetime) -> dict[str, object]:
-        """Plain data: names, times and fingerprint, nothing of the key."""
+    def stands_in_for(self, host: str) -> str | None:
+        """The Secret as ``namespace/name`` when this certificate covers a host that has none of its own."""
+        return f"{self.namespace}/{self.secret}" if self.certificate.covers(host) else None
+
+    def as_json(self, now: datetime, also: Iterable[str] = ()) -> dict[str, object]:
+        """Plain data: names, times and fingerprint, nothing of the key. ``also``: hosts it stands in for."""
         certificate = self.certificate
         return {
             "namespace": self.namespace,
@@ -108,7 +112,7 @@ class CertificateReport:
             "not_after": certificate.not_after.isoformat(),
             "days_left": (certificate.not_after - now).days,
             "fingerprint": certificate.fingerprint,
-            "serves": list(self.serves),
+            "serves": sorted({*self.serves, *also}),
             "role": self.role.value,
         }
 
@@ -139,11 +143,22 @@ class Snapshot:
 
     def report_routes(self) -> list[dict[str, object]]:
         """Every routable Service, by name, as plain data for ``/routes`` and ``check``."""
-        return [self.apps[name].as_json(self.default_policy) for name in sorted(self.apps)]
+        platform = self._platform()
+        return [self.apps[name].as_json(self.default_policy, platform) for name in sorted(self.apps)]
 
     def report_certificates(self, now: datetime | None = None) -> list[dict[str, object]]:
         """Every certificate in use, by Secret, for ``/certificates``; days count from ``now``, else from ``at``."""
-        return [self.served[name].as_json(now or self.at) for name in sorted(self.served)]
+        platform = self._platform()
+        bare = [host.host for app in self.apps.values() for host in app.hosts if host.certificate is None]
+        covered = [host for host in bare if platform is not None and platform.stands_in_for(host)]
+        return [
+            served.as_json(now or self.at, covered if served is platform else ())
+            for _, served in sorted(self.served.items())
+        ]
+
+    def _platform(self) -> CertificateReport | None:
+        """The certificate for names without one of their own (contract 8), if there is one."""
+        return next((served for served in self.served.values() if served.role is Role.PLATFORM), None)
 
 
 def _difference(policy: Policy, default: Policy) -> dict[str, object]:

@@ -70,3 +70,26 @@ def test_a_policy_is_plain_data() -> None:
     report = AppReport("a/b", "a/b", "a", "b", State.LIVE, (HostReport("b.*", "a/b"),), (), policy)
 
     assert report.as_json(Policy())["policy"] == {"hsts": "max-age=60", "allow": [], "maintenance": True}
+
+
+def test_the_platform_certificate_is_named_where_it_stands_in() -> None:
+    town = World()
+    town.hears(
+        deployment({"platformDomain": "apps.io"}),
+        service("shop/web", {"domains": "shop, elsewhere.example"}),
+        endpoints("shop/web", "10.0.0.1"),
+        secret(
+            "drycc/drycc-router-platform-cert", AUTHORITY.issue("*.apps.io", start=NOW - timedelta(days=1), days=31)
+        ),
+    )
+
+    (route,) = town.last.report_routes()
+    (certificate,) = town.last.report_certificates()
+
+    hosts = route["hosts"]
+    assert isinstance(hosts, list)
+    assert {host["host"]: host["certificate"] for host in hosts} == {
+        "shop.apps.io": "drycc/drycc-router-platform-cert",
+        "elsewhere.example": None,
+    }
+    assert certificate["serves"] == ["shop.apps.io"]
