@@ -57,6 +57,7 @@ _CLOSED: Final = 5
 
 _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
+_NO_TAIL: Final = b"\x00"  # no head ends in it
 _NO_FIELDS: Final = RequestFields()
 _NO_LINE: Final = RequestLine(b"-", b"-", 1)
 _UNUSUAL: Final = frozenset((b"CONNECT", b"TRACE"))
@@ -67,7 +68,6 @@ class Http1Downstream(asyncio.Protocol):
     """Implements ``proxy.http.exchange.Client``."""
 
     __slots__ = (
-        "_block",
         "_buffer",
         "_close",
         "_core",
@@ -85,6 +85,7 @@ class Http1Downstream(asyncio.Protocol):
         "_reencode",
         "_server_name",
         "_state",
+        "_tail",
         "_tls",
         "_transport",
         "_unsent",
@@ -107,7 +108,8 @@ class Http1Downstream(asyncio.Protocol):
         self._head_begun = False
         self._ended = False
         self._full = False
-        self._block = b"\x00"  # matches no head
+        self._tail = _NO_TAIL
+        """The last head behind its request line: what ends in it again is the same fields, and nothing behind them."""
         self._fields = _NO_FIELDS
         self._unsent = 0
         self.deadline = FAR
@@ -239,11 +241,16 @@ class Http1Downstream(asyncio.Protocol):
                         data = data[2:]
                         if not data:
                             break
-                end = data.find(b"\r\n\r\n")
-                if end < 0:
-                    self._check_partial(data)
-                    break
-                self._begin(data, end)
+                line_end = data.find(b"\r\n")
+                tail = self._tail
+                if line_end == len(data) - len(tail) and data.endswith(tail):
+                    end, known = len(data) - 4, True
+                else:
+                    end, known = data.find(b"\r\n\r\n"), False
+                    if end < 0:
+                        self._check_partial(data, line_end)
+                        break
+                self._begin(data, line_end, end, known)
                 if self._state != _HEAD:
                     return
                 data = self._buffer
@@ -255,11 +262,10 @@ class Http1Downstream(asyncio.Protocol):
         finally:
             self._parsing = False
 
-    def _check_partial(self, data: bytes) -> None:
+    def _check_partial(self, data: bytes, line_end: int) -> None:
         """A head that is not complete yet must still be able to become a good one; nobody waits for a bad one."""
         edge = self._edge
-        line = data.find(b"\r\n")
-        if line < 0 and len(data) > edge.max_target + 64:
+        if line_end < 0 and len(data) > edge.max_target + 64:
             raise Malformed(Failure.TARGET_TOO_LONG, "the request line is too long")
         if len(data) > edge.max_head:
             raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
@@ -272,23 +278,25 @@ class Http1Downstream(asyncio.Protocol):
             self._head_begun = True
             self._core.wheel.arm(self, now() + edge.head_timeout)
 
-    def _begin(self, data: bytes, end: int) -> None:
-        """One complete head: judge it, find its app, begin the exchange."""
+    def _begin(self, data: bytes, line_end: int, end: int, known: bool) -> None:
+        """One complete head: judge it, and take what there is of its body. ``known``: its fields are the last ones."""
         moment = now()
         self._head_begun = False
         core = self._core
-        table = core.table
-        edge = table.edge
+        edge = core.table.edge
         if edge is not self._edge:
             self._refresh(edge)
+            known = False
         if end > edge.max_head:
             raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
-        line_end = data.find(b"\r\n")
         line = parse_request_line(data[:line_end], edge.max_target)
-        block = data[line_end + 2 : end]
         # Version 1.0 has rules of its own for the same fields, and is rare: its heads are always judged.
-        known = block == self._block and line.minor
-        fields = self._fields if known else self._read_fields(block, line.minor, edge)
+        if known and line.minor:
+            fields = self._fields
+        else:
+            fields = self._read_fields(data[line_end + 2 : end], line.minor, edge)
+            self._tail = data[line_end : end + 4] if line.minor else _NO_TAIL
+            self._fields = fields
         self._close = fields.close or core.draining or (not line.minor and not fields.keep_alive)
         identity = (fields.request_id or core.ids.next()) if edge.request_ids else b""
         exchange = Exchange(self, line, fields, identity, moment)
@@ -327,7 +335,12 @@ class Http1Downstream(asyncio.Protocol):
             if last:
                 self._state = _WAIT
                 self._buffer = decoder.rest
-        # ── who answers ──
+        self._find_app(exchange, body, last)
+
+    def _find_app(self, exchange: Exchange, body: bytes, last: bool) -> None:
+        """Who answers: the router itself, or the app that the gate lets through to."""
+        core = self._core
+        line, fields = exchange.line, exchange.fields
         target = line.target
         if target[0] != 0x2F or b"/." in target or b"%" in target:
             # An authority may hold a password: what is not a path is not logged.
@@ -342,7 +355,7 @@ class Http1Downstream(asyncio.Protocol):
         if line.method in _UNUSUAL or target[0] != 0x2F:
             self._unusual(exchange, line.method)
             return
-        host = table.hosts.find(fields.name) if fields.name else None
+        host = core.table.hosts.find(fields.name) if fields.name else None
         if host is None:
             self._unknown_host(exchange)
             return
@@ -354,10 +367,10 @@ class Http1Downstream(asyncio.Protocol):
                 self._answer(exchange, failure)
                 return
         if self._state == _BODY:
-            core.wheel.arm(self, moment + edge.body_timeout)
+            core.wheel.arm(self, exchange.started + self._edge.body_timeout)
         else:
             self.deadline = FAR
-        exchange.begin(route.upstream, body, last, moment)
+        exchange.begin(route.upstream, body, last, exchange.started)
 
     def _read_fields(self, block: bytes, minor: int, edge: LiveEdge) -> RequestFields:
         """Judge a header section that differs from the last one on this connection."""
@@ -376,14 +389,12 @@ class Http1Downstream(asyncio.Protocol):
             hosts = core.table.hosts
             if hosts.find(name) is not None and not core.tls.covers(self._tls, fields.name):
                 raise Malformed(Failure.MISDIRECTED, "the connection was opened for another name")
-        self._block = block if minor else b"\x00"
-        self._fields = fields
         return fields
 
     def _refresh(self, edge: LiveEdge) -> None:
         """The operator's settings changed: what was derived from them is made anew."""
         self._edge = edge
-        self._block = b"\x00"
+        self._tail = _NO_TAIL
         self._peer.trusted = self._peer.address in edge.trusted
 
     def _unusual(self, exchange: Exchange, method: bytes) -> None:

@@ -45,7 +45,6 @@ class Http1Upstream(asyncio.Protocol):
     """Implements ``proxy.http.exchange.App``."""
 
     __slots__ = (
-        "_block",
         "_buffer",
         "_chunked_request",
         "_clean",
@@ -56,6 +55,7 @@ class Http1Upstream(asyncio.Protocol):
         "_idle_seconds",
         "_idle_timeout",
         "_interim",
+        "_known",
         "_left",
         "_request_timeout",
         "_state",
@@ -75,7 +75,8 @@ class Http1Upstream(asyncio.Protocol):
         self._wheel = wheel
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._state = _IDLE
-        self._block = b""
+        self._known = b"\x00"  # no answer begins like this
+        """The last final head: what begins with it again says the same."""
         self._head: ResponseHead = cast(ResponseHead, None)
         self._idle_seconds = IDLE_SECONDS
         self.reused = False
@@ -269,6 +270,10 @@ class Http1Upstream(asyncio.Protocol):
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- bytes are read as a head only while lent
         while True:
+            known = self._known
+            if data.startswith(known):
+                end, head = len(known) - 4, self._head
+                break
             end = data.find(b"\r\n\r\n")
             if end < 0 or end > MAX_HEAD:
                 if len(data) > MAX_HEAD:
@@ -277,14 +282,10 @@ class Http1Upstream(asyncio.Protocol):
                     raise Malformed(Failure.BAD_RESPONSE, "a bare LF in the head")
                 self._buffer = data
                 return
-            block = data[:end]
-            if block == self._block:
-                head = self._head
-            else:
-                head = parse_response(block, MAX_FIELDS)
-                self._block = block
-                self._head = head
+            head = parse_response(data[:end], MAX_FIELDS)
             if head.status >= 200:
+                self._known = data[: end + 4]
+                self._head = head
                 break
             self._interim += 1
             if head.status == 101 or self._interim > MAX_INTERIM:
