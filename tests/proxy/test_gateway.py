@@ -1,0 +1,111 @@
+"""The one door, on real sockets: listen, publish, report, drain, close."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from proxy.gateway import Gateway
+from proxy.routes import TableChange
+from tests.fakes.wired import HOST, on_loop, wired
+
+GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+async def greeter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An app that answers whatever it is asked."""
+    while True:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+
+
+def test_port_zero_is_a_port_of_its_own_and_told() -> None:
+    async def story() -> None:
+        async with wired(greeter) as served, served.caller() as caller:
+            await caller.asks(GET)
+            assert await caller.answer() == b"hello"
+
+    on_loop(story())
+
+
+def test_a_port_in_use_is_named() -> None:
+    async def story() -> None:
+        gateway = Gateway(asyncio.get_running_loop())
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            with pytest.raises(OSError, match=f"cannot listen on 127.0.0.1 port {port}: Address already in use"):
+                await gateway.listen("127.0.0.1", port, None)
+        gateway.close()
+
+    on_loop(story())
+
+
+def test_https_without_tls_is_a_mistake_of_the_caller() -> None:
+    async def story() -> None:
+        gateway = Gateway(asyncio.get_running_loop())
+        try:
+            with pytest.raises(ValueError, match="needs tls"):
+                await gateway.listen("127.0.0.1", 0, 0)
+        finally:
+            gateway.close()
+        await asyncio.sleep(0)
+
+    on_loop(story())
+
+
+def test_an_empty_change_leaves_everything_as_it_is() -> None:
+    async def story() -> None:
+        async with wired(greeter) as served:
+            before = served.gateway.report()
+            served.gateway.publish(TableChange(7))
+            assert served.gateway.report() == before
+            assert "table=7" in repr(served.gateway)
+
+    on_loop(story())
+
+
+def test_the_report_tells_endpoints_and_what_they_do() -> None:
+    async def story() -> None:
+        async with wired(greeter) as served, served.caller() as caller:
+            await caller.asks(GET)
+            await caller.answer()
+            (upstream,) = served.gateway.report()
+            assert upstream["route"] == "shop/shop.example"
+            (endpoint,) = upstream["endpoints"]  # type: ignore[misc]  # a report is plain data
+            assert (endpoint["load"], endpoint["idle"]) == (0, 1)
+
+    on_loop(story())
+
+
+def test_draining_closes_what_is_idle_and_comes_to_an_end() -> None:
+    async def story() -> None:
+        async with wired(greeter) as served, served.caller() as caller:
+            await caller.asks(GET)
+            await caller.answer()
+            await served.gateway.drain(20.0)
+            assert await caller.rest() == b""
+            with pytest.raises(OSError):
+                async with served.caller():
+                    pass
+
+    on_loop(story())
+
+
+def test_draining_waits_no_longer_than_it_is_told() -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        asked.set()
+        await asyncio.Event().wait()
+
+    asked = asyncio.Event()
+
+    async def story() -> None:
+        async with wired(silent) as served, served.caller() as caller:
+            await caller.asks(GET)
+            await asked.wait()
+            await served.gateway.drain(0.05)
+            assert "connections=1 draining" in repr(served.gateway)
+
+    on_loop(story())

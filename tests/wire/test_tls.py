@@ -1,0 +1,137 @@
+"""TLS and clear text are two doors to the same house."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import ssl
+from datetime import UTC, datetime
+
+import pytest
+
+from examples.authority import Authority
+from tests.fakes.handshakes import trusting
+from tests.fakes.wired import HOST, head_of, on_loop, wired
+from tests.wire.test_bodies import BODY, DIGEST, digests, uploads
+from tls.change import CertificateChange
+from tls.fallback import self_signed
+from tls.secret import read_pair
+from tls.sni import Front
+from tls.store import CertificateStore
+
+AUTHORITY = Authority()
+NAMES = ("shop.example", "other.example")
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+@pytest.fixture
+def front() -> Front:
+    store = CertificateStore(self_signed(datetime.now(UTC)))
+    pairs = {name: read_pair(AUTHORITY.issue(name).secret_data()) for name in NAMES}
+    store.swap(store.prepare(CertificateChange(1, pairs, names={name: name for name in NAMES})))
+    return Front(store)
+
+
+async def shows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An app that answers with the head it heard."""
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(head), head))
+        await writer.drain()
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_an_app_hears_that_its_client_came_over_tls(front: Front, version: ssl.TLSVersion) -> None:
+    async def story() -> None:
+        async with wired(shows, tls=front, hsts=b"max-age=60", enforce_https=True) as router:
+            async with router.caller(trusting(AUTHORITY, version)) as caller:
+                await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+                head = await caller.head()
+                heard = head_of(await caller.reader.readexactly(int(head_of(head)[b"content-length"])))
+                assert (heard[b"x-forwarded-proto"], heard[b"x-forwarded-port"]) == (b"https", b"443")
+                assert head_of(head)[b"strict-transport-security"] == b"max-age=60"
+            async with router.caller() as caller:
+                await caller.asks(b"GET /x HTTP/1.1\r\n" + HOST + b"\r\n")
+                assert head_of(await caller.head())[b"location"] == b"https://shop.example/x"
+
+    on_loop(story())
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_twenty_mebibytes_up_over_tls_and_on(front: Front, version: ssl.TLSVersion) -> None:
+    async def story() -> None:
+        async with wired(digests, tls=front) as router, router.caller(trusting(AUTHORITY, version)) as caller:
+            assert await uploads(caller, chunked=False) == DIGEST
+            for size in (0, 1, 20_000, 100_000, 300_000):
+                request = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % size
+                await caller.asks(request + BODY[:size])
+                assert await caller.answer() == hashlib.sha256(BODY[:size]).hexdigest().encode()
+
+    on_loop(story())
+
+
+def test_a_body_in_several_records_to_an_app_that_must_be_dialled(front: Front) -> None:
+    """The router stops to read while it connects, but the records of one read are there already."""
+
+    async def story() -> None:
+        async with wired(digests, tls=front) as router:
+            for _ in range(3):
+                async with router.caller(trusting(AUTHORITY)) as caller:
+                    for _ in range(2):
+                        body = BODY[:50_000]
+                        caller.writer.write(
+                            b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
+                        )
+                        assert await caller.answer() == hashlib.sha256(body).hexdigest().encode()
+                        for endpoint in router.gateway._core.table.routes["shop/shop.example"].upstream._ready:
+                            for connection in endpoint.idle[:]:
+                                connection.close()  # so that the next request dials again
+
+    on_loop(story())
+
+
+def test_a_connection_for_one_name_does_not_serve_another(front: Front) -> None:
+    async def story() -> None:
+        async with wired(shows, tls=front) as router:
+            router.publish(host=b"other.example")
+            async with router.caller(trusting(AUTHORITY)) as caller:
+                await caller.asks(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")
+                assert b"X-Router-Error: misdirected\r\n" in await caller.head()
+            async with router.caller(trusting(AUTHORITY), "other.example") as caller:
+                await caller.asks(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")
+                assert b"X-Router-Error: no_endpoint\r\n" in await caller.head()
+
+    on_loop(story())
+
+
+def test_half_an_answer_over_tls_is_not_followed_by_a_goodbye(front: Front) -> None:
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+        await writer.drain()
+
+    async def story() -> None:
+        async with wired(half, tls=front) as router, router.caller(trusting(AUTHORITY)) as caller:
+            await caller.asks(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+            with pytest.raises((ConnectionResetError, ssl.SSLError)):
+                await caller.rest()
+                await caller.rest()
+
+    on_loop(story())
+
+
+def test_clear_text_on_the_port_for_tls_and_the_other_way_round(front: Front) -> None:
+    async def story() -> None:
+        async with wired(shows, tls=front) as router:
+            router.http, router.https = router.https or 0, router.http
+            async with router.caller() as caller:
+                await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+                assert b"HTTP/1.1" not in await caller.rest()
+            with pytest.raises(ssl.SSLError):
+                async with router.caller(trusting(AUTHORITY)):
+                    pass
+            counters = router.gateway.counters
+            assert counters.tls_failures == 1
+            assert counters.unrouted.requests == {(400, "other", "http/1.1"): 1}
+
+    on_loop(story())
