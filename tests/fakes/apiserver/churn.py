@@ -9,6 +9,7 @@ from itertools import cycle
 
 from tests.fakes.apiserver.kinds import kind_of
 from tests.fakes.apiserver.objects import PREFIX
+from tests.fakes.apiserver.refusals import Refused
 from tests.fakes.apiserver.store import Store
 
 __all__ = ["Churn"]
@@ -23,7 +24,8 @@ NOOP = "example.com/touched"
 class Churn:
     """``rate`` updates a second; a share of ``noop_share`` touches only an annotation of somebody else.
 
-    ``made`` and ``real`` count what was written. The order is random and the same every time.
+    ``made`` counts the updates, ``real`` those among them that change what the router does. The order is random, and
+    the same every time.
     """
 
     def __init__(self, store: Store, rate: float, noop_share: float = 0.9) -> None:
@@ -50,9 +52,12 @@ class Churn:
         return cycle(keys)
 
     def _write(self, namespace: str, name: str) -> None:
-        document = self._store.get(SERVICES, namespace, name).document
-        annotations = document["metadata"].setdefault("annotations", {})
         self.made += 1
+        try:
+            document = self._store.get(SERVICES, namespace, name).document
+        except Refused:
+            return  # somebody deleted it; the churn goes on over the others
+        annotations = document["metadata"].setdefault("annotations", {})
         if self._chance.random() < self._noop_share:
             annotations[NOOP] = str(self.made)
         else:
