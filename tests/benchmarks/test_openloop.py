@@ -36,7 +36,7 @@ def test_what_is_no_answer_or_too_much_of_one_is_refused(data: bytes) -> None:
 def test_good_answers_each_have_a_latency() -> None:
     with _server(lambda _number: GOOD) as port:
         report = OpenLoop(port, tls=False, hosts=["a.test", "b.test"], rate=400, connections=4).run(0.25)
-    assert 0 < report.sent <= 100  # what falls due after the end, on a machine that was busy, is not sent
+    assert report.sent in (100, 101)  # a hundred intervals as floats add up to the whole, or to a hair less
     assert report.failed == 0
     assert len(report.latencies_us) == report.sent
     assert all(latency > 0 for latency in report.latencies_us)
