@@ -12,7 +12,7 @@ IMAGE ?= drycc-router:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml
 ENGINE ?= $(shell for name in podman buildah docker; do command -v $$name && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format docs lock bench chart image clean
+.PHONY: help run test fuzz check format docs lock bench chart image clean
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ run: $(VENV)/.runtime ## run the router in front of the demo apps (Ctrl-C ends e
 
 test: $(VENV)/.dev ## run the tests (ARGS="tests/tls -x" narrows them)
 	@$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/.dev ## search long for inputs that tell our parsers from others (ARGS as for test)
+	@DRYCC_FUZZ=long $(BIN)/python -m pytest tests/fuzz --timeout 3600 $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .

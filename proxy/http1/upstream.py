@@ -75,8 +75,8 @@ class Http1Upstream(asyncio.Protocol):
         self._wheel = wheel
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._state = _IDLE
-        self._known = b"\x00"  # no answer begins like this
-        """The last final head: what begins with it again says the same."""
+        self._known = b""
+        """The last final head: what begins with it again says the same. Empty: none yet."""
         self._head: ResponseHead = cast(ResponseHead, None)
         self._idle_seconds = IDLE_SECONDS
         self.reused = False
@@ -271,7 +271,7 @@ class Http1Upstream(asyncio.Protocol):
         assert exchange is not None  # noqa: S101 -- bytes are read as a head only while lent
         while True:
             known = self._known
-            if data.startswith(known):
+            if known and data.startswith(known):
                 end, head = len(known) - 4, self._head
                 break
             end = data.find(b"\r\n\r\n")

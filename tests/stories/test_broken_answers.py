@@ -36,6 +36,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         b"ICY 200 OK\r\n\r\n",
         b"<html>this is not a head</html>\r\n\r\n",
         b"\r\nHTTP/1.1 200 OK\r\n\r\n",
+        b"\x00\r\n\r\n",
         b"\x16\x03\x01\x02\x00\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
     ],
