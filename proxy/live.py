@@ -56,6 +56,7 @@ class LiveRoute:
     """One app, ready to serve. Immutable: an exchange keeps the one it started with."""
 
     __slots__ = (
+        "_label",
         "allow",
         "available",
         "body_size",
@@ -70,7 +71,6 @@ class LiveRoute:
         "gated_plain",
         "gated_tls",
         "idle_timeout",
-        "label",
         "maintenance",
         "request_timeout",
         "upstream",
@@ -79,10 +79,7 @@ class LiveRoute:
     def __init__(self, definition: Route, upstream: Upstream, request_start: bool) -> None:
         policy = definition.policy
         self.definition = definition
-        self.label = json.dumps(
-            {"app": definition.app, "namespace": definition.namespace, "service": definition.service}
-        )[1:-1].encode("ascii")
-        """Its part of a JSON log line."""
+        self._label = b""
         self.upstream = upstream
         self.counters = upstream.counters
         self.allow = None if policy.allow is None else NetworkSet(policy.allow)
@@ -105,6 +102,15 @@ class LiveRoute:
 
     def __repr__(self) -> str:
         return f"<LiveRoute {self.definition.name} {self.upstream!r}>"
+
+    @property
+    def label(self) -> bytes:
+        """Its part of a JSON log line. Made when first asked for: of ten thousand apps, most are asleep."""
+        if not self._label:
+            mine = self.definition
+            names = {"app": mine.app, "namespace": mine.namespace, "service": mine.service}
+            self._label = json.dumps(names)[1:-1].encode("ascii")
+        return self._label
 
     def request_fields(self) -> bytes:
         """Lines that differ with each request, for apps that want to know how long it waited."""

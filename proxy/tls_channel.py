@@ -92,7 +92,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         """Some ciphertext: decrypt what is complete and hand it in."""
         inside = self._inside
         inside.write(data)
-        if self._inner is None and not self._shake_hands():
+        fresh = self._inner is None
+        if fresh and not self._shake_hands():
             return
         tls = self._tls
         while True:
@@ -114,7 +115,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             # Asking once more when nothing is there would only raise.
             if not inside.pending and not tls.pending():
                 break
-        if self._outside.pending:
+        if not fresh and self._outside.pending:
             self._raw.write(self._outside.read())
 
     def _shake_hands(self) -> bool:
@@ -134,7 +135,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             return False
         self._events.tls_handshakes += 1
         self.slot = -1
-        if self._outside.pending:
+        # In TLS 1.3 only a session ticket waits here, and that may travel with the first answer: a write saved.
+        if self._outside.pending and self._tls.version() != "TLSv1.3":
             self._raw.write(self._outside.read())
         self._inner = inner = self._make_inner()
         inner.connection_made(self)

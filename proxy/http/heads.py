@@ -9,7 +9,6 @@ What must not enter: sockets, clocks, and reading of fields (``proxy.http1.parse
 from __future__ import annotations
 
 import re
-from ipaddress import ip_address
 from typing import Final
 
 from proxy.http1.parser import CHUNKED, RequestFields
@@ -148,4 +147,4 @@ def route_fields(referrer_policy: bytes, hsts: bytes) -> bytes:
 def printable(address: tuple[str, int]) -> bytes:
     """An endpoint as log lines print it: ``10.0.0.1:8080``, ``[fd00::1]:8080``."""
     host, port = address
-    return f"[{host}]:{port}".encode() if ip_address(host).version == 6 else f"{host}:{port}".encode()
+    return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()

@@ -662,6 +662,8 @@ class Http1Downstream(asyncio.Protocol):
         self._core.record(exchange, self._peer)
         state = self._state
         if self._close:
+            if exchange.fields.close and state == _WAIT and not self._buffer:
+                self._ended = True  # it said itself that nothing follows: there is nothing to linger for
             self._linger()
         elif state == _WAIT:
             self._next(self._buffer, moment)

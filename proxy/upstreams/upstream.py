@@ -88,6 +88,8 @@ class Upstream:
     def update(self, addresses: Sequence[Address], connect_timeout: float) -> None:
         """Take the new set of endpoints. Known ones keep their connections; removed ones lose their idle ones now."""
         self.connect_timeout = connect_timeout
+        if tuple(addresses) == tuple(self._endpoints):
+            return
         fresh: dict[Address, Endpoint] = {}
         for address in addresses:
             known = self._endpoints.get(address)
