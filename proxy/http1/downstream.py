@@ -458,26 +458,11 @@ class Http1Downstream(asyncio.Protocol):
             exchange.request_body(data, last)
 
     def _drain(self, data: bytes) -> None:
-        """The rest of a body whose answer is already given."""
-        self._drained += len(data)
-        if self._drained > MAX_DRAIN:
-            self._linger()
+        """The rest of a body of stated length (see ``_can_drain``) whose answer is already given."""
+        self._left -= len(data)
+        if self._left > 0:
             return
-        decoder = self._decoder
-        if decoder is not None:
-            try:
-                decoder.feed(data)
-            except Malformed:
-                self._linger()
-                return
-            if not decoder.done:
-                return
-            rest = decoder.rest
-        else:
-            self._left -= len(data)
-            if self._left > 0:
-                return
-            rest = data[self._left :] if self._left else b""
+        rest = data[self._left :] if self._left else b""
         if self._close:
             self._linger()
         else:
@@ -669,7 +654,6 @@ class Http1Downstream(asyncio.Protocol):
             self._next(self._buffer, moment)
         elif state == _BODY:
             self._state = _DRAIN
-            self._drained = 0
             self._transport.resume_reading()
             self._core.wheel.arm(self, now() + DRAIN_SECONDS)
 

@@ -266,3 +266,38 @@ def test_what_follows_a_body_is_the_next_request(story: Story) -> None:
     app.hears(b"GET /2 HTTP/1.1\r\n", ...)
     assert story.dialled == []
     assert app.address == POD
+
+
+def test_what_follows_the_last_piece_of_a_body_is_the_next_request_too(story: Story) -> None:
+    story.client(b"POST /1 HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\na")
+    app = story.lends()
+    story.client(b"bcGET /2 HTTP/1.1\r\n" + HOST + b"\r\n")
+    app.hears(b"POST /1 HTTP/1.1\r\n", ..., b"\r\n\r\nabc")
+    app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    app.hears(b"GET /2 HTTP/1.1\r\n", ...)
+
+
+def test_bytes_behind_the_last_piece_of_an_answer_reach_nobody(story: Story) -> None:
+    for beginning, end in (
+        (b"Content-Length: 4\r\n\r\nha", b"lf"),
+        (b"Transfer-Encoding: chunked\r\n\r\n2\r\nha\r\n", b"2\r\nlf\r\n0\r\n\r\n"),
+    ):
+        story.client(GET)
+        app = story.lends()
+        app.says(b"HTTP/1.1 200 OK\r\n" + beginning, end + b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil")
+        assert b"evil" not in story.client_hears(b"HTTP/1.1 200 OK\r\n", ...)
+        assert story.caller.is_kept
+        assert not app.is_kept
+
+
+def test_an_app_that_ends_while_its_client_does_not_read(story: Story) -> None:
+    """The end waits behind what is still to be read, and is an orderly one."""
+    story.client(GET)
+    app = story.lends()
+    story.caller.stops_reading()
+    app.says(b"HTTP/1.1 200 OK\r\n\r\n", 100_000 * b"x")
+    assert not app.is_heeded
+    app.closes()
+    story.caller.reads_again()
+    story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"x\r\n0\r\n\r\n")
+    assert story.caller.is_kept

@@ -101,3 +101,27 @@ def test_one_client_leaving_does_not_touch_another(story: Story) -> None:
     assert first.is_cut
     second.says(OK)
     other.hears(..., b"ok")
+
+
+def test_a_client_that_has_ended_its_side_gets_an_answer_that_comes_soon(story: Story) -> None:
+    story.client(GET)
+    story.caller.closes()
+    app = story.lends()
+    story.passes(0.8)
+    app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
+    story.passes(30)  # once it has begun, it may take its time
+    app.says(b"lf")
+    story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"half")
+    assert not story.caller.is_kept
+    assert app.is_kept
+
+
+def test_a_client_that_has_ended_its_side_does_not_keep_an_app_at_work(story: Story) -> None:
+    """A browser whose user has left looks just like that."""
+    story.client(GET)
+    app = story.lends()
+    story.caller.closes()
+    story.passes(1.3)
+    assert app.is_cut
+    assert not story.caller.is_kept
+    assert story.counted() == {(499, "GET", "http/1.1"): 1}
