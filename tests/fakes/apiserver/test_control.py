@@ -68,8 +68,18 @@ def refusal(request: Any, *arguments: Any, **named: Any) -> tuple[int, Any]:
 def process(tmp_path: Path) -> Iterator[Process]:
     """A server of three apps, and one that a manifest on its command line names."""
     (tmp_path / "app.yaml").write_text(APP)
-    command = [sys.executable, "-m", "tests.fakes.apiserver", "--apps", "3", "--kubeconfig", tmp_path / "kubeconfig"]
-    with subprocess.Popen([*command, tmp_path / "app.yaml"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as program:
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fakes.apiserver",
+        "--apps",
+        "3",
+        "--kubeconfig",
+        str(tmp_path / "kubeconfig"),
+    ]
+    with subprocess.Popen(
+        [*command, str(tmp_path / "app.yaml")], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as program:
         try:
             assert program.stdout is not None
             start = json.loads(program.stdout.readline())
@@ -136,7 +146,12 @@ def test_the_audit_can_be_asked_for(process: Process) -> None:
 
 def test_what_the_control_port_does_not_understand_is_said(process: Process) -> None:
     assert refusal(process.tell, "explode")[0] == 404
-    for verb, arguments in [("fault", {"action": "explode"}), ("load", {"many": 1}), ("put", {"text": "kind: Pod"})]:
+    nonsense: dict[str, dict[str, Any]] = {
+        "fault": {"action": "explode"},
+        "load": {"many": 1},
+        "put": {"text": "kind: Pod"},
+    }
+    for verb, arguments in nonsense.items():
         code, answer = refusal(process.tell, verb, **arguments)
         assert code == 400
         assert answer["error"]
