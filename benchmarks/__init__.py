@@ -15,7 +15,7 @@ The parts, from the ground up::
     certificates  one P-256 certificate for everybody
     origin        the app behind every proxy
     peers/        one module per proxy: how it is told to do the same job
-    load          wrk: as fast as it goes
+    load          wrk: as fast as it goes; h2load: full handshakes
     openloop      a fixed rate, whatever the answers do
     clients       connections that sit idle, readers that do not read
     changes       edits under load (our router only)

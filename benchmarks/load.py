@@ -1,20 +1,24 @@
-"""wrk: as many requests as the proxy can answer, on a fixed number of connections.
+"""wrk: as many requests as the proxy can answer, on a fixed number of connections; h2load: full TLS handshakes.
 
 wrk is told what to send by a small Lua script that is written here, byte for byte: the same bytes every time for a
 steady request (made once, so it costs the load's core nothing), a fresh number in it for a varying one. TLS is held to
 one version, cipher and group for everybody through OpenSSL's own configuration file.
+
+wrk offers the session of its last connection whenever it opens another, so its new connections are *resumed*. A full
+handshake each takes h2load, which forgets (both were seen with nginx's ``$ssl_session_reused``).
 """
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.workload import APPS, MEASURED, Request, host_of
 
-__all__ = ["OPENSSL_CONFIGURATION", "LoadReport", "lua_script", "parse_report", "wrk"]
+__all__ = ["OPENSSL_CONFIGURATION", "LoadReport", "h2load", "lua_script", "parse_h2load", "parse_report", "wrk"]
 
 OPENSSL_CONFIGURATION = """\
 openssl_conf = settings
@@ -43,7 +47,7 @@ end
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What wrk saw: whole answers, seconds, bytes read, answers other than 2xx and 3xx, broken connections."""
+    """What the load generator saw: whole answers, seconds, bytes, answers of other classes than 2xx and 3xx, breaks."""
 
     requests: int
     seconds: float
@@ -112,3 +116,41 @@ def wrk(
         timeout=whole_seconds + 60,
     )
     return parse_report(done.stdout)
+
+
+def parse_h2load(output: str) -> LoadReport:
+    """Read h2load's summary. Raises ValueError if it did not get there."""
+    finished = re.search(r"^finished in ([0-9.]+)(us|ms|s),", output, re.MULTILINE)
+    counts = re.search(r"^requests: .* (\d+) done, (\d+) succeeded, ", output, re.MULTILINE)
+    started = re.search(r"^requests: (\d+) total, ", output, re.MULTILINE)
+    traffic = re.search(r"^traffic: .*?\((\d+)\) total", output, re.MULTILINE)
+    if finished is None or counts is None or started is None or traffic is None:
+        raise ValueError(f"h2load printed no summary: …{output[-500:]}")
+    total, done, succeeded = int(started[1]), int(counts[1]), int(counts[2])
+    unit = {"us": 1e-6, "ms": 1e-3, "s": 1.0}[finished[2]]
+    return LoadReport(
+        requests=succeeded,
+        seconds=float(finished[1]) * unit,
+        bytes=int(traffic[1]),
+        bad_status=done - succeeded,
+        broken=total - done,
+    )
+
+
+def h2load(request: Request, *, port: int, rate: int, seconds: float, core: int) -> LoadReport:
+    """Open ``rate`` TLS connections per second, in steps of 10 ms, each with a full handshake and one ``request``."""
+    per_step = max(round(rate / 100), 1)
+    count = max(round(per_step * 100 * seconds), 1)
+    command = [
+        *("taskset", "-c", str(core), "h2load", "--h1", "--connect-to", f"127.0.0.1:{port}"),
+        *("--tls13-ciphers=TLS_AES_128_GCM_SHA256", "--groups=X25519"),
+        *("--clients", str(count), "--requests", str(count), "--rate", str(per_step), "--rate-period=10ms"),
+        *(
+            f"--header={name}: {value.replace('{host}', MEASURED)}"
+            for name, value in request.fields()
+            if name != "Host"
+        ),
+        f"https://{MEASURED}{request.target}",
+    ]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 60)
+    return parse_h2load(done.stdout)

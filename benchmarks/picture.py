@@ -12,7 +12,16 @@ from benchmarks.figures import multiple
 __all__ = ["draw"]
 
 _BASELINE: Final = "nginx"
-_SCENARIOS: Final = ("plain", "plain-varied", "plain-apps", "tls", "handshake", "body-1m", "body-1m-upload")
+_SCENARIOS: Final = (
+    "plain",
+    "plain-varied",
+    "plain-apps",
+    "tls",
+    "handshake",
+    "resumption",
+    "body-1m",
+    "body-1m-upload",
+)
 _COLOURS: Final = {"drycc": "#0b6e4f"}
 _OTHERS: Final = "#9aa5b1"
 _LONGEST: Final = 6.0

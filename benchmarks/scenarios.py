@@ -11,20 +11,32 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from benchmarks.clients import kernel_bytes, open_idle, open_stalled, still_open
 from benchmarks.figures import percentile
-from benchmarks.load import LoadReport, wrk
+from benchmarks.load import LoadReport, h2load, wrk
 from benchmarks.openloop import client_context, openloop_command
 from benchmarks.peers import Ports
 from benchmarks.processes import Child, core_busy, cpu_time, resident_bytes
 from benchmarks.tools import REPOSITORY
 from benchmarks.workload import requests
 
-__all__ = ["LOAD_CORE", "PROXY_CORE", "SCENARIOS", "Idle", "Latency", "Scenario", "SlowReader", "Target", "Throughput"]
+__all__ = [
+    "LOAD_CORE",
+    "PROXY_CORE",
+    "SCENARIOS",
+    "Handshakes",
+    "Idle",
+    "Latency",
+    "Scenario",
+    "SlowReader",
+    "Target",
+    "Throughput",
+]
 
 PROXY_CORE: Final = 0
 LOAD_CORE: Final = 1
@@ -77,24 +89,7 @@ class Throughput:
 
     def measure(self, target: Target, seconds: float) -> dict[str, float]:
         """Warm up for a second, load for ``seconds``, and share the processor time among the requests."""
-        self.load(target, 1)
-        os.truncate(target.log, 0)
-        meter = _Meter(target)
-        report = self.load(target, seconds)
-        figures = meter.per_request(report.requests)
-        logged = target.log.stat().st_size
-        if logged == 0:
-            raise RuntimeError("no access log was written")
-        failed = report.bad_status + report.broken
-        if failed > report.requests * _TOLERATED:
-            raise RuntimeError(f"{failed} of {report.requests} requests failed")
-        return {
-            **figures,
-            "requests_per_second": report.requests / report.seconds,
-            "megabytes_per_second": report.bytes / report.seconds / 1e6,
-            "log_bytes": logged / report.requests,
-            "failed": float(failed),
-        }
+        return _measure_load(self.load, target, seconds)
 
     def load(self, target: Target, seconds: float) -> LoadReport:
         """Load ``target`` once and return what wrk saw."""
@@ -107,6 +102,44 @@ class Throughput:
             core=LOAD_CORE,
             home=target.home,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Handshakes:
+    """New TLS connections at a fixed rate, each with a full handshake and one request."""
+
+    title: str
+    rate: int = 500
+    headline: str = "cpu_us"
+    fresh: bool = False
+
+    def measure(self, target: Target, seconds: float) -> dict[str, float]:
+        """Warm up for a second, open connections for ``seconds``, and share the processor time among them."""
+        return _measure_load(self._load, target, seconds)
+
+    def _load(self, target: Target, seconds: float) -> LoadReport:
+        return h2load(requests["small"], port=target.ports.https, rate=self.rate, seconds=seconds, core=LOAD_CORE)
+
+
+def _measure_load(load: Callable[[Target, float], LoadReport], target: Target, seconds: float) -> dict[str, float]:
+    load(target, 1)
+    os.truncate(target.log, 0)
+    meter = _Meter(target)
+    report = load(target, seconds)
+    figures = meter.per_request(report.requests)
+    logged = target.log.stat().st_size
+    if logged == 0:
+        raise RuntimeError("no access log was written")
+    failed = report.bad_status + report.broken
+    if failed > report.requests * _TOLERATED:
+        raise RuntimeError(f"{failed} of {report.requests} requests failed")
+    return {
+        **figures,
+        "requests_per_second": report.requests / report.seconds,
+        "megabytes_per_second": report.bytes / report.seconds / 1e6,
+        "log_bytes": logged / report.requests,
+        "failed": float(failed),
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +285,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     "plain-varied": Throughput("the same, no two requests alike", "varied"),
     "plain-apps": Throughput("the same, over all 1,000 apps", "apps"),
     "tls": Throughput("small answers, TLS kept alive", "small", scheme="https"),
-    "handshake": Throughput("full TLS handshake, one request", "close", scheme="https"),
+    "handshake": Handshakes("full TLS handshake, one request"),
+    "resumption": Throughput("resumed TLS session, one request", "close", scheme="https"),
     "body-1m": Throughput("1 MiB answers", "download", connections=16),
     "body-1m-upload": Throughput("1 MiB uploads", "upload", connections=16),
     "latency": Latency("1,000 requests/s, HTTP/1.1"),

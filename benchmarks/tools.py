@@ -22,7 +22,7 @@ __all__ = ["REPOSITORY", "MissingToolError", "Tools", "commit", "machine", "prep
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 _HOME: Final = REPOSITORY / ".benchmarks"
 _LOCK: Final = Path(__file__).with_name("peers.lock")
-_DEBIAN: Final = {"wrk": "wrk", "taskset": "util-linux", "ss": "iproute2"}
+_DEBIAN: Final = {"wrk": "wrk", "h2load": "nghttp2-client", "taskset": "util-linux", "ss": "iproute2"}
 """Program → Debian package."""
 
 

@@ -64,13 +64,18 @@ class Request:
         """Whether no two requests are the same bytes."""
         return self.every_app or "{n}" in self.target
 
-    def head(self) -> str:
-        """Return the head with its placeholders, CRLF line ends and the empty line included."""
+    def fields(self) -> list[tuple[str, str]]:
+        """Return the header fields, in order, with their placeholders."""
         fields = [*_BROWSER, ("Referer", self.referer), ("Cookie", self.cookie)]
         if self.body:
             fields.append(("Content-Length", str(self.body)))
         if self.close:
             fields.append(("Connection", "close"))
+        return fields
+
+    def head(self) -> str:
+        """Return the head with its placeholders, CRLF line ends and the empty line included."""
+        fields = self.fields()
         lines = [f"{self.method} {self.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields)]
         return "\r\n".join(lines) + "\r\n\r\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import LoadReport, lua_script, parse_report, wrk
+from benchmarks.load import LoadReport, lua_script, parse_h2load, parse_report, wrk
 from benchmarks.workload import MEASURED, requests
 
 
@@ -91,3 +91,23 @@ report {"requests": 1200, "seconds": 2.001000, "bytes": 34000, "bad_status": 3, 
 def test_a_load_that_did_not_finish_has_no_report() -> None:
     with pytest.raises(ValueError, match="unable to connect"):
         parse_report("unable to connect to app-0500.bench.test:1234 Connection refused\n")
+
+
+H2LOAD = """\
+finished in {time}, 499.07 req/s, 85.29KB/s
+requests: 1500 total, 1500 started, 1498 done, 1495 succeeded, 5 failed, 2 errored, 0 timeout
+status codes: 1495 2xx, 0 3xx, 1 4xx, 2 5xx
+traffic: 256.35KB (262500) total, 150.88KB (154500) headers (space savings 0.00%), 49.80KB (51000) data
+"""
+
+
+@pytest.mark.parametrize(("time", "seconds"), [("3.01s", 3.01), ("850.5ms", 0.8505), ("900us", 0.0009)])
+def test_the_summary_of_h2load_is_read(time: str, seconds: float) -> None:
+    report = parse_h2load(H2LOAD.format(time=time))
+    assert report.seconds == pytest.approx(seconds)
+    assert (report.requests, report.bytes, report.bad_status, report.broken) == (1495, 262500, 3, 2)
+
+
+def test_an_h2load_that_did_not_finish_has_no_summary() -> None:
+    with pytest.raises(ValueError, match="no summary"):
+        parse_h2load("starting benchmark...\n")
