@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["UNSENT_LOW_WATER", "limit_unsent", "reset_on_close"]
+__all__ = ["RECEIVE_BUFFER", "UNSENT_LOW_WATER", "limit_received", "limit_unsent", "reset_on_close"]
 
 UNSENT_LOW_WATER: Final = 128 * 1024
 """Bytes that the kernel takes for a peer beyond what is on its way. Without it a reader that stalls parks megabytes
 there, which count as ours (hardening R-29); and what is copied to and fro is still in the processor's cache."""
+
+RECEIVE_BUFFER: Final = 96 * 1024
+"""Bytes that the kernel may hold of an answer that we do not take yet (it doubles the figure for its own records). Left
+to itself it grows to megabytes; this much still carries gigabits a second over the distances inside a cluster."""
 
 
 @contextmanager
@@ -52,3 +56,10 @@ def limit_unsent(target: asyncio.BaseTransport | socket.socket) -> None:
     with _borrowed(target) as sock:
         if sock is not None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LOW_WATER)
+
+
+def limit_received(transport: asyncio.BaseTransport) -> None:
+    """Bound what the kernel takes from an app while its client does not read."""
+    with _borrowed(transport) as sock:
+        if sock is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)

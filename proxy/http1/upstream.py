@@ -15,7 +15,7 @@ from proxy.clock import FAR, HORIZON, Wheel, now
 from proxy.errors import Failure
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
-from proxy.sockets import limit_unsent
+from proxy.sockets import limit_received, limit_unsent
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
@@ -104,6 +104,7 @@ class Http1Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         limit_unsent(transport)
+        limit_received(transport)
 
     def data_received(self, data: bytes) -> None:
         state = self._state

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 import uvloop
 
-from proxy.sockets import UNSENT_LOW_WATER, limit_unsent, reset_on_close
+from proxy.sockets import RECEIVE_BUFFER, UNSENT_LOW_WATER, limit_received, limit_unsent, reset_on_close
 
 
 class Accepted(asyncio.Protocol):
@@ -74,6 +74,21 @@ def test_the_kernels_share_is_bounded_also_for_accepted_connections() -> None:
     assert uvloop.run(story()) == (UNSENT_LOW_WATER, UNSENT_LOW_WATER)
 
 
+def test_what_the_kernel_takes_from_an_app_is_bounded() -> None:
+    async def story() -> int:
+        server, transport, client = await connected()
+        with client:
+            limit_received(transport)
+            descriptor = transport.get_extra_info("socket").fileno()
+            with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as sock:
+                size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            transport.abort()
+            server.close()
+        return size
+
+    assert uvloop.run(story()) <= 2 * RECEIVE_BUFFER
+
+
 def test_a_connection_that_is_gone_is_left_alone() -> None:
     class Gone(asyncio.Transport):
         def get_extra_info(self, name: str, default: object = None) -> object:
@@ -81,4 +96,5 @@ def test_a_connection_that_is_gone_is_left_alone() -> None:
 
     reset_on_close(Gone())
     limit_unsent(Gone())
+    limit_received(Gone())
     assert Gone().get_extra_info("socket") is None
