@@ -93,6 +93,14 @@ class Core:
         if self.emptied is not None and not self.connections:
             self.emptied.set()
 
+    def tunnel_closed(self, exchange: Exchange) -> None:
+        """A tunnel is over: count why."""
+        counters = self.counters
+        counters.tunnels_open -= 1
+        failure = exchange.failure
+        reason = failure.value if failure is not None else f"{exchange.first_to_end.decode()}_closed"
+        counters.tunnels_closed[reason] = counters.tunnels_closed.get(reason, 0) + 1
+
     def record(self, exchange: Exchange, peer: Peer) -> None:
         """An exchange is over: count it and log it."""
         counters = self.counters
@@ -103,7 +111,8 @@ class Core:
         key = (exchange.status, _METHOD_LABELS.get(line.method, "other"), "http/1.1" if line.minor else "http/1.0")
         requests = mine.requests
         requests[key] = requests.get(key, 0) + 1
-        mine.duration.observe(exchange.took)
+        # A tunnel's age says nothing about how fast anybody answers: its 101 does.
+        mine.duration.observe(exchange.took if exchange.status != 101 else exchange.header_seconds)
         mine.request_bytes += exchange.bytes_in
         mine.response_bytes += exchange.bytes_out
         if exchange.header_seconds >= 0.0:

@@ -149,6 +149,13 @@ class Failure(enum.Enum):
         Retry.NEVER,
         "The app fell silent in the middle of its answer.",
     )
+    TUNNEL_IDLE = (
+        "tunnel_idle",
+        0,
+        Side.UPSTREAM,
+        Retry.NEVER,
+        "Nothing passed through this upgraded connection for too long.",
+    )
     # ── the router's own ──────────────────────────────────────────────────────────────────────────────────────────
     DRAINING = "draining", 503, Side.ROUTER, Retry.NEVER, "The router is shutting down."
     INTERNAL_ERROR = "internal_error", 500, Side.ROUTER, Retry.NEVER, "The router failed on this request."

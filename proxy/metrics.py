@@ -82,6 +82,9 @@ class Counters:
         "routes",
         "tls_failures",
         "tls_handshakes",
+        "tunnels",
+        "tunnels_closed",
+        "tunnels_open",
         "unrouted",
         "upstream_connects",
         "upstream_idle",
@@ -99,6 +102,11 @@ class Counters:
         self.open_connections: dict[str, int] = {"http": 0, "https": 0}
         self.tls_handshakes = 0
         self.tls_failures = 0
+        self.tunnels = 0
+        """Upgraded connections, ever."""
+        self.tunnels_open = 0
+        self.tunnels_closed: dict[str, int] = {}
+        """By reason: a failure's name, ``client_closed`` or ``app_closed`` (who said its last word first)."""
         self.in_flight = 0
         """Exchanges under way."""
         self.upstream_connects = 0

@@ -8,7 +8,7 @@ fails, whether what the client sees is an end or a break.
 
     begin ──► waiting for a connection ──► request under way ──► response under way ──► over
       │              │ failed: another endpoint, or an answer of our own      │ failed: cut, never a clean end
-      └─ gate closed: an answer of our own                                    └─ client gone: abandon the app
+      └─ gate closed: an answer of our own     └─ 101: tunnel ──► over        └─ client gone: abandon the app
 
 What must not enter: bytes of heads, sockets, clocks (times are handed in), and the choice of an endpoint.
 """
@@ -48,6 +48,15 @@ class Client(Protocol):
     def abort(self, failure: Failure) -> None:
         """Break off so that the client cannot take what it has for the whole."""
 
+    def switch(self, head: ResponseHead, data: bytes, now: float) -> None:
+        """The app's 101, with the first bytes behind it: from here on bytes pass as they are."""
+
+    def end(self) -> None:
+        """Tunnel: the app has said its last word; the client may still speak."""
+
+    def part(self) -> None:
+        """Tunnel: both sides have said their last word, and what is on its way still goes out."""
+
     def hold(self) -> None:
         """Stop reading the request's body."""
 
@@ -72,6 +81,12 @@ class App(Protocol):
 
     def resume(self) -> None:
         """Go on reading the response."""
+
+    def end(self) -> None:
+        """Tunnel: the client has said its last word; the app may still speak."""
+
+    def part(self) -> None:
+        """Tunnel: both sides have said their last word, and what is on its way still goes out."""
 
     def abandon(self) -> None:
         """The exchange is over for this connection; it must not be reused."""
@@ -103,6 +118,7 @@ class Exchange:
         "endpoint",
         "failure",
         "fields",
+        "first_to_end",
         "header_seconds",
         "identity",
         "lender",
@@ -144,6 +160,7 @@ class Exchange:
         self.responded = False
         self.over = False
         self._body: bytes | None = None
+        # ``first_to_end`` is set by ``switched`` only: no other exchange pays for it.
 
     def __repr__(self) -> str:
         method = self.line.method.decode("ascii", "replace")
@@ -233,6 +250,16 @@ class Exchange:
             self.over = True
         self.client.respond(head, data, last, now)
 
+    def switched(self, head: ResponseHead, data: bytes, now: float) -> None:
+        """The app agrees to the upgrade that the client asked for: a tunnel from here on (RFC 9110 7.8)."""
+        self.responded = True
+        self.status = head.status
+        self.header_seconds = now - self.sent_at
+        self.bytes_out = len(data)
+        self.request_done = False  # from here on an app that reads too slowly holds its client
+        self.first_to_end = b""
+        self.client.switch(head, data, now)
+
     def response_body(self, data: bytes) -> None:
         """More of the response's body."""
         self.bytes_out += len(data)
@@ -275,6 +302,38 @@ class Exchange:
             and self.line.method in IDEMPOTENT
             and self.attempts < MAX_ATTEMPTS
         )
+
+    # ── the ends of a tunnel ──────────────────────────────────────────────────────────────────────────────────────
+
+    def client_ended(self) -> None:
+        """The client has said its last word (FIN)."""
+        self._half_ended(b"client")
+
+    def app_ended(self) -> None:
+        """The app has said its last word (FIN)."""
+        self._half_ended(b"app")
+
+    def _half_ended(self, side: bytes) -> None:
+        """Tell the other side; when both have ended, the tunnel has."""
+        app = self.app
+        if self.over or app is None or self.first_to_end == side:
+            return
+        if self.first_to_end:
+            self.part()
+            return
+        self.first_to_end = side
+        if side == b"client":
+            app.end()
+        else:
+            self.client.end()
+
+    def part(self) -> None:
+        """The tunnel is over, in order."""
+        self.over = True
+        app, self.app = self.app, None
+        if app is not None:
+            app.part()
+        self.client.part()
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 

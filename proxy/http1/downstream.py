@@ -45,6 +45,8 @@ HALF_CLOSED_SECONDS: Final = 1.0
 """How long a client that has ended its side may wait for the head of its answer. A FIN does not tell ``nc -N``, which
 still listens, from a browser whose user has left: the first gets its answer if it comes soon, the second does not keep
 an app at work for nobody (nginx gives up at once, HAProxy never)."""
+HALF_TUNNEL_SECONDS: Final = 60.0
+"""How long a tunnel lives on after one side has said its last word (hardening W-06)."""
 STALL_SECONDS: Final = 60.0
 """How long a client may take nothing of an answer that is ready for it."""
 
@@ -53,8 +55,10 @@ _BODY: Final = 1  # reading a request's body for an exchange
 _WAIT: Final = 2  # the request is complete, the response is not
 _DRAIN: Final = 3  # the response is complete, the request's body is not: read and drop the rest
 _LINGER: Final = 4  # said goodbye; read and drop so that the client can still read the answer
-_CLOSED: Final = 5
+_TUNNEL: Final = 5  # upgraded: whatever comes goes to the app as it is
+_CLOSED: Final = 6
 
+_UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
 _NO_TAIL: Final = b"\x00"  # no head ends in it
@@ -123,7 +127,7 @@ class Http1Downstream(asyncio.Protocol):
         self._drained = 0
 
     def __repr__(self) -> str:
-        names = ("head", "body", "wait", "drain", "linger", "closed")
+        names = ("head", "body", "wait", "drain", "linger", "tunnel", "closed")
         return f"<Http1Downstream {self._peer.address} {names[self._state]}>"
 
     # ── what the loop says ────────────────────────────────────────────────────────────────────────────────────────
@@ -153,6 +157,9 @@ class Http1Downstream(asyncio.Protocol):
             self._buffer += data
             if len(self._buffer) > MAX_WAITING:
                 self._transport.pause_reading()
+        elif state == _TUNNEL:
+            if self._exchange is not None:
+                self._exchange.request_body(data, False)
         elif state == _DRAIN:
             self._drain(data)
         elif state == _LINGER:
@@ -167,6 +174,11 @@ class Http1Downstream(asyncio.Protocol):
         if state == _WAIT and self._exchange is not None:
             if not self._exchange.responded and not self._full:
                 self._core.wheel.arm(self, now() + HALF_CLOSED_SECONDS)
+            return True
+        if state == _TUNNEL and self._exchange is not None:
+            if not self._full:
+                self._core.wheel.arm(self, now() + HALF_TUNNEL_SECONDS)
+            self._exchange.client_ended()
             return True
         if state == _BODY:
             self._gone(Failure.CLIENT_GONE)
@@ -189,6 +201,9 @@ class Http1Downstream(asyncio.Protocol):
         self._full = False
         if self._state == _WAIT:
             self.deadline = FAR
+        elif self._state == _TUNNEL and self._exchange is not None:
+            ending = self._exchange.first_to_end
+            self._core.wheel.arm(self, now() + HALF_TUNNEL_SECONDS if ending else FAR)
         if self._exchange is not None:
             self._exchange.client_ready()
 
@@ -217,6 +232,11 @@ class Http1Downstream(asyncio.Protocol):
             if self._ended and exchange is not None and not exchange.responded:
                 self._gone(Failure.CLIENT_GONE)
                 self._abort()
+            self.deadline = FAR
+        elif state == _TUNNEL:
+            exchange = self._exchange
+            if exchange is not None and exchange.first_to_end:
+                exchange.part()
             self.deadline = FAR
         else:
             self._abort()
@@ -537,6 +557,46 @@ class Http1Downstream(asyncio.Protocol):
             self._transport.write(LAST_CHUNK)
         self._finished(exchange, now())
 
+    # ── tunnels ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def switch(self, head: ResponseHead, data: bytes, now: float) -> None:
+        exchange = self._exchange
+        assert exchange is not None  # noqa: S101 -- only the exchange under way switches
+        route = cast("LiveRoute", exchange.route)
+        parts = [head.line, head.fields, route.fields_tls if exchange.fields.scheme == b"https" else route.fields_plain]
+        if exchange.identity:
+            parts.append(b"X-Request-Id: %b\r\n" % exchange.identity)
+        self._transport.write(b"".join((*parts, _UPGRADE, data)))
+        self._state = _TUNNEL
+        self._reencode = False
+        self._tail = _NO_TAIL
+        self.deadline = FAR
+        self._core.counters.tunnels += 1
+        self._core.counters.tunnels_open += 1
+        early, self._buffer = self._buffer, b""
+        if len(early) > MAX_WAITING:
+            self._transport.resume_reading()
+        if early:
+            exchange.request_body(early, False)
+        if self._full:
+            exchange.client_full()
+        if self._ended:
+            self._core.wheel.arm(self, now + HALF_TUNNEL_SECONDS)
+            exchange.client_ended()
+
+    def end(self) -> None:
+        self._transport.write_eof()
+        if not self._full:
+            self._core.wheel.arm(self, now() + HALF_TUNNEL_SECONDS)
+
+    def part(self) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._record(exchange)
+        self._state = _CLOSED
+        self.slot = -1
+        self._transport.close()
+
     def fail(self, failure: Failure) -> None:
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- only the exchange under way fails
@@ -677,6 +737,8 @@ class Http1Downstream(asyncio.Protocol):
 
     def _record(self, exchange: Exchange) -> None:
         self._exchange = None
+        if self._state == _TUNNEL:
+            self._core.tunnel_closed(exchange)
         exchange.took = now() - exchange.started
         self._core.record(exchange, self._peer)
 
@@ -720,5 +782,5 @@ class Http1Downstream(asyncio.Protocol):
 
     def abort_now(self) -> None:
         """Give up at once."""
-        self._gone(Failure.CLIENT_GONE)
+        self._gone(Failure.DRAINING if self._state == _TUNNEL else Failure.CLIENT_GONE)
         self._break_off()

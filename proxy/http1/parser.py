@@ -587,7 +587,9 @@ def _read_response_special(head: ResponseHead, keep: list[bytes], special: list[
             if match is not None:
                 head.idle = int(match.group(1))
         elif kind == UPGRADE:
-            head.upgrade = value.lower()
+            head.upgrade = b"more than one" if head.upgrade else value.lower()
+    if head.upgrade and b"upgrade" not in named:
+        head.upgrade = b""  # a field that is not meant for us (RFC 9110 7.8)
     if named:
         _remove_named(keep, named)
     if codings:

@@ -38,7 +38,10 @@ _HEAD: Final = 1
 _LENGTH: Final = 2
 _CHUNKED: Final = 3
 _UNTIL_CLOSE: Final = 4
-_CLOSED: Final = 5
+_TUNNEL: Final = 5
+_CLOSED: Final = 6
+
+_UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 
 class Http1Upstream(asyncio.Protocol):
@@ -96,7 +99,7 @@ class Http1Upstream(asyncio.Protocol):
         self._request_timeout = 0.0
 
     def __repr__(self) -> str:
-        names = ("idle", "head", "length", "chunked", "until close", "closed")
+        names = ("idle", "head", "length", "chunked", "until close", "tunnel", "closed")
         return f"<Http1Upstream {self.endpoint.label.decode()} {names[self._state]}>"
 
     # ── what the loop says ────────────────────────────────────────────────────────────────────────────────────────
@@ -126,16 +129,20 @@ class Http1Upstream(asyncio.Protocol):
         elif state == _CHUNKED:
             self._extend()
             self._read_chunks(data)
-        elif state == _UNTIL_CLOSE:
+        elif state in (_UNTIL_CLOSE, _TUNNEL):
             self._extend()
-            self._exchange.response_body(data)  # type: ignore[union-attr]  # in this state there is one
+            self._exchange.response_body(data)  # type: ignore[union-attr]  # in these states there is one
         elif state == _IDLE:
             # Bytes that nobody asked for must never be taken for the next answer (RFC 9112 11.1).
             self.close()
 
-    def eof_received(self) -> None:
+    def eof_received(self) -> bool:
         if self._state == _UNTIL_CLOSE:
             self._last(b"", False)
+        elif self._state == _TUNNEL and self._exchange is not None:
+            self._exchange.app_ended()
+            return True  # what the client still has to say reaches the app
+        return False
 
     def connection_lost(self, error: Exception | None) -> None:
         state = self._state
@@ -153,6 +160,8 @@ class Http1Upstream(asyncio.Protocol):
                 exchange.failed(Failure.BAD_RESPONSE if heard else Failure.UPSTREAM_RESET)
             elif state == _UNTIL_CLOSE and error is None:
                 exchange.response_end()
+            elif state == _TUNNEL:
+                exchange.failed(Failure.UPSTREAM_RESET)
             else:
                 exchange.failed(Failure.RESPONSE_TRUNCATED)
 
@@ -172,6 +181,8 @@ class Http1Upstream(asyncio.Protocol):
             self.deadline = FAR  # it is the client that is slow, and the client's own deadline that counts
         elif self._state == _HEAD:
             self._broken(Failure.RESPONSE_TIMEOUT)
+        elif self._state == _TUNNEL:
+            self._broken(Failure.TUNNEL_IDLE)
         elif self._state != _CLOSED:
             self._broken(Failure.RESPONSE_STALLED)
 
@@ -188,6 +199,9 @@ class Http1Upstream(asyncio.Protocol):
             self._chunked_request = fields.length == CHUNKED
             if self._chunked_request:
                 data = (encode(data) if data else b"") + (LAST_CHUNK if last else b"")
+        added = route.request_fields() if route.dated else b""
+        if fields.upgrade and _may_switch(exchange):
+            added += _UPGRADE
         identity = exchange.identity
         if identity:
             correlation = fields.correlation_id
@@ -199,14 +213,13 @@ class Http1Upstream(asyncio.Protocol):
                     fields.outgoing,
                     identity,
                     b"%b,%b" % (correlation, identity) if correlation else identity,
-                    route.request_fields() if route.dated else b"",
+                    added,
                     data,
                 )
             )
         else:
             self._transport.write(
-                b"%b %b HTTP/1.1\r\n%b%b\r\n%b"
-                % (line.method, line.target, fields.outgoing, route.request_fields() if route.dated else b"", data)
+                b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (line.method, line.target, fields.outgoing, added, data)
             )
         self._idle_timeout = route.idle_timeout
         self._request_timeout = route.request_timeout
@@ -225,6 +238,8 @@ class Http1Upstream(asyncio.Protocol):
             if last and self._request_timeout:
                 timeout = min(timeout, self._request_timeout)
             self._wheel.arm(self, now() + timeout)
+        elif self._state == _TUNNEL:
+            self._extend()
 
     def hold(self) -> None:
         self._held = True
@@ -235,6 +250,16 @@ class Http1Upstream(asyncio.Protocol):
             self._held = False
             self._extend()
             self._transport.resume_reading()
+
+    def end(self) -> None:
+        self._transport.write_eof()
+
+    def part(self) -> None:
+        self._exchange = None
+        self._upstream.leave(self)
+        self._state = _CLOSED
+        self.slot = -1
+        self._transport.close()
 
     def abandon(self) -> None:
         if self._exchange is not None:
@@ -284,6 +309,9 @@ class Http1Upstream(asyncio.Protocol):
                 self._buffer = data
                 return
             head = parse_response(data[:end], MAX_FIELDS)
+            if head.status == 101 and head.upgrade == b"websocket" and _may_switch(exchange):
+                self._switch(exchange, head, data[end + 4 :])
+                return
             if head.status >= 200:
                 self._known = data[: end + 4]
                 self._head = head
@@ -332,6 +360,13 @@ class Http1Upstream(asyncio.Protocol):
             self._state = _UNTIL_CLOSE
             self._extend()
             exchange.response(head, body, False, moment)
+
+    def _switch(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
+        """What was asked for is granted: from here on nothing that comes is HTTP."""
+        self._state = _TUNNEL
+        self._chunked_request = False
+        self._extend()
+        exchange.switched(head, data, now())
 
     def _read_chunks(self, data: bytes) -> None:
         decoder = self._decoder
@@ -388,3 +423,9 @@ class Http1Upstream(asyncio.Protocol):
         self._upstream.give_back(self, False)
         if exchange is not None:
             exchange.failed(failure)
+
+
+def _may_switch(exchange: Exchange) -> bool:
+    """Whether the request may become a tunnel: a websocket's GET without a body (contract 6); 1.0 never asks."""
+    fields = exchange.fields
+    return fields.upgrade == b"websocket" and exchange.line.method == b"GET" and fields.length == 0

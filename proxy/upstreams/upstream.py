@@ -166,6 +166,10 @@ class Upstream:
         idle.append(connection)
         self._counters.upstream_idle += 1
 
+    def leave(self, connection: Http1Upstream) -> None:
+        """A tunnel is over, and its connection closes by itself once it is empty."""
+        connection.endpoint.load -= 1
+
     def lost_idle(self, connection: Http1Upstream) -> None:
         """An idle connection closes."""
         try:

@@ -109,6 +109,7 @@ WITHOUT_ANSWER = {
     Failure.CLIENT_TOO_SLOW,  # nothing gets through
     Failure.RESPONSE_TRUNCATED,  # another answer is under way
     Failure.RESPONSE_STALLED,  # another answer is under way
+    Failure.TUNNEL_IDLE,  # the answer was 101: see test_tunnels
 }
 BY_NO_REQUEST = {
     Failure.DRAINING,  # nothing is accepted any more
