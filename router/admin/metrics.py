@@ -60,6 +60,7 @@ class RouterCollector(Collector):
         asked = [route for route in counters.routes.copy().values() if route.requests]
         yield from self._requests([*asked, counters.unrouted])
         yield from self._connections()
+        yield from self._websockets()
         yield from self._log()
         yield from self._config()
         snapshot = self._reconciler.snapshot
@@ -140,6 +141,19 @@ class RouterCollector(Collector):
             "The router's own share: from the end of a request's head to its first byte on the way upstream.",
             counters.overhead,
         )
+
+    def _websockets(self) -> Iterator[Metric]:
+        counters = self._counters
+        yield GaugeMetricFamily("router_websocket_open", "WebSockets open now.", counters.tunnels_open)
+        yield CounterMetricFamily("router_websocket_upgrades", "WebSockets ever opened.", counters.tunnels)
+        closed = CounterMetricFamily(
+            "router_websocket_closed",
+            "WebSockets that ended, by who ended them first or what went wrong.",
+            labels=("reason",),
+        )
+        for reason, count in counters.tunnels_closed.copy().items():
+            closed.add_metric((reason,), count)
+        yield closed
 
     def _log(self) -> Iterator[Metric]:
         counters = self._counters

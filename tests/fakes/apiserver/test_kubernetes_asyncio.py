@@ -9,10 +9,6 @@ from pathlib import Path
 
 import pytest
 import uvloop
-
-pytest.importorskip("kubernetes_asyncio", reason="the client library that the router will watch with is not installed")
-
-# What follows needs the library that was just looked for.
 from kubernetes_asyncio import client as k8s
 from kubernetes_asyncio import config, watch
 from kubernetes_asyncio.client.exceptions import ApiException

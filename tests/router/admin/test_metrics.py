@@ -104,6 +104,7 @@ def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
     counters.upstream_connects, counters.upstream_reused = 8, 9
     counters.upstream_open, counters.upstream_idle = 10, 11
     counters.log_lines, counters.log_dropped = 12, 13
+    counters.tunnels, counters.tunnels_open, counters.tunnels_closed = 14, 15, {"client_closed": 16}
     counters.overhead.observe(0.001)
 
     samples = scraped(RouterCollector(counters, reconciler, "1.2.3", lambda: 100))
@@ -118,6 +119,9 @@ def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
     assert samples["router_access_log_lines_total"] == {(): 12}
     assert samples["router_access_log_dropped_total"] == {(): 113}
     assert samples["router_overhead_seconds_count"] == {(): 1}
+    assert samples["router_websocket_upgrades_total"] == {(): 14}
+    assert samples["router_websocket_open"] == {(): 15}
+    assert samples["router_websocket_closed_total"] == {labels(reason="client_closed"): 16}
     [build] = samples["router_build_info"]
     assert ("version", "1.2.3") in build
     assert samples["process_open_fds"][()] > 0

@@ -1,0 +1,181 @@
+"""WebSockets through the router: a real client and a real server find nothing between them, in clear and over TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, InvalidStatus
+from websockets.frames import CloseCode
+from websockets.typing import Subprotocol
+
+from examples.authority import Authority
+from proxy.routes import Address
+from tests.fakes.handshakes import trusting
+from tests.fakes.wired import HOST, Wired, on_loop, wired
+from tls.change import CertificateChange
+from tls.fallback import self_signed
+from tls.secret import read_pair
+from tls.sni import Front
+from tls.store import CertificateStore
+
+AUTHORITY = Authority()
+CHAT = Subprotocol("chat")
+BIG = 3 * 2**20
+GOODBYE = "close 4001"
+
+
+@pytest.fixture
+def front() -> Front:
+    store = CertificateStore(self_signed(datetime.now(UTC)))
+    pair = read_pair(AUTHORITY.issue("shop.example").secret_data())
+    store.swap(store.prepare(CertificateChange(1, {"shop": pair}, names={"shop.example": "shop"})))
+    return Front(store)
+
+
+async def echo(socket: ServerConnection) -> None:
+    """An app that says what it hears, and goodbye when it is asked to."""
+    async for message in socket:
+        if message == GOODBYE:
+            await socket.close(4001, "as you wish")
+            return
+        await socket.send(message)
+
+
+@asynccontextmanager
+async def app(**options: object) -> AsyncIterator[Address]:
+    server = await serve(echo, "127.0.0.1", 0, max_size=2 * BIG, subprotocols=[CHAT], **options)  # type: ignore[arg-type]
+    async with server:
+        address: Address = next(iter(server.sockets)).getsockname()
+        yield address
+
+
+def client(router: Wired, tls: ssl.SSLContext | None, **options: object) -> connect:
+    """The client library, pointed at the router whatever the name in the URL."""
+    scheme, port = ("wss", router.https) if tls else ("ws", router.http)
+    return connect(  # type: ignore[call-overload,no-any-return]
+        f"{scheme}://shop.example/chat",
+        host="127.0.0.1",
+        port=port,
+        ssl=tls,
+        max_size=2 * BIG,
+        proxy=None,
+        subprotocols=[CHAT],
+        **options,
+    )
+
+
+SECURE = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
+
+
+@SECURE
+def test_a_conversation(front: Front, secure: bool) -> None:
+    async def story() -> None:
+        tls = trusting(AUTHORITY) if secure else None
+        async with wired(tls=front) as router, app() as address:
+            router.publish(address)
+            async with client(router, tls) as socket:
+                assert socket.subprotocol == CHAT
+                assert [each.name for each in socket.protocol.extensions] == ["permessage-deflate"]
+                for message in ("", "hello", "é" * 100_000, b"", bytes(range(256)) * (BIG // 256)):
+                    await socket.send(message)
+                    assert await socket.recv() == message
+                await socket.send(iter(["in ", "three ", "pieces"]))
+                assert await socket.recv() == "in three pieces"
+                await (await socket.ping(b"are you there?"))
+
+    on_loop(story())
+
+
+@SECURE
+def test_goodbyes_of_either_side_reach_the_other_as_they_were_said(front: Front, secure: bool) -> None:
+    async def story() -> None:
+        tls = trusting(AUTHORITY) if secure else None
+        async with wired(tls=front) as router, app() as address:
+            router.publish(address)
+            async with client(router, tls) as socket:
+                await socket.send(GOODBYE)
+                with pytest.raises(ConnectionClosedError) as said:
+                    await socket.recv()
+                assert said.value.rcvd is not None
+                assert (said.value.rcvd.code, said.value.rcvd.reason) == (4001, "as you wish")
+            async with client(router, tls) as socket:
+                await socket.close(CloseCode.NORMAL_CLOSURE)
+                with pytest.raises(ConnectionClosedOK):
+                    await socket.recv()
+
+    on_loop(story())
+
+
+def test_an_app_that_refuses_is_heard(front: Front) -> None:
+    async def story() -> None:
+        async with wired(tls=front) as router, app(origins=["https://shop.example"]) as address:
+            router.publish(address)
+            with pytest.raises(InvalidStatus) as refused:
+                await client(router, None, origin="https://elsewhere.example")
+            assert refused.value.response.status_code == 403
+            async with client(router, None, origin="https://shop.example") as socket:
+                await socket.send("hello")
+                assert await socket.recv() == "hello"
+
+    on_loop(story())
+
+
+def test_two_hundred_at_once_each_hear_their_own_words(front: Front) -> None:
+    async def story() -> None:
+        async with wired(tls=front) as router, app() as address:
+            router.publish(address)
+
+            async def talk(number: int) -> None:
+                socket: ClientConnection
+                async with client(router, None, compression=None) as socket:
+                    for turn in range(5):
+                        await socket.send(f"{number} {turn}")
+                        assert await socket.recv() == f"{number} {turn}"
+
+            await asyncio.gather(*(talk(number) for number in range(200)))
+
+    on_loop(story())
+
+
+async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An app that grants a tunnel and pours into it."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+    poured.clear()
+    while True:
+        writer.write(bytes(64 * 1024))
+        await writer.drain()
+        poured.append(64 * 1024)
+
+
+poured: list[int] = []
+ASKING = b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def test_a_client_that_does_not_read_stops_the_app_and_reads_on_later(front: Front) -> None:
+    """Hardening W-03: what is in between stays bounded, whatever the app would like to send."""
+
+    async def story() -> None:
+        async with wired(endless, tls=front) as router, router.caller() as caller:
+            transport = caller.writer.transport
+            await caller.asks(ASKING)
+            await caller.head()
+            transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads
+            before = -1
+            while len(poured) != before:  # until a whole round of everybody's turns moves nothing any more
+                before = len(poured)
+                for _ in range(200):
+                    await asyncio.sleep(0)
+            stuck = sum(poured)
+            assert stuck < 16 * 2**20
+            transport.resume_reading()  # type: ignore[attr-defined]
+            await caller.reader.readexactly(stuck + 2**20)
+
+    on_loop(story())
