@@ -1,8 +1,23 @@
 """Who holds a name (contract 7, hardening 5.3).
 
-A host belongs to a namespace, and within it to one Service. The holder keeps it for as long as it claims it; a free
-host goes to the oldest claim, then by name; nothing a newcomer does is noticed by a holder. A wildcard and a name below
-it exclude each other between namespaces, so a waiting wildcard is admitted when the last stranger below it is gone.
+A name belongs to a namespace, and within it to one Service. In ten lines:
+
+- A *claim* is (host, Service). It is as old as the moment a router first saw it; of those seen at once the older
+  Service comes first, then the name. The age of a Service proves nothing else.
+- Whoever holds a host keeps it while it claims it. A holder that stops is followed by an heir in its namespace, else by
+  the oldest claim. Nothing that others do is noticed by a holder.
+- Between namespaces a wildcard and a name below it exclude each other: whichever holds keeps the other waiting, and a
+  waiting wildcard is admitted when the last stranger below it is gone.
+- All that is remembered (``router.claim_record``) by one replica, the author of the *record*. For every other replica
+  the record's word counts: claims are as old as it says, and a holder that it names holds, whatever was decided here.
+- Its own word is no news to a replica: the author goes on from what it knows, which is more than it had written.
+- What the record does not mention is younger than all that it does, and decided here until the next record.
+
+So replicas agree as soon as a record that knows every claim was read by all, also those that start later. The record is
+always a little old, but its word about a claim that went away and came back stands until the next one: the author may
+not have seen it go, and then only its word makes all agree. After a minute away its word is over all the same, so that
+a record which nobody may write any more gives nothing back to somebody who left long ago. Without a record, everything
+seen when the router starts was seen at once, and so the age of Services decides.
 
 Cost follows the change: settling looks at the hosts whose claims changed, and at those that a released host kept
 waiting.
@@ -12,14 +27,20 @@ What must not enter: why a claim is valid at all (``compile`` refuses names befo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from router.annotations.domains import names_above
+from router.claim_record import Book, ClaimKey, Record, Recorded, Stamp
 
-__all__ = ["Claimant", "Claims", "Standing"]
+__all__ = ["AWAY", "Claimant", "Claims", "Standing"]
+
+AWAY: Final = 60_000
+"""Milliseconds without a claim after which nothing that was remembered of it counts any more. Longer than an elected
+replica may be deaf and still be elected."""
 
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -52,11 +73,28 @@ class Standing:
 
 
 class Claims:
-    """Every claim, and who holds what. One writer."""
+    """Every claim, and who holds what. One writer. ``author``: by what its records are known, for tests."""
 
-    __slots__ = ("_below", "_changed", "_claims", "_common", "_holders", "_hosts")
+    __slots__ = (
+        "_author",
+        "_away",
+        "_below",
+        "_changed",
+        "_claims",
+        "_common",
+        "_ended",
+        "_entries",
+        "_holders",
+        "_hosts",
+        "_latest",
+        "_named",
+        "_record",
+        "_serial",
+        "_there",
+        "_word",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, author: str = "") -> None:
         self._claims: dict[str, dict[str, Claimant]] = {}
         """host → app → claimant."""
         self._hosts: dict[str, frozenset[str]] = {}
@@ -66,6 +104,26 @@ class Claims:
         """name → claimed hosts below it, wildcards too: what ``*.name`` would stand for."""
         self._changed: set[str] = set()
         self._common = ""
+        # What is to be remembered.
+        self._entries = Book()
+        """Every claim that was settled."""
+        self._latest = 0
+        """No claim begins before it: clocks of replicas differ, and new claims are younger than remembered ones."""
+        self._author = author or secrets.token_hex(8)
+        self._serial = 0
+        self._record: Record | None = None
+        """The entries as they were handed out, until they change."""
+        # What is remembered.
+        self._there: Stamp | None = None
+        """Which record is there."""
+        self._word: Mapping[ClaimKey, Recorded] = {}
+        """What it says, if it is another's."""
+        self._named: dict[str, str] = {}
+        """host → who holds it by that word."""
+        self._ended: set[ClaimKey] = set()
+        """Claims it speaks of that ended since the last time claims were settled."""
+        self._away: dict[ClaimKey, int] = {}
+        """Claims it speaks of that nobody makes here, since when."""
 
     def __repr__(self) -> str:
         return f"<Claims {len(self._claims)} hosts of {len(self._hosts)} apps, {len(self._holders)} held>"
@@ -77,6 +135,7 @@ class Claims:
         before = self._hosts.get(claimant.app, frozenset())
         after = frozenset(hosts)
         for host in before - after:
+            self._end(host, claimant.app)
             del self._claims[host][claimant.app]
             if not self._claims[host]:
                 del self._claims[host]
@@ -104,34 +163,161 @@ class Claims:
             self._common = wildcard
             self._changed.update(self._claims)
 
-    def settle(self) -> set[str]:
-        """Decide what has changed since the last time; returns the hosts on which anybody's standing may differ."""
-        candidates: set[str] = set()
-        changed: set[str] = set()
+    def settle(self, now: int = 0) -> set[str]:
+        """Decide what has changed since the last time; returns the hosts on which anybody's standing may differ.
+
+        ``now``: Unix milliseconds, the time at which claims that are new began.
+        """
+        self._begin(now)
+        freed = self._vacate()
+        candidates = self._changed.union(freed, *(self._related(host) for host in freed))
+        self._changed = set()
+        changed = candidates | self._give(candidates, freed)
+        for host in candidates:
+            holder = self.holder(host)
+            for app in self._claims.get(host, ()):
+                self._enter((host, app), Recorded(self._entries[host, app].since, app == holder))
+        return changed
+
+    def _begin(self, now: int) -> None:
+        """Give every new claim its age: what is remembered of it, else the present."""
+        self._latest = max(self._latest, now)
+        for key in self._ended:
+            self._away[key] = now
+        self._ended.clear()
+        for host in self._changed:
+            for app in self._claims.get(host, ()):
+                if (host, app) not in self._entries:
+                    said = self._said(host, app, now)
+                    self._enter((host, app), Recorded(said.since if said else self._latest, held=False))
+
+    def _vacate(self) -> dict[str, Claimant]:
+        """Take hosts from those who claim them no more, and from those in the way of a holder that the record names.
+
+        Returns whom they were taken from.
+        """
+        freed: dict[str, Claimant] = {}
         for host in self._changed:
             holder = self._holders.get(host)
-            claims = self._claims.get(host, {})
-            if holder is None:
-                candidates.add(host)
-            elif holder.app in claims:
-                self._holders[host] = claims[holder.app]
-            else:
-                heirs = [other for other in claims.values() if other.namespace == holder.namespace]
-                if heirs:
-                    self._holders[host] = min(heirs)
-                    changed.update(self._related(host))  # whoever it keeps waiting is told of the heir
-                else:
-                    del self._holders[host]
-                    candidates.add(host)
-                    candidates.update(self._related(host))
-        changed |= self._changed | candidates
-        self._changed = set()
-        free = [host for host in candidates if host not in self._holders]
-        for claimant, host in sorted((claimant, wanted) for wanted in free for claimant in self.claimants(wanted)):
+            rightful = self._rightful(host)
+            vacant = []
+            if rightful is not None and (holder is None or holder.app != rightful.app):
+                vacant = [host, *(other for other in self._related(host) if self._must_yield(other, rightful))]
+            elif holder is not None and holder.app not in self._claims.get(host, ()):
+                vacant = [host]
+            elif holder is not None:
+                self._holders[host] = self._claims[host][holder.app]
+            freed.update((each, self._holders.pop(each)) for each in vacant if each in self._holders)
+        return freed
+
+    def _must_yield(self, host: str, rightful: Claimant) -> bool:
+        """Whether a stranger holds ``host`` whom the record does not name."""
+        holder = self._holders.get(host)
+        if holder is None or holder.namespace == rightful.namespace:
+            return False
+        named = self._rightful(host)
+        return named is None or named.app != holder.app
+
+    def _give(self, candidates: Iterable[str], freed: Mapping[str, Claimant]) -> set[str]:
+        """Give the hosts that nobody holds to whoever comes first; returns those which that keeps waiting."""
+
+        def rank(wish: tuple[Claimant, str]) -> tuple[int, int, datetime, str, str]:
+            """Whom the record names, then the heirs of whoever held it last, then the oldest claim."""
+            claimant, host = wish
+            named = self._named.get(host, "")
+            last = freed[host].app if host in freed else named
+            distance = 0 if claimant.app == named else 1 if last.startswith(f"{claimant.namespace}/") else 2
+            return distance, self._entries[host, claimant.app].since, claimant.created, claimant.app, host
+
+        changed: set[str] = set()
+        wishes = [(each, host) for host in candidates if host not in self._holders for each in self.claimants(host)]
+        for claimant, host in sorted(wishes, key=rank):
             if host not in self._holders and self._excluding(host, claimant.namespace) is None:
                 self._holders[host] = claimant
                 changed.update(self._related(host))
         return changed
+
+    # ── remembering ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def author(self) -> str:
+        """By what the records of this replica are known. Another one at every start: what an earlier process of this
+        Pod wrote is the word of another."""
+        return self._author
+
+    def record(self) -> Record | None:
+        """What whoever is elected should write; None: it stands there already, under this replica's name.
+
+        Also when another's record says the same, so that every word that counts is that of the one who decides. The
+        same object until something else should be written.
+        """
+        if self._record is None:
+            self._serial += 1
+            self._record = Record(Stamp(self._author, self._serial), self._entries.hand_out(), self._there)
+        elif self._record.stamp == self._there:
+            return None
+        elif self._record.after != self._there:
+            self._record = replace(self._record, after=self._there)
+        return self._record
+
+    def recall(self, record: Record | None, now: int = 0) -> None:
+        """Take the word of another replica in place of what was remembered before; None: there is no record.
+
+        ``now``: as for :meth:`settle`. Nothing is decided until then.
+        """
+        self._there = record.stamp if record else None
+        self._word = record.claims if record else {}
+        self._named = {host: app for (host, app), (_, held) in self._word.items() if held}
+        self._ended.clear()
+        away: dict[ClaimKey, int] = {}
+        for key, said in self._word.items():
+            entry = self._entries.get(key)
+            if entry is None and key[1] not in self._claims.get(key[0], ()):
+                away[key] = self._away.get(key, now)
+            elif entry is not None and entry != said:
+                self._enter(key, Recorded(said.since, entry.held))
+                self._changed.add(key[0])
+        self._away = away
+        if record:
+            younger = max((said.since for said in self._word.values()), default=0) + 1
+            self._latest = max(self._latest, younger)
+            for key in self._entries.keys() - self._word.keys():
+                entry = self._entries[key]
+                self._enter(key, Recorded(max(entry.since, younger), entry.held))
+
+    def written(self, stamp: Stamp) -> None:
+        """Note that a record of this replica's own is there now: what it says is known, and all that came after."""
+        self._there = stamp
+        self._word = {}
+        self._named = {}
+        self._ended = set()
+        self._away = {}
+
+    def _end(self, host: str, app: str) -> None:
+        """Forget a claim, but not that it ended."""
+        if (host, app) in self._entries:
+            self._enter((host, app), None)
+        if (host, app) in self._word:
+            self._ended.add((host, app))
+
+    def _said(self, host: str, app: str, now: int) -> Recorded | None:
+        """What the record says of a claim that begins here, unless that is over."""
+        if now - self._away.pop((host, app), now) <= AWAY:
+            return self._word.get((host, app))
+        if self._named.get(host) == app:
+            del self._named[host]
+        return None
+
+    def _rightful(self, host: str) -> Claimant | None:
+        """Whom the record names as the holder, if it claims the host."""
+        return self._claims.get(host, {}).get(self._named.get(host, ""))
+
+    def _enter(self, key: ClaimKey, entry: Recorded | None) -> None:
+        """The one place where entries change."""
+        if entry == self._entries.get(key):
+            return
+        self._entries.put(key, entry)
+        self._record = None
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -30,9 +30,10 @@ from router.annotations.fields import Place
 from router.annotations.reading import read_builder, read_router, written_as
 from router.apps import CompiledApp, compile_app, default_policy, routable
 from router.certificates import Pairs, candidates, judge, next_judgement
+from router.claim_record import ENTRY, UNREADABLE, RecordError, decode, stamp
 from router.claims import Claims
 from router.cluster import Cluster
-from router.objects import Change, Deployment, ObjectKey, Service
+from router.objects import Change, ConfigMap, Deployment, ObjectKey, Service
 from router.own import OwnNames
 from router.problems import Ledger, Problem, Reason
 from router.snapshot import AppReport, CertificateReport, HostReport, Role, Snapshot, State
@@ -112,6 +113,7 @@ class Compiler:
         self._apps: dict[str, CompiledApp] = {}
         # Who has to do with whom.
         self._claims = Claims()
+        self._unread_record = ""
         self._contributors: dict[str, set[str]] = {}  # host → apps with paths for it
         self._users: dict[ObjectKey, set[str]] = {}  # Secret or ConfigMap → apps that name it
         # What they come to together.
@@ -137,6 +139,7 @@ class Compiler:
         self._dirty_apps: set[str] = set()
         self._dirty_secrets: set[ObjectKey] = set()
         self._dirty_config = True
+        self._dirty_record = False
 
     def __repr__(self) -> str:
         return f"<Compiler generation {self._generation}: {len(self._apps)} apps, {len(self._rules.entries)} hosts>"
@@ -155,6 +158,7 @@ class Compiler:
                     self._dirty_secrets.add(key)
                 case "ConfigMap":
                     self._dirty_apps |= self._users.get(key, set())
+                    self._dirty_record |= key == self._own.record
                 case "Deployment":
                     self._dirty_config |= key in self._own.candidates("Deployment", self._own.deployment)
             problem = self._cluster.unreadable.get(key)
@@ -174,7 +178,10 @@ class Compiler:
         """
         if self._dirty_config:
             self._read_config()
-        affected = self._recompile()
+        milliseconds = int(now.timestamp() * 1000)
+        if self._dirty_record:
+            self._read_record(milliseconds)
+        affected = self._recompile(milliseconds)
         secrets = set(self._dirty_secrets)
         for key in secrets:
             affected |= self._users.get(key, set())
@@ -227,6 +234,36 @@ class Compiler:
         # The platform's own wildcard stands behind everybody's names below its domain, and is in nobody's way.
         self._claims.set_common(f"*.{config.platform_domain}" if config.platform_domain else "")
 
+    def _read_record(self, now: int) -> None:
+        """Hear what the elected replica remembers of claims (contract 7). ``now``: Unix milliseconds.
+
+        A text that cannot be read is as good as none: nobody loses anything by it while this process lives, and where
+        one starts with it the age of Services decides. It is kept beside what is written in its place.
+        """
+        self._dirty_record = False
+        key = self._own.record
+        view = self._cluster.get(ConfigMap, key.namespace, key.name)
+        text = view.data.get(ENTRY, "") if view else ""
+        problems = []
+        if view and UNREADABLE in view.data:
+            message = "expected nothing here: this could not be read as the record of claims, and is kept to look at"
+            problems.append(Problem(Reason.BAD_OBJECT, key, f"data[{UNREADABLE}]", "", message))
+        self._unread_record = ""
+        there = stamp(text)
+        if there is not None and there.author == self._claims.author:
+            self._claims.written(there)
+        elif not text:
+            self._claims.recall(None, now)
+        else:
+            try:
+                self._claims.recall(decode(text), now)
+            except RecordError as error:
+                message = f"{error}; it is written anew, from what is known"
+                problems.append(Problem(Reason.BAD_OBJECT, key, f"data[{ENTRY}]", "", message))
+                self._unread_record = text
+                self._claims.recall(None, now)
+        self._ledger.put("record", problems)
+
     def _read_platform_certificate(self, key: ObjectKey) -> bool:
         """Whether the platform's certificate now covers other names than it did."""
         before = self._platform.names if self._platform else None
@@ -236,8 +273,11 @@ class Compiler:
 
     # ── each app by itself ────────────────────────────────────────────────────────────────────────────────────────
 
-    def _recompile(self) -> set[str]:
-        """Compile the dirty apps and settle the claims; returns the apps whose standing may differ now."""
+    def _recompile(self, now: int) -> set[str]:
+        """Compile the dirty apps and settle the claims; returns the apps whose standing may differ now.
+
+        ``now``: Unix milliseconds, when claims that are new begin.
+        """
         affected = set(self._dirty_apps)
         for name in self._dirty_apps:
             before = self._apps.pop(name, None)
@@ -246,7 +286,7 @@ class Compiler:
             if after is not None:
                 self._apps[name] = after
             self._index(name, before, after)
-        for host in self._claims.settle():
+        for host in self._claims.settle(now):
             affected.update(claimant.app for claimant in self._claims.claimants(host))
             affected |= self._contributors.get(host, set())
         # Paths tie an app to all that contribute to it: what one of them says may let or leave another in.
@@ -574,6 +614,9 @@ class Compiler:
         if affected:
             self._reported = self._reports.copy()
         problems, new, gone = self._ledger.take()
+        record = self._claims.record()
+        if record is not None and self._unread_record:
+            record = replace(record, unread=self._unread_record)
         return Snapshot(
             generation=self._generation,
             table=replace(table, generation=self._generation),
@@ -586,6 +629,7 @@ class Compiler:
             apps=self._reported,
             served=self._served,
             default_policy=self._default_policy,
+            record=record,
         )
 
 

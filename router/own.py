@@ -31,10 +31,27 @@ class OwnNames:
     deployment: str = "drycc-router"
     platform_certificate: str = "drycc-router-platform-cert"
     builder: str = "drycc-builder"
+    claims: str = "drycc-router-claims"
+    """The ConfigMap with the record of held claims."""
     platform_namespaces: frozenset[str] = frozenset()
     """Namespaces, besides the router's own, that may claim the platform's names."""
     platform_names: frozenset[str] = _PLATFORM_NAMES
     """Short names that only the platform may claim."""
+
+    @classmethod
+    def of(cls, name: str, namespace: str) -> OwnNames:
+        """Everything is called after the router's own name, but the builder, which is not its own."""
+        return cls(
+            namespace=namespace,
+            deployment=name,
+            platform_certificate=f"{name}-platform-cert",
+            claims=f"{name}-claims",
+        )
+
+    @property
+    def record(self) -> ObjectKey:
+        """The ConfigMap with the record of claims: the ancestors had none."""
+        return ObjectKey("ConfigMap", self.namespace, self.claims)
 
     def candidates(self, kind: str, name: str) -> tuple[ObjectKey, ...]:
         """One of the router's own objects: under its name and, where that begins with ``drycc-``, the ancestors'."""

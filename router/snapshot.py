@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from proxy.routes import Address, Policy, TableChange
+from router.claim_record import Record
 from router.problems import Problem
 from tls.certificate import Certificate
 from tls.change import CertificateChange
@@ -140,6 +141,9 @@ class Snapshot:
     served: Mapping[str, CertificateReport] = field(repr=False)
     """By ``namespace/secret``."""
     default_policy: Policy = field(repr=False)
+    record: Record | None = field(default=None, repr=False)
+    """What the elected replica should write as the record of claims; None: nothing. The same object in the next
+    snapshot if nothing else is to be written."""
 
     def report_routes(self) -> list[dict[str, object]]:
         """Every routable Service, by name, as plain data for ``/routes`` and ``check``."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from examples.authority import Authority
 from router import compile as compiling
+from router.claim_record import Record, Recorded, Stamp, encode, entries
 from router.compile import Compiler, OwnNames
 from router.objects import Change, ObjectKey
 from router.problems import Problem, Reason
@@ -563,6 +564,140 @@ def test_sources_have_problems_too() -> None:
     assert compiler.compile(NOW).problems_gone == (problem,)
 
 
+# ── what is remembered of claims ──────────────────────────────────────────────────────────────────────────────────────
+
+RECORD = ObjectKey("ConfigMap", "drycc", "drycc-router-claims")
+CLAIMED = (
+    service("a/web", {"domains": "shop.example"}, created="2026-01-01T00:00:00Z"),
+    service("b/web", {"domains": "shop.example"}, created="2026-01-02T00:00:00Z"),
+)
+"""Two that want one name. Without a record the older one gets it."""
+
+
+def says_record(**data: str) -> Change:
+    return Change(RECORD, {"data": data})
+
+
+def for_b(author: str = "another") -> str:
+    """A record by which the younger one holds the name."""
+    claims = {("shop.example", "a/web"): Recorded(2_000, False), ("shop.example", "b/web"): Recorded(1_000, True)}
+    return encode(Record(Stamp(author, 1), claims))
+
+
+def to_write(town: World) -> Record:
+    record = town.last.record
+    assert record is not None
+    return record
+
+
+def test_what_is_decided_is_handed_out_to_be_remembered_with_its_time() -> None:
+    town = World()
+    town.hears(*CLAIMED)
+
+    milliseconds = int(NOW.timestamp() * 1000)
+    assert to_write(town).claims == {
+        ("shop.example", "a/web"): Recorded(milliseconds, True),
+        ("shop.example", "b/web"): Recorded(milliseconds, False),
+    }
+    record = town.last.record
+    town.hears(endpoints("a/web", "10.0.0.1"))
+    assert town.last.record is record, "nothing else is to be written"
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_the_record_counts_in_the_first_batch_wherever_it_stands_there(order: int) -> None:
+    town = World()
+    changes = [says_record(v1=for_b()), *CLAIMED]
+    town.hears(*changes[order:], *changes[:order])
+
+    assert town.owners() == {"shop.example": "b/web"}
+
+
+def test_a_record_that_comes_later_is_obeyed_too() -> None:
+    town = World()
+    town.hears(*CLAIMED)
+
+    town.hears(says_record(v1=for_b()))
+
+    assert town.owners() == {"shop.example": "b/web"}
+    assert town.last.table.hosts.keys() == {b"shop.example"}
+    assert to_write(town).after == Stamp("another", 1)
+
+
+def test_what_was_written_comes_back_and_changes_nothing() -> None:
+    town = World()
+    town.hears(*CLAIMED)
+    written = to_write(town)
+
+    town.hears(says_record(v1=encode(written)))
+
+    assert not town.last.changed
+    assert town.last.record is None
+    assert town.problems(Reason.BAD_OBJECT) == []
+
+
+def test_other_config_maps_are_no_record() -> None:
+    town = World()
+    town.hears(Change(ObjectKey("ConfigMap", "evil", RECORD.name), {"data": {"v1": for_b()}}), *CLAIMED)
+    assert town.owners() == {"shop.example": "a/web"}
+
+    edge = World(OwnNames.of("edge", "net"))
+    edge.hears(Change(ObjectKey("ConfigMap", "net", "edge-claims"), {"data": {"v1": for_b()}}), *CLAIMED)
+    assert edge.owners() == {"shop.example": "b/web"}
+
+
+def test_a_record_that_cannot_be_read_takes_nothing_from_anybody() -> None:
+    town = World()
+    town.hears(says_record(v1=for_b()), *CLAIMED)
+
+    town.hears(says_record(v1="canary"))
+
+    assert not town.last.changed
+    assert town.owners() == {"shop.example": "b/web"}
+    (problem,) = town.problems(Reason.BAD_OBJECT)
+    assert (problem.reason, problem.object, problem.key) == (Reason.BAD_OBJECT, RECORD, "data[v1]")
+    assert "canary" not in str(problem)
+    again = to_write(town)
+    assert again.claims["shop.example", "b/web"] == Recorded(1_000, True)
+    assert again.follows("canary")
+    assert entries(again) == {"v1": encode(again), "v1.unreadable": "canary"}
+
+
+def test_where_a_router_starts_with_a_record_that_cannot_be_read_the_age_of_services_decides() -> None:
+    town = World()
+    town.hears(says_record(v1="canary"), *CLAIMED)
+    assert town.owners() == {"shop.example": "a/web"}
+
+    town.hears(says_record(**entries(to_write(town))))
+
+    (problem,) = town.problems(Reason.BAD_OBJECT)
+    assert problem.key == "data[v1.unreadable]", "somebody should look at it, and take it away then"
+    assert town.last.record is None
+    town.hears(says_record(v1=encode(Record(Stamp("another", 2), {}))))
+    assert town.problems(Reason.BAD_OBJECT) == []
+
+
+def test_a_record_of_the_wrong_shape_leaves_what_was_remembered() -> None:
+    town = World()
+    town.hears(says_record(v1=for_b()), *CLAIMED)
+
+    town.hears(Change(RECORD, {"data": {"v1": 7}}))
+
+    assert town.owners() == {"shop.example": "b/web"}
+    assert [problem.object for problem in town.problems(Reason.BAD_OBJECT)] == [RECORD]
+
+
+def test_a_record_that_is_taken_away_is_written_anew() -> None:
+    town = World()
+    town.hears(says_record(v1=for_b()), *CLAIMED)
+
+    town.hears(gone(says_record()))
+
+    assert town.owners() == {"shop.example": "b/web"}
+    assert to_write(town).after is None
+    assert to_write(town).follows("")
+
+
 # ── any history ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _NAMES = ["shop/web", "shop/api", "blog/web", "drycc/web"]
@@ -585,6 +720,7 @@ _CHANGES = st.one_of(
     st.builds(lambda name: gone(secret(name, None)), st.sampled_from(["shop/shop", "blog/shop-cert"])),
     st.builds(deployment, st.sampled_from([{}, {"platformDomain": "apps.io"}, {"ssl.enforce": "true"}])),
     st.builds(lambda name: Change(ObjectKey("Service", *name.split("/")), {"spec": []}), st.sampled_from(_NAMES)),
+    st.sampled_from([says_record(v1=for_b()), says_record(v1="dirt"), says_record()]),
 )
 
 

@@ -23,6 +23,15 @@ def test_the_ancestors_names_are_understood_too() -> None:
     assert OWN.candidates("Deployment", "edge") == (ObjectKey("Deployment", "drycc", "edge"),)
 
 
+def test_everything_of_its_own_is_called_after_the_router() -> None:
+    edge = OwnNames.of("edge", "net")
+
+    assert (edge.namespace, edge.deployment, edge.platform_certificate) == ("net", "edge", "edge-platform-cert")
+    assert edge.builder == "drycc-builder"
+    assert edge.record == ObjectKey("ConfigMap", "net", "edge-claims")
+    assert OwnNames.of("drycc-router", "drycc") == OwnNames()
+
+
 def test_the_platform_is_the_routers_namespace_and_those_it_is_told() -> None:
     assert OWN.is_platform("drycc")
     assert OWN.is_platform("monitoring")
