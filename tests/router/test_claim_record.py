@@ -131,6 +131,9 @@ def test_only_what_was_known_may_be_written_over() -> None:
     assert not record({}).follows("dirt")
     assert record({}, unread="dirt").follows("dirt")
     assert not record({}, unread="dirt").follows("")
+    signed = packed("by another 8\ndirt\n")
+    assert record({}, unread=signed).follows(signed)
+    assert not record({}).follows(signed)
 
 
 def test_what_could_not_be_read_is_kept_beside_the_record_as_far_as_there_is_room() -> None:

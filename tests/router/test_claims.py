@@ -104,6 +104,15 @@ def test_whoever_waits_is_told_of_the_heir() -> None:
     assert table.in_the_way("b/web", "x.example.com") == Standing("*.example.com", new("a/other"))
 
 
+def test_whoever_waits_is_told_of_another_in_the_way() -> None:
+    table = settled((old("a/web"), ["*.example.com"]), (new("b/web"), ["x.b.example.com"]))
+
+    table.put(new("a/api"), ["*.b.example.com"])
+
+    assert "x.b.example.com" in table.settle()
+    assert table.in_the_way("b/web", "x.b.example.com") == Standing("*.b.example.com", new("a/api"))
+
+
 def test_old_wildcard_against_new_specific() -> None:
     table = settled((old("a/web"), ["*.example.com"]), (new("b/web"), ["x.example.com"]))
 
@@ -196,6 +205,11 @@ APPS = st.sampled_from(["n/web", "n/api", "m/web", "o/web"])
 STEPS = st.lists(st.tuples(APPS, st.frozensets(NAMES, max_size=3)), min_size=1, max_size=12)
 
 
+def standings(table: Claims, claims: Mapping[str, frozenset[str]]) -> dict[tuple[str, str], Standing | None]:
+    """What everybody is told about every host that they claim."""
+    return {(app, host): table.in_the_way(app, host) for app, hosts in claims.items() for host in hosts}
+
+
 @settings(deadline=None, max_examples=300)
 @given(STEPS, st.lists(st.booleans(), min_size=12, max_size=12))
 def test_in_any_history_holders_are_undisturbed_and_nobody_waits_for_nothing(
@@ -209,12 +223,15 @@ def test_in_any_history_holders_are_undisturbed_and_nobody_waits_for_nothing(
         if not settle_now:
             continue
         before = owners(table)
+        told = standings(table, claims)
         changed = table.settle()
         after = owners(table)
         for host, holder in before.items():
             if host in claims[holder]:
                 assert after[host] == holder, "an incumbent that still claims it keeps it"
         assert {host for host in before.keys() | after.keys() if before.get(host) != after.get(host)} <= changed
+        now_told = standings(table, claims)
+        assert {host for app, host in now_told if now_told[app, host] != told.get((app, host))} <= changed
         for host, holder in after.items():
             assert host in claims[holder]
             for other, stranger in after.items():
@@ -316,6 +333,23 @@ def test_a_claim_nobody_has_seen_is_younger_than_those_that_are_remembered() -> 
     assert again.holder("x.example") == "b/web"
 
 
+def test_also_when_it_was_seen_here_by_a_clock_that_is_behind() -> None:
+    table = settled((new("a/web"), ["x.example"]))
+    table.put(old("c/web"), ["x.example"])
+    table.put(new("b/web"), ["x.example"])
+    table.settle(now=100)
+
+    table.recall(
+        recorded(
+            {("x.example", "a/web"): Recorded(2_000, held=True), ("x.example", "b/web"): Recorded(2_001, held=False)}
+        )
+    )
+    table.put(new("a/web"), [])
+    table.settle(now=200)
+
+    assert table.holder("x.example") == "b/web", "the record does not mention the other one yet"
+
+
 def test_those_nobody_has_seen_before_are_ordered_by_the_age_of_their_services() -> None:
     record = recorded({("y.example", "b/web"): Recorded(2_000, held=True)})
 
@@ -388,6 +422,28 @@ def test_a_replica_holds_nothing_against_a_claim_that_it_hears_of_later_than_the
     assert owners(table) == {"*.example.com": "a/web"}
 
 
+def test_a_holder_that_the_record_names_disturbs_nobody_in_its_own_namespace() -> None:
+    table = Claims()
+    table.put(new("a/api"), ["api.example.com"])
+    table.settle(now=1_000)
+    table.put(old("a/copy"), ["api.example.com"])
+    table.put(new("b/web"), ["b.example.com"])
+    table.settle(now=2_000)
+
+    table.recall(
+        recorded(
+            {
+                ("*.example.com", "a/web"): Recorded(500, held=True),
+                ("api.example.com", "a/copy"): Recorded(501, held=False),
+            }
+        )
+    )
+    table.put(old("a/web"), ["*.example.com"])
+    table.settle(now=3_000)
+
+    assert owners(table) == {"*.example.com": "a/web", "api.example.com": "a/api"}
+
+
 def test_a_record_that_contradicts_itself_disturbs_nobody() -> None:
     table = settled((old("b/web"), ["x.example.com"]), (new("a/web"), ["*.example.com"]))
 
@@ -456,6 +512,20 @@ def test_nor_to_somebody_who_was_not_there_when_the_router_started() -> None:
 
     table.put(old("a/web"), ["x.example"])
     table.settle(now=9_001 + AWAY)
+
+    assert table.holder("x.example") == "b/web"
+
+
+def test_nor_does_it_help_that_the_same_is_written_again() -> None:
+    """By an author who has not heard that it ended."""
+    claims = {("x.example", "a/web"): Recorded(1_000, held=True)}
+    table = restarted(recorded(claims), (old("a/web"), ["x.example"]), (new("b/web"), ["x.example"]))
+    table.put(old("a/web"), [])
+    table.settle(now=10_000)
+
+    table.recall(recorded(claims, serial=2), now=50_000)
+    table.put(old("a/web"), ["x.example"])
+    table.settle(now=10_001 + AWAY)
 
     assert table.holder("x.example") == "b/web"
 

@@ -636,6 +636,20 @@ def test_what_was_written_comes_back_and_changes_nothing() -> None:
     assert town.problems(Reason.BAD_OBJECT) == []
 
 
+def test_what_was_written_comes_back_late_and_changes_nothing() -> None:
+    town = World()
+    town.hears(*CLAIMED)
+    written = encode(to_write(town))
+    town.hears(gone(CLAIMED[0]))
+    town.hears(CLAIMED[0])
+    assert town.owners() == {"shop.example": "b/web"}, "the first one gave it up"
+
+    town.hears(says_record(v1=written))
+
+    assert not town.last.changed
+    assert to_write(town).follows(written)
+
+
 def test_other_config_maps_are_no_record() -> None:
     town = World()
     town.hears(Change(ObjectKey("ConfigMap", "evil", RECORD.name), {"data": {"v1": for_b()}}), *CLAIMED)
@@ -660,6 +674,7 @@ def test_a_record_that_cannot_be_read_takes_nothing_from_anybody() -> None:
     again = to_write(town)
     assert again.claims["shop.example", "b/web"] == Recorded(1_000, True)
     assert again.follows("canary")
+    assert again.after is None
     assert entries(again) == {"v1": encode(again), "v1.unreadable": "canary"}
 
 
@@ -675,6 +690,7 @@ def test_where_a_router_starts_with_a_record_that_cannot_be_read_the_age_of_serv
     assert town.last.record is None
     town.hears(says_record(v1=encode(Record(Stamp("another", 2), {}))))
     assert town.problems(Reason.BAD_OBJECT) == []
+    assert to_write(town).unread == ""
 
 
 def test_a_record_of_the_wrong_shape_leaves_what_was_remembered() -> None:
