@@ -142,8 +142,8 @@ def _hosts(spec: App, config: RouterConfig, own: OwnNames, says: _Voice) -> dict
         host = domains.resolve(name, config.platform_domain)
         if len(host) > 253:
             says.say(Reason.BAD_ELEMENT, "domains", name, "expected a name that fits below the platform's domain")
-        elif not own.is_platform(says.service.key.namespace) and own.is_reserved(host, config.platform_domain):
-            says.say(Reason.RESERVED_DOMAIN, "domains", name, "expected another name: this one is the platform's")
+        elif objection := own.objection(says.service.key.namespace, host, config.platform_domain):
+            says.say(Reason.RESERVED_DOMAIN, "domains", name, objection)
         else:
             hosts.setdefault(host, name)
     if not spec.domains and not spec.proxy_domain:

@@ -103,7 +103,7 @@ class Claims:
         self._below: dict[str, set[str]] = {}
         """name → claimed hosts below it, wildcards too: what ``*.name`` would stand for."""
         self._changed: set[str] = set()
-        self._common = ""
+        self._common: frozenset[str] = frozenset()
         # What is to be remembered.
         self._entries = Book()
         """Every claim that was settled."""
@@ -157,10 +157,11 @@ class Claims:
         else:
             self._hosts.pop(claimant.app, None)
 
-    def set_common(self, wildcard: str) -> None:
-        """Name the one wildcard that excludes nothing: the platform's own, which stands behind everybody's names."""
-        if wildcard != self._common:
-            self._common = wildcard
+    def set_common(self, hosts: frozenset[str]) -> None:
+        """Name the hosts that exclude nothing: the platform's own wildcard, which stands behind everybody's names, and
+        those that the operator gave to somebody, which nobody else claims."""
+        if hosts != self._common:
+            self._common = hosts
             self._changed.update(self._claims)
 
     def settle(self, now: int = 0) -> set[str]:
@@ -355,10 +356,10 @@ class Claims:
 
     def _related(self, host: str) -> Iterator[str]:
         """Claimed hosts that ``host`` excludes between namespaces: wildcards above it; below it, if it is one, all."""
-        if host == self._common:
+        if host in self._common:
             return
         for name in names_above(host):
-            if f"*.{name}" in self._claims and f"*.{name}" != self._common:
+            if f"*.{name}" in self._claims and f"*.{name}" not in self._common:
                 yield f"*.{name}"
         if host.startswith("*."):
-            yield from (other for other in self._below.get(host[2:], ()) if other != self._common)
+            yield from (other for other in self._below.get(host[2:], ()) if other not in self._common)

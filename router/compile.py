@@ -176,9 +176,10 @@ class Compiler:
 
         Certificates are judged by ``now`` (aware), so call this now and then, if only hourly, when nothing was noted.
         """
-        if self._dirty_config:
-            self._read_config()
         milliseconds = int(now.timestamp() * 1000)
+        if self._dirty_config or self._dirty_record:
+            self._read_config()
+            self._read_given()
         if self._dirty_record:
             self._read_record(milliseconds)
         affected = self._recompile(milliseconds)
@@ -231,8 +232,20 @@ class Compiler:
             self._config = config
             self._default_policy = default_policy(config)
             self._dirty_apps |= self._apps.keys()
+
+    def _read_given(self) -> None:
+        """Read which names the operator gave to whom; where that differs, every app is dirty."""
+        view = self._cluster.get(ConfigMap, self._own.record.namespace, self._own.record.name)
+        platform = self._config.platform_domain
+        given, bad = own.read_given(view.data.get(own.GIVEN, "") if view else "", platform)
+        key = f"data[{own.GIVEN}]"
+        problems = [Problem(Reason.BAD_ELEMENT, self._own.record, key, line, f"expected {why}") for line, why in bad]
+        self._ledger.put("given", problems)
+        if given != self._own.given:
+            self._own = replace(self._own, given=given)
+            self._dirty_apps |= self._apps.keys()
         # The platform's own wildcard stands behind everybody's names below its domain, and is in nobody's way.
-        self._claims.set_common(f"*.{config.platform_domain}" if config.platform_domain else "")
+        self._claims.set_common(frozenset(given) | ({f"*.{platform}"} if platform else set()))
 
     def _read_record(self, now: int) -> None:
         """Hear what the elected replica remembers of claims (contract 7). ``now``: Unix milliseconds.

@@ -1,20 +1,30 @@
-"""What belongs to the router itself: the names of its objects and of its platform, and what its settings come to.
+"""What belongs to the router itself: the names of its objects and of its platform, and what its settings come to; and
+which names its operator gave to whom.
 
 What must not enter: anything about one app (``router.apps``).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.routes import Edge
 from router.annotations import domains
+from router.annotations.errors import Unfit
 from router.model import RouterConfig
 from router.objects import ObjectKey
 from tls.policy import CIPHERS, TlsPolicy, Version
 
-__all__ = ["OwnNames", "edge", "tls_policy"]
+__all__ = ["GIVEN", "OwnNames", "edge", "read_given", "tls_policy"]
+
+GIVEN: Final = "given"
+"""The entry of the ConfigMap of claims in which the operator gives names to namespaces: a line for each, ``shop.example
+shop``. The router only reads it."""
+
+_GIVEN: Final = re.compile(r"(\S{1,1000}) ([a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?)")
 
 _PLATFORM_NAMES: Final = frozenset(
     f"{prefix}{name}"
@@ -37,6 +47,8 @@ class OwnNames:
     """Namespaces, besides the router's own, that may claim the platform's names."""
     platform_names: frozenset[str] = _PLATFORM_NAMES
     """Short names that only the platform may claim."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Host → the one namespace that may claim it, whatever else would be decided. No process setting: it is live."""
 
     @classmethod
     def of(cls, name: str, namespace: str) -> OwnNames:
@@ -75,6 +87,48 @@ class OwnNames:
         if host == platform_domain or domains.covers(host, platform_domain):
             return True
         return rest == platform_domain and (first == "*" or first in self.platform_names)
+
+    def objection(self, namespace: str, host: str, platform_domain: str | None) -> str:
+        """Why Services of a namespace may not claim a host at all; "" if they may.
+
+        The operator's word beats everything (contract 7), and holds also for names below a wildcard that was given and
+        for wildcards above a name that was.
+        """
+        if host in self.given:
+            return "" if self.given[host] == namespace else _GIVEN_AWAY
+        if not self.is_platform(namespace) and self.is_reserved(host, platform_domain):
+            return "expected another name: this one is the platform's"
+        above = (f"*.{name}" for name in domains.names_above(host))
+        closest = next((wildcard for wildcard in above if wildcard in self.given), None)
+        if closest is not None:
+            return "" if self.given[closest] == namespace else _GIVEN_AWAY
+        below = (owner for name, owner in self.given.items() if domains.covers(host, name))
+        return _GIVEN_AWAY if any(owner != namespace for owner in below) else ""
+
+
+_GIVEN_AWAY: Final = "expected another name: the operator gave this one to another namespace"
+
+
+def read_given(text: str, platform_domain: str | None) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Read the entry :data:`GIVEN`: names as in ``domains``, empty lines and those that begin with ``#`` left out.
+
+    Returns host → namespace, and of each line that is not in order (the line, what was expected).
+    """
+    given: dict[str, str] = {}
+    bad = []
+    for line in map(str.strip, text.splitlines()):
+        if not line or line.startswith("#"):
+            continue
+        match = _GIVEN.fullmatch(line)
+        try:
+            if match is None:
+                raise Unfit("a name and a namespace, with one space between them")
+            host = domains.resolve(domains.canonical(match[1]), platform_domain)
+            if given.setdefault(host, match[2]) != match[2]:
+                raise Unfit("each name once: the first line counts")
+        except Unfit as unfit:
+            bad.append((line, unfit.expected))
+    return given, bad
 
 
 def edge(config: RouterConfig, default_route: str) -> Edge:

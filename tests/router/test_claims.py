@@ -184,7 +184,7 @@ def test_the_platforms_own_wildcard_is_in_nobodys_way() -> None:
     table = settled((old("drycc/catch-all"), ["*.apps.io"]), (new("a/web"), ["a.apps.io"]))
     assert table.holder("a.apps.io") is None
 
-    table.set_common("*.apps.io")
+    table.set_common(frozenset({"*.apps.io"}))
     table.settle()
 
     assert owners(table) == {"*.apps.io": "drycc/catch-all", "a.apps.io": "a/web"}

@@ -714,6 +714,38 @@ def test_a_record_that_is_taken_away_is_written_anew() -> None:
     assert to_write(town).follows("")
 
 
+def test_what_the_operator_gave_to_somebody_beats_everything_at_once() -> None:
+    town = World()
+    town.hears(
+        service("a/web", {"domains": "shop.example,*.big.example"}),
+        service("b/web", {"domains": "shop.example,x.big.example"}),
+    )
+    assert town.owners() == {"shop.example": "a/web", "*.big.example": "a/web"}
+
+    town.hears(says_record(given="shop.example b\nx.big.example b\n*.big.example a\nnonsense"))
+    assert town.owners() == {"shop.example": "b/web", "*.big.example": "a/web", "x.big.example": "b/web"}
+    (refused,) = town.problems(Reason.RESERVED_DOMAIN)
+    assert (refused.object.namespace, refused.value) == ("a", "shop.example")
+    (bad,) = town.problems(Reason.BAD_ELEMENT)
+    assert (bad.object, bad.key, bad.value) == (RECORD, "data[given]", "nonsense")
+
+    town.hears(gone(service("b/web")))
+    assert town.owners() == {"*.big.example": "a/web"}, "nobody else gets it"
+    town.hears(says_record())
+    assert town.owners() == {"shop.example": "a/web", "*.big.example": "a/web"}
+
+
+def test_short_names_that_were_given_follow_the_platforms_domain() -> None:
+    town = World()
+    town.hears(
+        says_record(given="shop b"), service("a/web", {"domains": "shop"}), service("b/web", {"domains": "shop"})
+    )
+    assert town.owners() == {"shop.*": "b/web"}
+
+    town.hears(deployment({"platformDomain": "apps.io"}))
+    assert town.owners() == {"shop.apps.io": "b/web"}
+
+
 # ── any history ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _NAMES = ["shop/web", "shop/api", "blog/web", "drycc/web"]
@@ -736,7 +768,14 @@ _CHANGES = st.one_of(
     st.builds(lambda name: gone(secret(name, None)), st.sampled_from(["shop/shop", "blog/shop-cert"])),
     st.builds(deployment, st.sampled_from([{}, {"platformDomain": "apps.io"}, {"ssl.enforce": "true"}])),
     st.builds(lambda name: Change(ObjectKey("Service", *name.split("/")), {"spec": []}), st.sampled_from(_NAMES)),
-    st.sampled_from([says_record(v1=for_b()), says_record(v1="dirt"), says_record()]),
+    st.sampled_from(
+        [
+            says_record(v1=for_b()),
+            says_record(v1="dirt"),
+            says_record(given="a.example blog\n*.example.com shop"),
+            says_record(),
+        ]
+    ),
 )
 
 

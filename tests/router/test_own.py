@@ -8,7 +8,7 @@ from proxy.routes import Edge
 from router.annotations.fields import Place, defaults
 from router.model import RouterConfig
 from router.objects import ObjectKey
-from router.own import OwnNames, edge, tls_policy
+from router.own import OwnNames, edge, read_given, tls_policy
 from tls.policy import CIPHERS, CIPHERS_1_3, TlsPolicy, Version
 
 OWN = OwnNames(platform_namespaces=frozenset({"monitoring"}))
@@ -64,6 +64,65 @@ def test_without_a_platform_domain_the_platforms_names_are_reserved_below_any_su
     assert OWN.is_reserved("drycc.*", None)
     assert OWN.is_reserved("drycc.203.0.113.7.nip.io", None)
     assert not OWN.is_reserved("shop.*", None)
+
+
+def test_what_is_given_to_a_namespace_is_refused_to_all_others() -> None:
+    given, bad = read_given(
+        "shop.example shop\n*.big.example  big\n\n# nothing\n*.Wild.Example. wild\nb\u00fccher shop", "apps.io"
+    )
+    assert given == {"shop.example": "shop", "*.wild.example": "wild", "xn--bcher-kva.apps.io": "shop"}
+    assert bad == [("*.big.example  big", "a name and a namespace, with one space between them")]
+
+    names = dataclasses.replace(OWN, given=given)
+    for host, owner in (
+        ("shop.example", "shop"),
+        ("*.wild.example", "wild"),
+        ("a.b.wild.example", "wild"),
+        ("*.a.wild.example", "wild"),
+        ("*.example", "nobody"),
+    ):
+        assert (
+            names.objection("evil", host, None)
+            == "expected another name: the operator gave this one to another namespace"
+        )
+        assert names.objection("drycc", host, None) != ""
+        assert names.objection(owner, host, None) == "" or owner == "nobody"
+    for host in ("wild.example", "www.shop.example", "other.example", "*.shop.example"):
+        assert names.objection("evil", host, None) == ""
+
+
+def test_the_closest_word_counts_and_beats_the_platforms_reservations() -> None:
+    given = {"*.example.com": "a", "b.example.com": "b", "*.c.example.com": "c", "grafana.apps.io": "b"}
+    names = dataclasses.replace(OWN, given=given)
+
+    assert names.objection("b", "b.example.com", None) == ""
+    assert names.objection("a", "b.example.com", None) != ""
+    assert names.objection("a", "*.example.com", None) == ""
+    assert names.objection("c", "x.c.example.com", None) == ""
+    assert names.objection("a", "x.c.example.com", None) != ""
+    assert names.objection("b", "grafana.apps.io", "apps.io") == ""
+    assert names.objection("drycc", "grafana.apps.io", "apps.io") != ""
+    assert names.objection("b", "drycc.apps.io", "apps.io") == "expected another name: this one is the platform's"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("shop.example", "a name and a namespace"),
+        ("shop.example Shop", "a name and a namespace"),
+        ("shop.example shop web", "a name and a namespace"),
+        ("*.com shop", "a wildcard of a domain of one's own"),
+        ("foo_bar shop", "a name such as"),
+        ("a.example blog", "each name once"),
+    ],
+)
+def test_a_line_that_is_not_in_order_leaves_the_others(line: str, expected: str) -> None:
+    given, bad = read_given(f"a.example shop\n{line}\nz.example shop", None)
+
+    assert given == {"a.example": "shop", "z.example": "shop"}
+    ((said, why),) = bad
+    assert said == line
+    assert why.startswith(expected)
 
 
 def test_the_defaults_are_the_data_planes_defaults() -> None:

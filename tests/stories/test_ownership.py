@@ -219,6 +219,18 @@ def test_hearing_everything_again_in_another_order_changes_nothing() -> None:
     assert again.owners() == town.owners() == {"shop.example": "shop/web"}
 
 
+def test_the_operators_word_beats_whoever_holds_the_name() -> None:
+    town = World()
+    town.hears(app("shop/web", "*.shop.example,shop.example"), app("blog/web", "a.shop.example"))
+    route = town.routes["shop/web"]
+
+    word = Change(ObjectKey("ConfigMap", "drycc", "drycc-router-claims"), {"data": {"given": "shop.example blog"}})
+    town.hears(word, app("blog/web", "shop.example"))
+
+    assert town.owners() == {"*.shop.example": "shop/web", "shop.example": "blog/web"}
+    assert town.routes["shop/web"] is route
+
+
 # ── who comes late, and who was here ──────────────────────────────────────────────────────────────────────────────────
 
 
