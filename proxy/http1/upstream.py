@@ -62,6 +62,7 @@ class Http1Upstream(asyncio.Protocol):
         "_left",
         "_request_timeout",
         "_state",
+        "_taken",
         "_transport",
         "_upstream",
         "_wheel",
@@ -82,6 +83,7 @@ class Http1Upstream(asyncio.Protocol):
         """The last final head: what begins with it again says the same. Empty: none yet."""
         self._head: ResponseHead = cast(ResponseHead, None)
         self._idle_seconds = IDLE_SECONDS
+        self._taken = False
         self.reused = False
         self.deadline = FAR
         self.slot = 0
@@ -149,7 +151,8 @@ class Http1Upstream(asyncio.Protocol):
         exchange = self._exchange
         self._state = _CLOSED
         self.slot = -1
-        self._upstream.lost()
+        if self._taken:
+            self._upstream.lost()
         if state == _IDLE:
             self._upstream.lost_idle(self)
         elif exchange is not None:
@@ -267,6 +270,12 @@ class Http1Upstream(asyncio.Protocol):
             self._upstream.give_back(self, False)
 
     # ── pool ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def take(self) -> bool:
+        """Whoever dialled has it from now on; False: it has broken already. Its end counts only after that: what is
+        given up in the midst of being made never was a connection."""
+        self._taken = self._state != _CLOSED
+        return self._taken
 
     def rest(self, moment: float) -> None:
         """Become idle: a deadline for staying so."""

@@ -29,12 +29,15 @@ MAX_IDLE: Final = 64
 """Idle connections kept per endpoint; the least recently used is closed first."""
 MAX_DIALS: Final = 3
 """Endpoints tried for one request before it is answered with a failure."""
+LAST_CHANCE: Final = 1.0
+"""Seconds that dialling may still take when its route is gone. Long enough for any connection that is being made in
+order, too short for an address to be given to somebody else's Pod."""
 
 
 class Dial:
     """One attempt to connect on behalf of an exchange; goes on with another endpoint when one fails."""
 
-    __slots__ = ("deadline", "endpoint", "exchange", "late", "slot", "task", "tried", "upstream")
+    __slots__ = ("begun", "deadline", "endpoint", "exchange", "late", "moved", "slot", "task", "tried", "upstream")
 
     def __init__(self, upstream: Upstream, exchange: Exchange) -> None:
         self.upstream = upstream
@@ -42,7 +45,9 @@ class Dial:
         self.tried: list[Endpoint] = []
         self.endpoint: Endpoint | None = None
         self.task: asyncio.Task[None] | None = None
+        self.begun = False
         self.late = False
+        self.moved = False
         self.deadline = 0.0
         self.slot = 0
 
@@ -50,7 +55,17 @@ class Dial:
         """The time limit for connecting has passed."""
         self.slot = -1
         self.late = True
-        if self.task is not None:
+        self._give_up()
+
+    def move(self) -> None:
+        """The endpoint is gone: go to another one."""
+        if not self.late and not self.moved:
+            self.moved = True
+            self._give_up()
+
+    def _give_up(self) -> None:
+        # A task that is cancelled before its first step never runs, and nobody would be told.
+        if self.task is not None and self.begun:
             self.task.cancel()
 
 
@@ -86,10 +101,19 @@ class Upstream:
         return f"<Upstream {self.name} {self._ready!r} dials={len(self._dials)}>"
 
     def update(self, addresses: Sequence[Address], connect_timeout: float) -> None:
-        """Take the new set of endpoints. Known ones keep their connections; removed ones lose their idle ones now."""
+        """Take the new set of endpoints. Known ones keep their connections; removed ones lose their idle ones now.
+
+        Who is being connected to a removed one goes to another: its address may belong to somebody else before long.
+        """
         self.connect_timeout = connect_timeout
         if tuple(addresses) == tuple(self._endpoints):
             return
+        self._replace(addresses)
+        for dial in list(self._dials):
+            if dial.endpoint is not None and dial.endpoint.gone:
+                dial.move()
+
+    def _replace(self, addresses: Sequence[Address]) -> None:
         fresh: dict[Address, Endpoint] = {}
         for address in addresses:
             known = self._endpoints.get(address)
@@ -104,8 +128,13 @@ class Upstream:
         self._ready = list(fresh.values())
 
     def retire(self) -> None:
-        """The route is gone: nothing new, idle connections close, exchanges under way finish."""
-        self.update((), self.connect_timeout)
+        """The route is gone: nothing new, idle connections close, exchanges under way finish.
+
+        Those that still wait for a connection have nowhere else to go, so they get a last chance.
+        """
+        self._replace(())
+        for dial in self._dials:
+            self._wheel.arm(dial, min(dial.deadline, now() + LAST_CHANCE))
 
     def report(self) -> list[dict[str, object]]:
         """The endpoints for ``/routes``."""
@@ -187,7 +216,7 @@ class Upstream:
     def _dial(self, dial: Dial, endpoint: Endpoint) -> None:
         dial.endpoint = endpoint
         dial.tried.append(endpoint)
-        dial.late = False
+        dial.begun = dial.late = dial.moved = False
         dial.slot = 0
         self._dials.add(dial)
         self._wheel.arm(dial, now() + self.connect_timeout)
@@ -197,17 +226,26 @@ class Upstream:
         began = now()
         failure = Failure.CONNECT_FAILED
         host, port = endpoint.address
+        dial.begun = True
         try:
+            if dial.late or dial.moved:
+                raise asyncio.CancelledError
             _, connection = await self._loop.create_connection(
                 lambda: Http1Upstream(self, endpoint, self._wheel), host, port
             )
+            if not connection.take():
+                raise ConnectionResetError
         except OSError:
             pass
         except asyncio.CancelledError:
-            if not dial.late:
+            if dial.late:
+                failure = Failure.CONNECT_TIMEOUT
+            elif dial.moved:
+                failure = Failure.NO_ENDPOINT
+                dial.tried.remove(endpoint)  # it did nothing wrong
+            else:
                 self._done(dial, endpoint)
                 raise
-            failure = Failure.CONNECT_TIMEOUT
         else:
             self._counters.upstream_connects += 1
             self._counters.upstream_open += 1

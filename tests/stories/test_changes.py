@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from proxy.routes import TableChange
-from tests.fakes.story import GET, HOST, POD_2, Story
+from tests.fakes.story import GET, HOST, POD, POD_2, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -66,8 +66,8 @@ def test_no_endpoint_left_is_a_503_and_a_new_one_serves_at_once(story: Story) ->
 def test_the_last_endpoint_goes_while_it_is_dialled(story: Story) -> None:
     story.client(GET)
     story.serves(endpoints=())
-    story.refuses()
-    story.answer("connect_failed", 502)
+    assert story.dialled == []
+    assert b"Retry-After: 5\r\n" in story.answer("no_endpoint", 503)
 
 
 def test_the_last_endpoint_goes_before_a_retry(story: Story) -> None:
@@ -79,11 +79,35 @@ def test_the_last_endpoint_goes_before_a_retry(story: Story) -> None:
     assert b"Retry-After: 5\r\n" in story.answer("no_endpoint", 503)
 
 
-def test_a_refusal_is_followed_by_an_endpoint_of_now(story: Story) -> None:
+def test_an_endpoint_that_goes_while_it_is_dialled_is_left_for_one_that_is_there(story: Story) -> None:
     story.client(GET)
     story.serves(endpoints=(POD_2,))
+    assert story.dialled == [POD_2]
+    story.lends().says(OK)
+    story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+
+
+def test_a_refusal_is_followed_by_an_endpoint_of_now(story: Story) -> None:
+    story.client(GET)
+    story.serves(endpoints=(POD, POD_2))
     story.refuses()
     assert story.dialled == [POD_2]
+
+
+def test_a_route_that_goes_leaves_a_second_to_those_who_are_being_connected(story: Story) -> None:
+    """They have nowhere else to go; and a second is too short for the address to be somebody else's by then."""
+    quick, slow = story.calls(), story.calls()
+    quick.says(GET)
+    slow.says(GET)
+    story.publishes(TableChange(0, gone_routes=frozenset({"shop/web"}), gone_hosts=frozenset({b"shop.example"})))
+    app = story.lends()
+    app.says(OK)
+    quick.hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+    assert not app.is_kept
+    assert story.dialled == [POD]
+    story.passes(1.2)
+    assert story.dialled == []
+    slow.hears(b"HTTP/1.1 504 ", ...)
 
 
 def test_operator_settings_hold_from_the_next_request_on(story: Story) -> None:

@@ -12,7 +12,7 @@ from proxy.clock import Wheel
 from proxy.errors import Failure
 from proxy.http.exchange import App
 from proxy.metrics import Counters, RouteCounters
-from proxy.routes import Address
+from proxy.routes import Address, TableChange
 from proxy.upstreams.upstream import Upstream
 from tests.fakes.story import GET, POD, POD_2, Story
 
@@ -122,10 +122,89 @@ def test_a_connection_made_for_nobody_waits_its_time_and_closes(story: Story) ->
     assert not app.is_kept
 
 
-def test_a_connection_made_for_nobody_to_an_endpoint_that_is_gone_closes(story: Story) -> None:
+def test_an_endpoint_that_goes_while_it_is_dialled_is_left_at_once(runner: asyncio.Runner) -> None:
+    """Whether the loop has got round to dialling by then, or not."""
+
+    async def meet(turns: int, deaf: Address) -> None:
+        loop = asyncio.get_running_loop()
+        wheel, totals = Wheel(loop), Counters()
+        wheel.start()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        async with server:
+            good: Address = server.sockets[0].getsockname()
+            upstream = Upstream("ns/svc", loop, wheel, totals, RouteCounters("app", "ns", "svc"))
+            upstream.update([deaf], 30.0)
+            waiting = Waiting(loop)
+            upstream.lend(waiting, False)  # type: ignore[arg-type]  # as much of one as is looked at
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            upstream.update([good], 30.0)
+            async with asyncio.timeout(10):
+                app = await waiting.outcome
+            assert waiting.endpoint == b"127.0.0.1:%d" % good[1]
+            assert upstream.report() == [{"address": waiting.endpoint.decode(), "load": 1, "idle": 0}]
+            assert (totals.upstream_connects, totals.upstream_open) == (1, 1)
+            app.close()  # type: ignore[union-attr]  # the connection itself, not only what an exchange may ask of it
+            wheel.stop()
+
+    with socket.socket() as listener, runner:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:  # what fills the queue of connections to accept
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        for turns in (0, 1, 5):
+            runner.run(meet(turns, listener.getsockname()))
+        for filler in fillers:
+            filler.close()
+
+
+def test_a_connection_that_is_made_just_when_its_endpoint_goes_is_not_used(runner: asyncio.Runner) -> None:
+    """The same, at every turn of the loop that a connection takes to be made: no account is ever out of balance."""
+
+    async def meet(turns: int) -> None:
+        loop = asyncio.get_running_loop()
+        wheel, totals = Wheel(loop), Counters()
+        wheel.start()
+        first = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        second = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        async with first, second:
+            old, new = (server.sockets[0].getsockname() for server in (first, second))
+            upstream = Upstream("ns/svc", loop, wheel, totals, RouteCounters("app", "ns", "svc"))
+            upstream.update([old], 30.0)
+            waiting = Waiting(loop)
+            upstream.lend(waiting, False)  # type: ignore[arg-type]  # as much of one as is looked at
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            in_time = waiting.outcome.done()
+            upstream.update([new], 30.0)
+            async with asyncio.timeout(10):
+                app = await waiting.outcome
+            assert waiting.endpoint == b"127.0.0.1:%d" % (old if in_time else new)[1]
+            upstream.give_back(app, False)  # type: ignore[arg-type]  # the connection itself
+            for _ in range(1000):  # turns of the loop until it is closed
+                await asyncio.sleep(0)
+            assert totals.upstream_open == 0
+            assert upstream.report()[0]["load"] == 0
+            wheel.stop()
+
+    with runner:
+        for turns in range(12):
+            runner.run(meet(turns))
+
+
+def test_a_connection_for_nobody_to_an_endpoint_that_is_gone_is_not_made(story: Story) -> None:
     story.client(GET)
     story.client_leaves()
     story.serves(endpoints=(POD_2,))
+    assert story.dialled == []
+
+
+def test_a_connection_made_for_nobody_for_a_route_that_is_gone_closes(story: Story) -> None:
+    story.client(GET)
+    story.client_leaves()
+    story.publishes(TableChange(0, gone_routes=frozenset({"shop/web"}), gone_hosts=frozenset({b"shop.example"})))
     assert not story.lends().is_kept
 
 
