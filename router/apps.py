@@ -8,19 +8,19 @@ What must not enter: claims' outcome, certificates' contents, deltas.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from proxy.routes import Address, Policy, Route
-from router.addresses import AddressRefused, endpoint_address
+from router.addresses import AddressRefused, Fence, endpoint_address
 from router.annotations import domains
 from router.annotations.fields import Place, defaults
 from router.annotations.reading import read_app, written_as
 from router.claims import Claimant
 from router.cluster import Cluster
 from router.model import App, RouterConfig
-from router.objects import PREFIXES, ConfigMap, EndpointSlice, ObjectKey, Service, ServicePort
+from router.objects import PREFIXES, ConfigMap, Endpoint, EndpointSlice, ObjectKey, Service, ServicePort
 from router.own import OwnNames
 from router.problems import Problem, Reason
 
@@ -75,6 +75,7 @@ def compile_app(
     own: OwnNames,
     previous: CompiledApp | None,
     trusted_endpoints: bool,
+    fence: Fence,
 ) -> CompiledApp:
     """Read one routable Service and what belongs to it. ``previous`` gives the last good values (contract 2)."""
     name = f"{service.key.namespace}/{service.key.name}"
@@ -85,6 +86,7 @@ def compile_app(
     says = _Voice(service, list(found))
     hosts = _hosts(spec, config, own, says)
     port = _port(spec.port, service, previous.port if previous else None, says)
+    addresses = _addresses(spec, service, port, cluster.slices(service.key), _Door(fence, trusted_endpoints), says)
     return CompiledApp(
         service=service,
         claimant=Claimant.of(name, service.created),
@@ -99,7 +101,7 @@ def compile_app(
             app=_app_name(service, says),
             namespace=service.key.namespace,
             service=service.key.name,
-            endpoints=_addresses(spec, service, port, cluster.slices(service.key), trusted_endpoints, says),
+            endpoints=tuple(sorted(addresses)),
             policy=_policy(spec, config, _page(spec, service, cluster, says)),
         ),
         problems=tuple(says.problems),
@@ -199,58 +201,108 @@ def _port(wanted: str | int | None, service: Service, previous: ServicePort | No
     return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """Which addresses this router lets requests out to."""
+
+    fence: Fence
+    trusted: bool
+    """Whether the objects are the operator's own: then loopback is in order."""
+
+    def address(self, text: str) -> str:
+        """The canonical address. Raises AddressRefused."""
+        return endpoint_address(text, self.fence, loopback_allowed=self.trusted)
+
+
 def _addresses(
     spec: App,
     service: Service,
     port: ServicePort | None,
     slices: Iterable[EndpointSlice],
-    trusted: bool,
+    door: _Door,
     says: _Voice,
-) -> tuple[Address, ...]:
-    """Where requests go: sorted, each once. Empty: nowhere, which visitors see as 503."""
+) -> Iterable[Address]:
+    """Where requests go, each address once. None: nowhere, which visitors see as 503.
+
+    A Pod of a dual-stack cluster stands in a slice of either family and is one endpoint all the same: it is asked at
+    the address of the family that its Service's own address has (headless: IPv4), so that it gets a Pod's share.
+    """
     if service.type == "ExternalName":
         message = "expected a Service with endpoints: names outside of the cluster are refused"
         says.say_about(Reason.EXTERNAL_NAME, service.key, "spec.type", service.type, message)
         return ()
     if port is None:
         return ()
+    found: dict[ObjectKey | Address, set[Address]] = {}
+    refused = False
+    # A Service that was deleted and created anew has slices of its own soon; until then those of the old one linger.
+    views = [view for view in slices if not (view.owner and service.uid and view.owner != service.uid)]
+    for view in views:
+        for endpoint, address in _slice_addresses(view, port, door, says):
+            refused |= address is None
+            if address is not None:
+                target = endpoint.target
+                found.setdefault(target if target and target.name else address, set()).add(address)
     if spec.upstream == "service":
-        return _cluster_address(service, port, trusted, says)
-    addresses: set[Address] = set()
-    for view in slices:
-        addresses.update(_slice_addresses(view, port, trusted, says))
-    return tuple(sorted(addresses))
+        # Which of them it comes to is the cluster's choice, so all have to be in order.
+        ready = bool(found) or (door.trusted and not views)
+        own = _cluster_address(service, port, door, says)
+        return own if ready and not refused else ()
+    six = ":" in service.cluster_ip
+    return {address for addresses in found.values() for address in _of_one_family(addresses, six)}
 
 
-def _cluster_address(service: Service, port: ServicePort, trusted: bool, says: _Voice) -> tuple[Address, ...]:
+def _of_one_family(addresses: set[Address], six: bool) -> Iterable[Address]:
+    if len(addresses) > 1:
+        preferred = {(ip, port) for ip, port in addresses if (":" in ip) is six}
+        return preferred or addresses
+    return addresses
+
+
+def _cluster_address(service: Service, port: ServicePort, door: _Door, says: _Voice) -> Iterable[Address]:
     if not service.cluster_ip:
         message = "expected endpoints: a headless Service has no address of its own"
         says.say(Reason.NO_ADDRESS, "upstream", "service", message)
         return ()
     try:
-        return ((endpoint_address(service.cluster_ip, loopback_allowed=trusted), port.port),)
+        return {(door.address(service.cluster_ip), port.port)}
     except AddressRefused as refused:
         says.say_about(Reason.REFUSED_ADDRESS, service.key, "spec.clusterIP", service.cluster_ip, str(refused))
         return ()
 
 
-def _slice_addresses(view: EndpointSlice, port: ServicePort, trusted: bool, says: _Voice) -> Iterable[Address]:
-    """The ready addresses of a slice at the port that bears the Service port's name, as kube-proxy matches them."""
+def _slice_addresses(
+    view: EndpointSlice, port: ServicePort, door: _Door, says: _Voice
+) -> Iterator[tuple[Endpoint, Address | None]]:
+    """The ready addresses of a slice at the port that bears the Service port's name, as kube-proxy matches them; None
+    for one that is refused."""
+    if view.address_type == "FQDN":
+        message = "expected IPv4 or IPv6: names are not looked up"
+        says.say_about(Reason.REFUSED_ADDRESS, view.key, "addressType", view.address_type, message)
+        return
     numbers = [each.port for each in view.ports if (each.name, each.protocol) == (port.name, port.protocol)]
     if view.endpoints and not numbers:
         called = f"named {port.name!r}" if port.name and port.name.isascii() else "without a name"
         message = f"expected a TCP port {called}, as the Service calls it"
         says.say_about(Reason.NO_PORT, view.key, "ports", "", message)
     for number, endpoint in enumerate(view.endpoints):
-        if endpoint.ready:
-            for text in endpoint.addresses:
-                try:
-                    address = endpoint_address(text, loopback_allowed=trusted)
-                except AddressRefused as refused:
-                    path = f"endpoints[{number}].addresses"
-                    says.say_about(Reason.REFUSED_ADDRESS, view.key, path, text, str(refused))
-                else:
-                    yield from ((address, each) for each in numbers)
+        if not endpoint.ready:
+            continue
+        path = f"endpoints[{number}]"
+        target = endpoint.target
+        if target and (target.kind == "Node" or target.namespace not in ("", view.key.namespace)):
+            message = "expected a Pod of the same namespace"
+            says.say_about(Reason.REFUSED_ADDRESS, view.key, f"{path}.targetRef", str(target), message)
+            yield endpoint, None
+            continue
+        for text in endpoint.addresses:
+            try:
+                address = door.address(text)
+            except AddressRefused as refused:
+                says.say_about(Reason.REFUSED_ADDRESS, view.key, f"{path}.addresses", text, str(refused))
+                yield endpoint, None
+            else:
+                yield from ((endpoint, (address, each)) for each in numbers)
 
 
 # ── under which rules ─────────────────────────────────────────────────────────────────────────────────────────────────

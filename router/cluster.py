@@ -8,7 +8,7 @@ What must not enter: what any of it means (``compile``), where Changes come from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 from router.objects import (
@@ -116,6 +116,12 @@ class Cluster:
         """The slices of a Service, by name."""
         slices = self._slices.get(service, {})
         return [slices[key] for key in sorted(slices)]
+
+    def addresses(self, service: ObjectKey) -> Iterator[str]:
+        """Every address in the slices of a Service, ready or not, as written."""
+        for view in self._slices.get(service, {}).values():
+            for endpoint in view.endpoints:
+                yield from endpoint.addresses
 
 
 def _owner(view: EndpointSlice) -> ObjectKey:

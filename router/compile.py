@@ -25,6 +25,7 @@ from typing import Final, Generic, TypeVar
 
 from proxy.routes import Edge, HostRule, Route, TableChange
 from router import own
+from router.addresses import API_SERVER, OWN, Fence, forms
 from router.annotations import domains
 from router.annotations.fields import Place
 from router.annotations.reading import read_builder, read_router, written_as
@@ -45,6 +46,9 @@ __all__ = ["Compiler", "OwnNames"]
 
 DEFAULT_ROUTE: Final = "default"
 """Name of the route for unknown hosts; names of apps have a slash."""
+
+API_SERVICE: Final = ObjectKey("Service", "default", "kubernetes")
+"""The Service whose slices say where the API server is. Seen when all namespaces are watched, or that one."""
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -101,11 +105,15 @@ class _Published(Generic[K, V]):
 
 
 class Compiler:
-    """See the module. ``trusted_endpoints``: the objects are the operator's own, so endpoints may be on loopback."""
+    """See the module. ``trusted_endpoints``: the objects are the operator's own, so endpoints may be on loopback.
+    ``fence``: addresses that no app may have."""
 
-    def __init__(self, names: OwnNames | None = None, *, trusted_endpoints: bool) -> None:
+    def __init__(self, names: OwnNames | None = None, *, trusted_endpoints: bool, fence: Fence | None = None) -> None:
         self._own = names or OwnNames()
         self._trusted = trusted_endpoints
+        self._told_fence = fence or Fence()
+        self._fence = self._told_fence
+        self._learned: dict[str, str] = {}  # addresses behind the fence that objects tell of → whose they are
         # What was said, and what each app comes to by itself.
         self._cluster = Cluster()
         self._config = read_router(self._own.candidates("Deployment", self._own.deployment)[0], {}, None)[0]
@@ -140,6 +148,7 @@ class Compiler:
         self._dirty_secrets: set[ObjectKey] = set()
         self._dirty_config = True
         self._dirty_record = False
+        self._dirty_fence = False
 
     def __repr__(self) -> str:
         return f"<Compiler generation {self._generation}: {len(self._apps)} apps, {len(self._rules.entries)} hosts>"
@@ -154,6 +163,7 @@ class Compiler:
                 case "Service":
                     self._dirty_apps.add(f"{key.namespace}/{key.name}")
                     self._dirty_config |= key in self._own.candidates("Service", self._own.builder)
+                    self._dirty_fence |= key == API_SERVICE or key in self._own_services()
                 case "Secret":
                     self._dirty_secrets.add(key)
                 case "ConfigMap":
@@ -182,6 +192,8 @@ class Compiler:
             self._read_given()
         if self._dirty_record:
             self._read_record(milliseconds)
+        if self._dirty_fence:
+            self._read_fence()
         affected = self._recompile(milliseconds)
         secrets = set(self._dirty_secrets)
         for key in secrets:
@@ -277,6 +289,32 @@ class Compiler:
                 self._claims.recall(None, now)
         self._ledger.put("record", problems)
 
+    def _own_services(self) -> tuple[ObjectKey, ...]:
+        return self._own.candidates("Service", self._own.deployment)
+
+    def _read_fence(self) -> None:
+        """Learn where the router's replicas and the API server are; apps with endpoints there are dirty.
+
+        Who could write these objects could do worse with them than to name somebody else's addresses there.
+        """
+        self._dirty_fence = False
+        services = [
+            view for key in self._own_services() if (view := self._cluster.get(Service, key.namespace, key.name))
+        ]
+        learned = {form: OWN for service in services for form in forms(service.cluster_ip)}
+        for key, whose in (*((key, OWN) for key in self._own_services()), (API_SERVICE, API_SERVER)):
+            learned.update((form, whose) for text in self._cluster.addresses(key) for form in forms(text))
+        changed = learned.keys() ^ self._learned.keys()
+        if changed:
+            self._learned = learned
+            self._fence = self._told_fence.beside(learned)
+            self._dirty_apps |= {name for name, app in self._apps.items() if self._is_at(app.service, changed)}
+
+    def _is_at(self, service: Service, places: Container[str]) -> bool:
+        """Whether an endpoint of a Service, or its own address, is at one of these places."""
+        texts = (service.cluster_ip, *self._cluster.addresses(service.key))
+        return any(form in places for text in texts for form in forms(text))
+
     def _read_platform_certificate(self, key: ObjectKey) -> bool:
         """Whether the platform's certificate now covers other names than it did."""
         before = self._platform.names if self._platform else None
@@ -316,7 +354,7 @@ class Compiler:
         after = None
         if service is not None and selected:
             try:
-                after = compile_app(service, self._cluster, self._config, self._own, before, self._trusted)
+                after = compile_app(service, self._cluster, self._config, self._own, before, self._trusted, self._fence)
             except Exception as error:  # a fault of ours in one app must not stop the others
                 after = before
                 message = f"expected nothing of the kind: the router failed on this object ({type(error).__name__})"

@@ -101,6 +101,8 @@ class Service:
     cluster_ip: str
     """"" for headless ("None") and for Services that have not been given one."""
     ports: tuple[ServicePort, ...]
+    uid: str = ""
+    """Tells it from others that had or will have the same name; "" in manifests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,8 @@ class Endpoint:
 
     addresses: tuple[str, ...]
     ready: bool
+    target: ObjectKey | None = None
+    """What it says it is: as a rule a Pod. Written by whoever wrote the slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,8 @@ class EndpointSlice:
     address_type: str
     endpoints: tuple[Endpoint, ...]
     ports: tuple[SlicePort, ...]
+    owner: str = ""
+    """The uid of the Service that it was made for; "" where it does not say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +187,7 @@ def parse_service(key: ObjectKey, raw: Mapping[str, Any]) -> Service:
         type=_text(spec.get("type"), "spec.type") or "ClusterIP",
         cluster_ip="" if cluster_ip == "None" else cluster_ip,
         ports=tuple(ports),
+        uid=_text(metadata.get("uid"), "metadata.uid"),
     )
 
 
@@ -190,7 +197,9 @@ def parse_endpoint_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlic
     Raises:
         ObjectError: some field the router reads has another shape than Kubernetes gives it.
     """
-    labels = _mapping(_mapping(raw.get("metadata"), "metadata").get("labels"), "metadata.labels")
+    metadata = _mapping(raw.get("metadata"), "metadata")
+    labels = _mapping(metadata.get("labels"), "metadata.labels")
+    owners = _items(metadata.get("ownerReferences"), "metadata.ownerReferences")
     endpoints = []
     for path, item in _items(raw.get("endpoints"), "endpoints"):
         conditions = _mapping(item.get("conditions"), f"{path}.conditions")
@@ -201,6 +210,7 @@ def parse_endpoint_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlic
             Endpoint(
                 addresses=tuple(_text(text, f"{path}.addresses[{n}]") for n, text in enumerate(addresses)),
                 ready=ready and not terminating,
+                target=_reference(item.get("targetRef"), f"{path}.targetRef"),
             )
         )
     ports = []
@@ -219,6 +229,9 @@ def parse_endpoint_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlic
         address_type=_text(raw.get("addressType"), "addressType"),
         endpoints=tuple(endpoints),
         ports=tuple(ports),
+        owner=next(
+            (_text(owner.get("uid"), f"{at}.uid") for at, owner in owners if owner.get("kind") == "Service"), ""
+        ),
     )
 
 
@@ -290,6 +303,14 @@ def _text(value: object, path: str) -> str:
     if isinstance(value, str):
         return value
     raise ObjectError(path, "a text (in YAML, put it in quotes)")
+
+
+def _reference(value: object, path: str) -> ObjectKey | None:
+    if value is None:
+        return None
+    found = _mapping(value, path)
+    kind, namespace, name = (_text(found.get(part), f"{path}.{part}") for part in ("kind", "namespace", "name"))
+    return ObjectKey(kind, namespace, name)
 
 
 def _flag(value: object, path: str, *, absent: bool) -> bool:

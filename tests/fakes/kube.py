@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from examples.authority import Pair
 from proxy.routes import Edge, HostRule, Route
+from router.addresses import Fence
 from router.compile import Compiler, OwnNames
 from router.objects import Change, ObjectKey
 from router.problems import Problem, Reason
@@ -36,6 +37,7 @@ def service(
     prefix: str = PREFIX,
     labels: Mapping[str, str] | None = None,
     created: str | None = None,
+    uid: str = "",
     ports: Iterable[Mapping[str, object]] = HTTP,
     **spec: object,
 ) -> Change:
@@ -47,22 +49,36 @@ def service(
                 "labels": {f"{prefix}routable": "true"} if labels is None else labels,
                 "annotations": _under(prefix, says or {}),
                 "creationTimestamp": created,
+                "uid": uid,
             },
             "spec": {"clusterIP": "10.96.0.1", "ports": list(ports), **spec},
         },
     )
 
 
-def endpoints(name: str, *addresses: str, port: int = 5000, called: str = "http", slice_: str = "1") -> Change:
-    """A slice of a Service with ready endpoints."""
+def endpoints(
+    name: str,
+    *addresses: str | Mapping[str, object],
+    port: int = 5000,
+    called: str = "http",
+    slice_: str = "1",
+    owner: str = "",
+    **fields: object,
+) -> Change:
+    """A slice of a Service with ready endpoints; one that is more than its address is written out."""
     key = _key("EndpointSlice", f"{name}-{slice_}")
+    owners = [{"apiVersion": "v1", "kind": "Service", "uid": owner}] if owner else []
     return Change(
         key,
         {
-            "metadata": {"labels": {"kubernetes.io/service-name": name.split("/")[1]}},
+            "metadata": {
+                "labels": {"kubernetes.io/service-name": name.split("/")[1]},
+                "ownerReferences": owners,
+            },
             "addressType": "IPv4",
-            "endpoints": [{"addresses": [address]} for address in addresses],
+            "endpoints": [{"addresses": [each]} if isinstance(each, str) else each for each in addresses],
             "ports": [{"name": called, "port": port}],
+            **fields,
         },
     )
 
@@ -92,8 +108,10 @@ def gone(change: Change) -> Change:
 class World:
     """Says Changes to a compiler, and keeps what a data plane would have after each snapshot."""
 
-    def __init__(self, names: OwnNames | None = None, *, trusted_endpoints: bool = False) -> None:
-        self.compiler = Compiler(names, trusted_endpoints=trusted_endpoints)
+    def __init__(
+        self, names: OwnNames | None = None, *, trusted_endpoints: bool = False, fence: Fence | None = None
+    ) -> None:
+        self.compiler = Compiler(names, trusted_endpoints=trusted_endpoints, fence=fence)
         self.routes: dict[str, Route] = {}
         self.hosts: dict[str, HostRule] = {}
         self.edge: Edge | None = None

@@ -1,10 +1,12 @@
 """Addresses of endpoints: pods' are taken, doors to elsewhere are not, in any of their forms."""
 
+from ipaddress import IPv4Address, IPv6Address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.addresses import AddressRefused, endpoint_address
+from router.addresses import AddressRefused, Fence, endpoint_address, forms
 
 
 @pytest.mark.parametrize(
@@ -20,7 +22,7 @@ from router.addresses import AddressRefused, endpoint_address
     ],
 )
 def test_addresses_of_pods_are_canonical(text: str, address: str) -> None:
-    assert endpoint_address(text, loopback_allowed=False) == address
+    assert endpoint_address(text, Fence(), loopback_allowed=False) == address
 
 
 LOOPBACK = ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"]
@@ -28,9 +30,9 @@ LOOPBACK = ["127.0.0.1", "127.8.9.1", "::1", "::ffff:127.0.0.1"]
 
 @pytest.mark.parametrize("text", LOOPBACK)
 def test_loopback_only_where_the_operator_writes_the_objects(text: str) -> None:
-    assert endpoint_address(text, loopback_allowed=True) in ("127.0.0.1", "127.8.9.1", "::1")
+    assert endpoint_address(text, Fence(), loopback_allowed=True) in ("127.0.0.1", "127.8.9.1", "::1")
     with pytest.raises(AddressRefused):
-        endpoint_address(text, loopback_allowed=False)
+        endpoint_address(text, Fence(), loopback_allowed=False)
 
 
 @pytest.mark.parametrize("loopback_allowed", [False, True])
@@ -53,6 +55,14 @@ def test_loopback_only_where_the_operator_writes_the_objects(text: str) -> None:
         "fd00:ec2::254",
         "100.100.100.200",
         "::ffff:100.100.100.200",
+        "168.63.129.16",
+        "192.0.0.192",
+        "fd00:ec2::253",
+        "fd20:ce::254",
+        "::ffff:0:169.254.169.254",
+        "64:ff9b:1::a00:7",
+        "2001:db8::5efe:169.254.169.254",
+        "2001:db8::200:5efe:7f00:1",
         "0.0.0.0",
         "0.1.2.3",
         "::",
@@ -64,7 +74,7 @@ def test_loopback_only_where_the_operator_writes_the_objects(text: str) -> None:
 )
 def test_metadata_link_local_multicast_and_nowhere_are_refused_in_every_form(text: str, loopback_allowed: bool) -> None:
     with pytest.raises(AddressRefused):
-        endpoint_address(text, loopback_allowed=loopback_allowed)
+        endpoint_address(text, Fence(), loopback_allowed=loopback_allowed)
 
 
 @pytest.mark.parametrize(
@@ -72,13 +82,90 @@ def test_metadata_link_local_multicast_and_nowhere_are_refused_in_every_form(tex
 )
 def test_names_and_other_spellings_are_no_addresses(text: str) -> None:
     with pytest.raises(AddressRefused, match="expected an IP address"):
-        endpoint_address(text, loopback_allowed=True)
+        endpoint_address(text, Fence(), loopback_allowed=True)
+
+
+# ── the fence ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def written(address: str) -> list[str]:
+    """An IPv4 address in every form that an IPv6 one can carry it in."""
+    four = IPv4Address(address)
+    number = int(four)
+    return [
+        address,
+        *(str(IPv6Address((prefix << 32) + number)) for prefix in (0, 0xFFFF, 0xFFFF0000, 0x64FF9B << 64)),
+        str(IPv6Address((0x2002 << 112) + (number << 80) + 1)),
+        str(IPv6Address((0x20010000 << 96) + (number << 64) + (0xC0000201 ^ 0xFFFFFFFF))),
+        str(IPv6Address((0x20010000 << 96) + (0xC0000201 << 64) + (number ^ 0xFFFFFFFF))),
+        str(IPv6Address((0x20010DB8 << 96) + (0x5EFE << 32) + number)),
+    ]
+
+
+FENCE = Fence.around(
+    {
+        "POD_IP": "10.1.0.5",
+        "POD_IPS": "10.1.0.5,fd00:1::5",
+        "HOST_IP": "192.168.7.1",
+        "KUBERNETES_SERVICE_HOST": "10.96.0.1",
+    },
+    ("192.168.0.0/24", "fd00:9::/64"),
+)
+
+
+@pytest.mark.parametrize(
+    ("address", "whose"),
+    [
+        ("10.1.0.5", "the router's own"),
+        ("192.168.7.1", "the router's node"),
+        ("10.96.0.1", "the API server's"),
+        ("192.168.0.77", "the operator denies"),
+    ],
+)
+def test_what_is_behind_the_fence_is_refused_in_every_form(address: str, whose: str) -> None:
+    assert len(set(written(address))) == 9
+    for text in written(address):
+        with pytest.raises(AddressRefused, match=whose):
+            endpoint_address(text, FENCE, loopback_allowed=True)
+        assert endpoint_address(text, Fence(), loopback_allowed=False)
+
+
+@pytest.mark.parametrize("text", ["fd00:1::5", "FD00:1:0:0::5", "fd00:9::1", "fd00:9::ffff:ffff"])
+def test_so_is_what_is_ipv6_itself(text: str) -> None:
+    with pytest.raises(AddressRefused):
+        endpoint_address(text, FENCE, loopback_allowed=False)
+
+
+@pytest.mark.parametrize("text", ["10.1.0.6", "192.168.7.2", "192.168.1.1", "fd00:1::6", "fd00:9:0:1::1", "10.96.0.2"])
+def test_their_neighbours_are_nobody_special(text: str) -> None:
+    assert endpoint_address(text, FENCE, loopback_allowed=False) == text
+
+
+def test_an_environment_that_says_nothing_fences_nothing_in() -> None:
+    assert repr(Fence.around({})) == "<Fence around 0 addresses and 0 networks>"
+    assert repr(Fence.around({"KUBERNETES_SERVICE_HOST": "api.example", "POD_IP": "", "POD_IPS": ","})) == repr(Fence())
+
+
+def test_what_is_learned_stands_beside_what_was_told() -> None:
+    fence = FENCE.beside({"10.1.0.6": "the router's own", "10.96.0.1": "somebody's"})
+
+    assert fence.behind("10.1.0.6") == fence.behind("10.1.0.5") == "the router's own"
+    assert fence.behind("10.96.0.1") == "the API server's"
+    assert fence.behind("192.168.0.1") is not None
+    assert FENCE.behind("10.1.0.6") is None
+
+
+def test_the_forms_of_an_address() -> None:
+    assert forms("::ffff:10.0.0.7") == ("10.0.0.7",)
+    assert forms("64:ff9b::a00:7") == ("64:ff9b::a00:7", "10.0.0.7")
+    assert forms("2001:db8::7") == ("2001:db8::7",)
+    assert forms("web.shop.svc") == ()
 
 
 @given(st.text(max_size=50) | st.ip_addresses().map(str))
 def test_any_text_is_an_address_or_refused(text: str) -> None:
     try:
-        address = endpoint_address(text, loopback_allowed=False)
+        address = endpoint_address(text, Fence(), loopback_allowed=False)
     except AddressRefused:
         return
-    assert endpoint_address(address, loopback_allowed=False) == address
+    assert endpoint_address(address, Fence(), loopback_allowed=False) == address

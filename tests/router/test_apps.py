@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.routes import Policy
+from router.addresses import Fence
 from router.annotations.fields import Place, defaults
 from router.apps import CompiledApp, compile_app, default_policy, routable
 from router.cluster import Cluster
@@ -20,7 +21,11 @@ OWN = OwnNames()
 
 
 def compiled(
-    *changes: Change, previous: CompiledApp | None = None, trusted: bool = False, **config: Any
+    *changes: Change,
+    previous: CompiledApp | None = None,
+    trusted: bool = False,
+    fence: Fence = Fence(),  # noqa: B008 -- never changed
+    **config: Any,
 ) -> CompiledApp:
     """The first of ``changes``, a Service, among the others. ``config``: what differs from the router's defaults."""
     cluster = Cluster()
@@ -28,7 +33,7 @@ def compiled(
         cluster.apply(change)
     view = cluster.get(Service, changes[0].key.namespace, changes[0].key.name)
     assert view is not None
-    return compile_app(view, cluster, dataclasses.replace(DEFAULT, **config), OWN, previous, trusted)
+    return compile_app(view, cluster, dataclasses.replace(DEFAULT, **config), OWN, previous, trusted, fence)
 
 
 def web(**says: str) -> Change:
@@ -205,6 +210,122 @@ def test_endpoints_that_are_doors_to_elsewhere_are_left_out() -> None:
     assert compiled(web(), slices, trusted=True).route.endpoints == (("10.0.0.1", 5000), ("127.0.0.1", 5000))
 
 
+POD = {"kind": "Pod", "namespace": "shop", "name": "web-0"}
+
+
+def at(address: str, target: dict[str, str] | None = None, **conditions: bool) -> dict[str, Any]:
+    return {"addresses": [address], "targetRef": target, "conditions": conditions}
+
+
+def test_who_is_about_to_go_gets_nothing_new() -> None:
+    """Ready, not ready yet, serving and terminating, terminating; and one of a Service that asks for unready ones."""
+    slices = endpoints(
+        "shop/web",
+        at("10.0.0.1", ready=True, serving=True, terminating=False),
+        at("10.0.0.2", ready=False, serving=False, terminating=False),
+        at("10.0.0.3", ready=False, serving=True, terminating=True),
+        at("10.0.0.4", ready=False, serving=False, terminating=True),
+        at("10.0.0.5", ready=True, serving=True, terminating=True),
+        at("10.0.0.6"),
+    )
+
+    assert compiled(web(), slices).route.endpoints == (("10.0.0.1", 5000), ("10.0.0.6", 5000))
+
+
+def test_one_port_may_have_another_number_in_each_slice() -> None:
+    """As it is while a rollout changes what ``targetPort: http`` means."""
+    ports = ({"name": "http", "port": 80}, {"name": "metrics", "port": 9090})
+    app = compiled(
+        service("shop/web", {"domains": "shop"}, ports=ports),
+        endpoints(
+            "shop/web",
+            "10.0.0.1",
+            ports=[{"name": "http", "port": 5000}, {"name": "metrics", "port": 9090}, {"name": "dns", "port": None}],
+        ),
+        endpoints(
+            "shop/web", "10.0.0.2", ports=[{"name": "metrics", "port": 9}, {"name": "http", "port": 8080}], slice_="2"
+        ),
+        endpoints("shop/web", "10.0.0.3", ports=[{"name": "http", "port": 53, "protocol": "UDP"}], slice_="3"),
+    )
+
+    assert app.route.endpoints == (("10.0.0.1", 5000), ("10.0.0.2", 8080))
+    assert [(problem.reason, problem.object.name) for problem in app.problems] == [(Reason.NO_PORT, "web-3")]
+
+
+def test_a_port_that_is_renamed_has_endpoints_once_both_call_it_so() -> None:
+    """Like kube-proxy: which of the two is right is not for the router to guess. Visitors see 503, not 404."""
+    renamed = service("shop/web", {"domains": "shop"}, ports=({"name": "web", "port": 80},))
+
+    between = compiled(renamed, endpoints("shop/web", "10.0.0.1"))
+    assert (between.route.endpoints, reasons(between)) == ((), [Reason.NO_PORT])
+    assert compiled(renamed, endpoints("shop/web", "10.0.0.1", called="web")).route.endpoints == (("10.0.0.1", 5000),)
+
+
+@pytest.mark.parametrize(
+    ("cluster_ip", "expected"),
+    [("10.96.0.1", "10.0.0.1"), ("fd00:96::1", "fd00::1"), ("None", "10.0.0.1")],
+)
+def test_a_pod_with_an_address_of_either_family_is_one_endpoint(cluster_ip: str, expected: str) -> None:
+    """So it gets a Pod's share, beside those that have only one address."""
+    other = {**POD, "name": "web-1"}
+    app = compiled(
+        service("shop/web", {"domains": "shop"}, clusterIP=cluster_ip),
+        endpoints("shop/web", at("10.0.0.1", POD)),
+        endpoints("shop/web", at("fd00::1", POD), at("fd00::2", other), slice_="2", addressType="IPv6"),
+    )
+
+    assert app.route.endpoints == ((expected, 5000), ("fd00::2", 5000))
+    assert app.problems == ()
+
+
+def test_what_does_not_say_which_pod_it_is_counts_by_its_address() -> None:
+    six = endpoints("shop/web", "fd00::1", at("fd00::2", {"kind": "Pod"}), slice_="2", addressType="IPv6")
+    app = compiled(web(), endpoints("shop/web", "10.0.0.1", at("10.0.0.2", {"kind": "Pod"})), six)
+
+    assert len(app.route.endpoints) == 4
+
+
+def test_an_endpoint_that_says_it_is_in_another_namespace_is_refused() -> None:
+    """All that can be checked of a slice written by hand without the right to read Pods (M-14)."""
+    app = compiled(
+        web(),
+        endpoints(
+            "shop/web",
+            at("10.0.0.1", POD),
+            at("10.0.0.2", {"kind": "Pod", "namespace": "blog", "name": "web-0"}),
+            at("10.0.0.3", {"kind": "Node", "name": "node-1"}),
+            at("10.0.0.4", {"kind": "Pod", "namespace": "", "name": "web-4"}),
+        ),
+    )
+
+    assert app.route.endpoints == (("10.0.0.1", 5000), ("10.0.0.4", 5000))
+    assert [(problem.reason, problem.key, problem.value) for problem in app.problems] == [
+        (Reason.REFUSED_ADDRESS, "endpoints[1].targetRef", "Pod blog/web-0"),
+        (Reason.REFUSED_ADDRESS, "endpoints[2].targetRef", "Node node-1"),
+    ]
+
+
+def test_names_in_slices_are_not_looked_up() -> None:
+    names = endpoints("shop/web", "metadata.google.internal", "blog.example", "10.0.0.1", addressType="FQDN")
+    app = compiled(web(), names, endpoints("shop/web", "10.0.0.2", slice_="2"))
+
+    assert app.route.endpoints == (("10.0.0.2", 5000),)
+    assert [(problem.reason, problem.key, problem.value, problem.message) for problem in app.problems] == [
+        (Reason.REFUSED_ADDRESS, "addressType", "FQDN", "expected IPv4 or IPv6: names are not looked up")
+    ]
+
+
+def test_the_slices_of_a_service_that_is_no_more_are_not_its_successors() -> None:
+    recreated = service("shop/web", {"domains": "shop"}, uid="new")
+    old = endpoints("shop/web", "10.0.0.1", owner="old")
+
+    app = compiled(recreated, old, endpoints("shop/web", "10.0.0.2", owner="new", slice_="2"))
+    assert (app.route.endpoints, app.problems) == ((("10.0.0.2", 5000),), ())
+    assert compiled(recreated, old).route.endpoints == ()
+    assert compiled(recreated, endpoints("shop/web", "10.0.0.3")).route.endpoints == (("10.0.0.3", 5000),), "by hand"
+    assert compiled(web(), old).route.endpoints == (("10.0.0.1", 5000),), "manifests have no uids"
+
+
 def test_the_services_own_address() -> None:
     app = compiled(web(upstream="service"), endpoints("shop/web", "10.0.0.1"))
     assert app.route.endpoints == (("10.96.0.1", 80),)
@@ -214,6 +335,27 @@ def test_the_services_own_address() -> None:
 
     metadata = compiled(service("shop/web", {"domains": "shop", "upstream": "service"}, clusterIP="169.254.169.254"))
     assert (metadata.route.endpoints, reasons(metadata)) == ((), [Reason.REFUSED_ADDRESS])
+
+
+def test_a_services_own_address_leads_somewhere_only_while_an_endpoint_is_ready() -> None:
+    """The ancestors did so too: 503 at once is better than a refused connection."""
+    says = web(upstream="service")
+
+    assert compiled(says).route.endpoints == ()
+    assert compiled(says, endpoints("shop/web")).route.endpoints == ()
+    assert compiled(says, endpoints("shop/web", at("10.0.0.1", ready=False))).route.endpoints == ()
+    assert compiled(says, endpoints("shop/web", "10.0.0.1", called="admin")).route.endpoints == ()
+    assert compiled(says, trusted=True).route.endpoints == (("10.96.0.1", 80),), "manifests need no slices"
+
+
+def test_a_services_own_address_is_no_way_around_what_is_refused_of_its_endpoints() -> None:
+    fence = Fence.around({"POD_IP": "10.0.0.9"})
+    for slices in (
+        endpoints("shop/web", "10.0.0.1", "10.0.0.9"),
+        endpoints("shop/web", at("10.0.0.1", {"kind": "Pod", "namespace": "blog", "name": "web-0"})),
+    ):
+        app = compiled(web(upstream="service"), slices, fence=fence)
+        assert (app.route.endpoints, reasons(app)) == ((), [Reason.REFUSED_ADDRESS])
 
 
 def test_a_headless_service_has_endpoints_like_any_other() -> None:

@@ -115,6 +115,40 @@ def test_ready_endpoints_are_in_and_terminating_ones_are_not() -> None:
     assert view.ports == (SlicePort("http", 5000, "TCP"),)
 
 
+def test_a_slice_says_whose_it_is_and_what_its_endpoints_are() -> None:
+    raw = {
+        "metadata": {
+            "ownerReferences": [{"kind": "Endpoints", "uid": "1"}, {"kind": "Service", "name": "web", "uid": "2"}]
+        },
+        "endpoints": [
+            {"addresses": ["10.0.0.1"], "targetRef": {"kind": "Pod", "namespace": "shop", "name": "web-0"}},
+            {"addresses": ["10.0.0.2"], "targetRef": {"kind": "Node", "name": "node-1"}},
+            {"addresses": ["10.0.0.3"]},
+        ],
+    }
+
+    view = parse_endpoint_slice(ObjectKey("EndpointSlice", "shop", "web-1"), raw)
+
+    assert view.owner == "2"
+    targets = [ObjectKey("Pod", "shop", "web-0"), ObjectKey("Node", "", "node-1"), None]
+    assert [endpoint.target for endpoint in view.endpoints] == targets
+    assert parse_service(KEY, {"metadata": {"uid": "2"}}).uid == "2"
+
+
+@pytest.mark.parametrize(
+    ("raw", "path"),
+    [
+        ({"metadata": {"ownerReferences": [{"kind": "Service", "uid": 7}]}}, "metadata.ownerReferences[0].uid"),
+        ({"endpoints": [{"targetRef": "web-0"}]}, "endpoints[0].targetRef"),
+        ({"endpoints": [{"targetRef": {"namespace": 1}}]}, "endpoints[0].targetRef.namespace"),
+    ],
+)
+def test_another_shape_of_that_is_refused(raw: dict[str, Any], path: str) -> None:
+    with pytest.raises(ObjectError) as refused:
+        parse_endpoint_slice(ObjectKey("EndpointSlice", "shop", "web-1"), raw)
+    assert refused.value.path == path
+
+
 def test_a_secret_is_decoded_and_its_plain_form_wins() -> None:
     key = ObjectKey("Secret", "shop", "shop-cert")
     raw = {
