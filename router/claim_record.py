@@ -12,6 +12,9 @@ The name of the entry is the version of the format: a router leaves entries that
 cannot be read is never lost without a trace: whoever writes a record in its place keeps it beside, under
 :data:`UNREADABLE`, for an operator to look at.
 
+Who writes reads what is there, asks the record whether it ``follows`` that, and if so puts its ``entries`` in place
+under the version that was read; else, and after a conflict, it waits for the next snapshot, which knows more.
+
 What must not enter: who wins (``router.claims``), and the API server.
 """
 
