@@ -15,7 +15,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -30,9 +30,12 @@ from router.admin.health import Health
 from router.admin.metrics import RouterCollector, registry
 from router.admin.server import AdminServer
 from router.compile import Compiler, OwnNames
+from router.kubernetes.client import Api
 from router.publisher import Publisher
 from router.reconcile import Reconciler
 from router.settings import LogTo, Settings
+from router.sources.batch import Batch
+from router.sources.cluster import ClusterSource
 from router.sources.manifests import manifests
 from tls.fallback import self_signed
 from tls.sni import Front, without_undecodable_names
@@ -64,10 +67,19 @@ async def _serve(settings: Settings) -> None:
     sink = _open_log(settings.access_log)
     store = CertificateStore(self_signed(datetime.now(UTC)))
     gateway = Gateway(loop, tls=Front(store), log=sink.write if sink else None)
-    compiler = Compiler(OwnNames(namespace=settings.namespace), trusted_endpoints=True)
+    own = OwnNames.of(settings.name, settings.namespace)
+    api = None if settings.manifests else await Api.connect(settings.kubeconfig)
+    cluster = ClusterSource(api, own, settings.watch_namespaces) if api else None
+    compiler = Compiler(own, trusted_endpoints=cluster is None)
     reconciler = Reconciler(compiler, Publisher(store, gateway))
-    health = Health()
-    collector = RouterCollector(gateway.counters, reconciler, __version__, lambda: sink.lost if sink else 0)
+    health = Health((lambda: cluster.waits_for) if cluster else None)
+    collector = RouterCollector(
+        gateway.counters,
+        reconciler,
+        __version__,
+        lost_lines=lambda: sink.lost if sink else 0,
+        heard=cluster.heard if cluster else None,
+    )
     ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
     admin = AdminServer(health, reconciler, registry(collector), gateway.report, ports)
     stop = _listen_to_signals(loop, gateway, sink)
@@ -79,7 +91,7 @@ async def _serve(settings: Settings) -> None:
         ports["admin"] = await admin.listen(settings.bind, settings.admin_port)
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(reconciler.listen(manifests(settings.manifests)), name="source"),
+                group.create_task(reconciler.listen(_batches(settings, cluster)), name="source"),
                 group.create_task(reconciler.run(), name="reconcile"),
             ]
             await _first_of(reconciler.published.wait(), stop.wait())
@@ -99,7 +111,17 @@ async def _serve(settings: Settings) -> None:
                 task.cancel()
     finally:
         await admin.close()
+        if api:
+            await api.close()
         _close(gateway, sink)
+
+
+def _batches(settings: Settings, cluster: ClusterSource | None) -> AsyncGenerator[Batch, None]:
+    """What the source of routes says: a cluster, or a directory."""
+    if cluster:
+        return cluster.batches()
+    assert settings.manifests  # noqa: S101 -- settings have one of the two
+    return manifests(settings.manifests)
 
 
 # ── the parts that are the process itself ─────────────────────────────────────────────────────────────────────────────

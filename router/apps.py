@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import Any, Final, TypeVar
 
 from proxy.routes import Address, Policy, Route
 from router.addresses import AddressRefused, Fence, endpoint_address
@@ -22,7 +23,8 @@ from router.cluster import Cluster
 from router.model import App, RouterConfig
 from router.objects import PREFIXES, ConfigMap, Endpoint, EndpointSlice, ObjectKey, Service, ServicePort
 from router.own import OwnNames
-from router.problems import Problem, Reason
+from router.problems import Problem, Reason, bounded
+from router.quotas import CONNECT_TIMEOUT, ENDPOINTS, PAGE_BYTES, SILENCE
 
 __all__ = ["CompiledApp", "compile_app", "default_policy", "routable"]
 
@@ -101,10 +103,10 @@ def compile_app(
             app=_app_name(service, says),
             namespace=service.key.namespace,
             service=service.key.name,
-            endpoints=tuple(sorted(addresses)),
-            policy=_policy(spec, config, _page(spec, service, cluster, says)),
+            endpoints=_at_most(addresses, previous.route.endpoints if previous else (), says),
+            policy=_policy(_limited(spec, config, says), config, _page(spec, service, cluster, says)),
         ),
-        problems=tuple(says.problems),
+        problems=bounded(says.problems),
     )
 
 
@@ -252,6 +254,17 @@ def _addresses(
     return {address for addresses in found.values() for address in _of_one_family(addresses, six)}
 
 
+def _at_most(addresses: Iterable[Address], before: tuple[Address, ...], says: _Voice) -> tuple[Address, ...]:
+    """Sorted, and no more than an app may have: those that it had before, then the first ones."""
+    wanted = sorted(addresses)
+    if len(wanted) > ENDPOINTS:
+        message = f"expected at most {ENDPOINTS} endpoints; the others are left out"
+        says.say_about(Reason.OVER_QUOTA, says.service.key, "", "", message)
+        known = set(before)
+        wanted = sorted(sorted(wanted, key=lambda address: address not in known)[:ENDPOINTS])
+    return tuple(wanted)
+
+
 def _of_one_family(addresses: set[Address], six: bool) -> Iterable[Address]:
     if len(addresses) > 1:
         preferred = {(ip, port) for ip, port in addresses if (":" in ip) is six}
@@ -312,11 +325,38 @@ def _page(spec: App, service: Service, cluster: Cluster, says: _Voice) -> bytes:
     if spec.maintenance_page is None:
         return b""
     view = cluster.get(ConfigMap, service.key.namespace, spec.maintenance_page)
-    page = view.data.get(PAGE, "") if view else ""
+    page = _encoded(view.data.get(PAGE, "")) if view else b""
     if not page:
         message = f"expected a ConfigMap of that name, with {PAGE}, in the Service's namespace"
         says.say(Reason.PAGE_MISSING, "maintenance.page", spec.maintenance_page, message)
+    if len(page) > PAGE_BYTES:
+        message = f"expected a page of at most {PAGE_BYTES >> 10} KiB; the built-in one is shown"
+        says.say(Reason.OVER_QUOTA, "maintenance.page", spec.maintenance_page, message)
+        return b""
+    return page
+
+
+@lru_cache(maxsize=1000)
+def _encoded(page: str) -> bytes:
+    """All apps that show a page show the same bytes."""
     return page.encode(errors="replace")
+
+
+def _limited(spec: App, config: RouterConfig, says: _Voice) -> App:
+    """Numbers beyond what an app may ask for become the largest that it may. The operator's own word may be larger."""
+    silence = max(SILENCE, config.default_timeout)
+    limits = (
+        ("connectTimeout", "connect_timeout", CONNECT_TIMEOUT),
+        ("tcpTimeout", "tcp_timeout", silence),
+        ("requestTimeout", "request_timeout", silence),
+    )
+    limited: dict[str, Any] = {}
+    for key, attribute, most in limits:
+        seconds = getattr(spec, attribute)
+        if seconds is not None and seconds > most:
+            limited[attribute] = most
+            says.say(Reason.OVER_LIMIT, key, f"{seconds:g}s", f"expected at most {most:g}s, which is in force")
+    return replace(spec, **limited) if limited else spec
 
 
 def default_policy(config: RouterConfig) -> Policy:

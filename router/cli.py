@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from router import __version__, check, logs, settings
+from router.kubernetes.errors import CredentialsError
 
 __all__ = ["main"]
 
@@ -87,6 +88,10 @@ def _run(arguments: argparse.Namespace) -> int:
     status = 0
     try:
         run(chosen)
+    except* CredentialsError as unusable:
+        for credentials in unusable.exceptions:
+            log.critical("%s", credentials)
+        status = USAGE
     except* OSError as refused:
         for each in refused.exceptions:
             log.critical("%s", each)
@@ -105,6 +110,7 @@ def _check(arguments: argparse.Namespace) -> int:
         unusable = error.where == "--manifests"
         print(f"drycc-router check: {str(error).replace('--manifests', 'DIR')}", file=sys.stderr)
         return 2 if unusable else USAGE
+    assert chosen.manifests  # noqa: S101 -- it was given
     snapshot = check.compiled(chosen.manifests, chosen.namespace)
     print(check.as_json(snapshot) if arguments.format == "json" else check.as_text(snapshot))
     return 0 if all(problem.is_note for problem in snapshot.problems) else 1

@@ -27,6 +27,7 @@ from router.objects import (
     parse_service,
 )
 from router.problems import Problem, Reason
+from router.quotas import ANNOTATION_BYTES
 
 __all__ = ["Cluster"]
 
@@ -71,6 +72,10 @@ class Cluster:
         except ObjectError as error:
             after = before
             problem = Problem(Reason.BAD_OBJECT, key, error.path, "", f"expected {error.expected}")
+        if isinstance(after, Service) and after is not before and _octets(after.annotations) > ANNOTATION_BYTES:
+            after = before
+            message = f"expected at most {ANNOTATION_BYTES >> 10} KiB under our prefixes"
+            problem = Problem(Reason.OVER_QUOTA, key, "metadata.annotations", "", message)
         touched = set()
         if problem != self.unreadable.get(key):
             touched.add(key)
@@ -122,6 +127,10 @@ class Cluster:
         for view in self._slices.get(service, {}).values():
             for endpoint in view.endpoints:
                 yield from endpoint.addresses
+
+
+def _octets(texts: Mapping[str, str]) -> int:
+    return sum(len(f"{key}{text}".encode(errors="surrogatepass")) for key, text in texts.items())
 
 
 def _owner(view: EndpointSlice) -> ObjectKey:

@@ -31,12 +31,13 @@ from router.annotations.fields import Place
 from router.annotations.reading import read_builder, read_router, written_as
 from router.apps import CompiledApp, compile_app, default_policy, routable
 from router.certificates import Pairs, candidates, judge, next_judgement
-from router.claim_record import ENTRY, UNREADABLE, RecordError, decode, stamp
-from router.claims import Claims
+from router.claim_record import ENTRY, UNREADABLE, ClaimKey, RecordError, decode, stamp
+from router.claims import Claimant, Claims
 from router.cluster import Cluster
 from router.objects import Change, ConfigMap, Deployment, ObjectKey, Service
 from router.own import OwnNames
-from router.problems import Ledger, Problem, Reason
+from router.problems import Ledger, Problem, Reason, bounded
+from router.quotas import CERTIFICATES, DOMAINS, LOCATIONS, Allowance
 from router.snapshot import AppReport, CertificateReport, HostReport, Role, Snapshot, State
 from tls.certificate import Certificate
 from tls.change import CertificateChange
@@ -122,6 +123,9 @@ class Compiler:
         # Who has to do with whom.
         self._claims = Claims()
         self._unread_record = ""
+        self._remembered: Collection[ClaimKey] = ()  # claims that another replica's record speaks of
+        self._domains = Allowance(DOMAINS, self._is_exempt)
+        self._secrets = Allowance(CERTIFICATES, self._is_exempt)
         self._contributors: dict[str, set[str]] = {}  # host → apps with paths for it
         self._users: dict[ObjectKey, set[str]] = {}  # Secret or ConfigMap → apps that name it
         # What they come to together.
@@ -275,13 +279,17 @@ class Compiler:
             problems.append(Problem(Reason.BAD_OBJECT, key, f"data[{UNREADABLE}]", "", message))
         self._unread_record = ""
         there = stamp(text)
+        self._remembered = ()
         if there is not None and there.author == self._claims.author:
             self._claims.written(there)
         elif not text:
             self._claims.recall(None, now)
         else:
             try:
-                self._claims.recall(decode(text), now)
+                record = decode(text)
+                self._claims.recall(record, now)
+                self._remembered = record.claims.keys()
+                self._domains.defer_to(self._remembered)
             except RecordError as error:
                 message = f"{error}; it is written anew, from what is known"
                 problems.append(Problem(Reason.BAD_OBJECT, key, f"data[{ENTRY}]", "", message))
@@ -337,6 +345,7 @@ class Compiler:
             if after is not None:
                 self._apps[name] = after
             self._index(name, before, after)
+        affected |= self._share_out()
         for host in self._claims.settle(now):
             affected.update(claimant.app for claimant in self._claims.claimants(host))
             affected |= self._contributors.get(host, set())
@@ -372,10 +381,24 @@ class Compiler:
             _discard(self._contributors, before.contributes_to, name)
         if after and after.contributes_to:
             self._contributors.setdefault(after.contributes_to, set()).add(name)
-        if after:
-            self._claims.put(after.claimant, after.hosts)
-        elif before:
-            self._claims.put(before.claimant, ())
+        created = after.claimant.created if after else _NEVER
+        self._domains.put(name, created, after.hosts if after else (), self._remembered)
+        self._secrets.put(name, created, dict.fromkeys(after.certificates.values()) if after else ())
+
+    def _is_exempt(self, namespace: str) -> bool:
+        """Whether a namespace may have as much as it wants."""
+        return self._trusted or self._own.is_platform(namespace)
+
+    def _share_out(self) -> set[str]:
+        """Settle what each namespace may have; returns the apps that have more or less of it now. What of their hosts
+        they may have is what the dirty apps, and these, claim."""
+        moved = self._domains.settle()
+        for name in self._dirty_apps | moved:
+            app = self._apps.get(name)
+            refused = self._domains.refused(name)
+            hosts = [host for host in app.hosts if host not in refused] if app else []
+            self._claims.put(app.claimant if app else Claimant.of(name, None), hosts)
+        return moved | self._secrets.settle()
 
     def _owner_of_paths(self, app: CompiledApp | None) -> set[str]:
         """The app whose paths ``app`` wants to answer, if anybody holds that name."""
@@ -407,10 +430,16 @@ class Compiler:
 
     def _settle_app(self, app: CompiledApp, locations: dict[str, _Locations]) -> _Settled:
         name = app.route.name
-        problems = list(app.problems)
+        problems: list[Problem] = []
         held = []
         standings: dict[str, str] = {}
+        refused_hosts = self._domains.refused(name)
         for host, written in app.hosts.items():
+            if host in refused_hosts:
+                standings[host] = ""
+                message = f"expected at most {DOMAINS} names in one namespace; this one has that many already"
+                problems.append(_about(app, Reason.OVER_QUOTA, "domains", written, message))
+                continue
             standing = self._claims.in_the_way(name, host)
             if standing is None:
                 held.append(host)
@@ -424,6 +453,7 @@ class Compiler:
         chosen, names, found = self._choose_certificates(app, held)
         problems += found
 
+        told = (*app.problems, *bounded(problems))
         ordered = sorted(paths.items(), key=lambda item: (-len(item[0]), item[0]))
         rule_paths = tuple((prefix.encode(), route) for prefix, route in ordered)
         routed = bool(held) or contributes
@@ -433,13 +463,13 @@ class Compiler:
             locations=paths,
             chosen=chosen,
             names=names,
-            problems=tuple(problems),
+            problems=told,
             report=AppReport(
                 name=name,
                 app=app.route.app,
                 namespace=app.route.namespace,
                 service=app.route.service,
-                state=self._state(app, routed, problems, chosen.values()),
+                state=self._state(app, routed, told, chosen.values()),
                 hosts=tuple(
                     HostReport(host, standings[host])
                     if host in standings
@@ -483,8 +513,14 @@ class Compiler:
                 problem = _about(app, Reason.LOCATIONS_NOT_ALLOWED, "proxyDomain", app.spec.proxy_domain or "", message)
                 refused.setdefault(app.route.name, []).append(problem)
         accepted: dict[str, str] = {}
-        for prefix, apps in wanted.items():
+        for prefix, apps in sorted(wanted.items(), key=lambda item: item[0] not in incumbents):
             incumbent = incumbents.get(prefix)
+            if len(accepted) == LOCATIONS:
+                message = f"expected at most {LOCATIONS} paths below Service {name}, which has that many already"
+                for loser in apps:
+                    problem = _about(self._apps[loser], Reason.OVER_QUOTA, "proxyLocations", prefix, message)
+                    refused.setdefault(loser, []).append(problem)
+                continue
             accepted[prefix] = incumbent if incumbent in apps else apps[0]
             for loser in apps:
                 if loser != accepted[prefix]:
@@ -519,10 +555,18 @@ class Compiler:
         names: dict[str, str] = {}
         problems: dict[Problem, None] = {}
         used = set()
+        refused = self._secrets.refused(app.route.name)
+        mappings = {host: secret for host, secret in app.certificates.items() if secret not in refused}
+        message = f"expected at most {CERTIFICATES} certificates in one namespace; this one has that many already"
+        problems.update(
+            (_about(app, Reason.OVER_QUOTA, "certificates", f"{host}:{secret}", message), None)
+            for host, secret in app.certificates.items()
+            if secret in refused
+        )
         for host in held:
             if host.endswith(".*"):  # handshakes cannot look up a name below any suffix: they get the default one
                 continue
-            mapped = _mapping_for(host, app.certificates)
+            mapped = _mapping_for(host, mappings)
             if mapped is None:
                 covered = self._platform is not None and self._platform.covers(host)
                 if not covered and "." in app.hosts[host]:
@@ -531,7 +575,7 @@ class Compiler:
                     problems[problem] = None
                 continue
             used.add(mapped)
-            secret = app.certificates[mapped]
+            secret = mappings[mapped]
             key = self._pairs.chosen(app.route.namespace, secret)
             if key is None:
                 message = f"expected a Secret {secret}-cert, {secret}-certificate or {secret} in the same namespace"
@@ -547,7 +591,7 @@ class Compiler:
                     value = f"{mapped}:{secret}"
                     problem = _about(app, Reason.CERTIFICATE_DOES_NOT_COVER, "certificates", value, message)
                     problems[problem] = None
-        for mapped, secret in app.certificates.items():
+        for mapped, secret in mappings.items():
             if mapped not in used:
                 message = "is not used: the app holds no dotted name for it"
                 problems[_about(app, Reason.CERTIFICATE_UNUSED, "certificates", f"{mapped}:{secret}", message)] = None

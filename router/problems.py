@@ -19,10 +19,12 @@ from typing import Final
 
 from router.objects import ObjectKey
 
-__all__ = ["Ledger", "Problem", "Reason", "Severity", "shorten"]
+__all__ = ["Ledger", "Problem", "Reason", "Severity", "bounded", "shorten"]
 
 VALUE_LIMIT: Final = 80
 """Characters of an offending value that are shown."""
+ALIKE: Final = 25
+"""Problems of one kind about one object and key that are told one by one. A little more than a list has of its own."""
 
 
 class Severity(enum.Enum):
@@ -48,13 +50,22 @@ class Reason(enum.Enum):
     # ── sources and objects ───────────────────────────────────────────────────────────────────────────────────────
     UNREADABLE_FILE = "unreadable_file", "A manifest file could not be read; what it said before stays."
     DUPLICATE_OBJECT = "duplicate_object", "An object stands in two manifest files; the first by path counts."
+    API_UNREACHABLE = "api_unreachable", "The API server has not answered for a while; what it said last stays."
+    NOT_PERMITTED = "not_permitted", "A right that the router needs and does not have; what it said before stays."
+    UNANSWERED = "unanswered", "An object that the API server does not hand out; what it said before stays."
+    SHRUNK_LIST = "shrunk_list", "A list that is suddenly much shorter; it is asked for again before it is believed."
     BAD_OBJECT = "bad_object", "An object does not have the shape Kubernetes gives it; what it said before stays."
+    OVER_QUOTA = (
+        "over_quota",
+        "More than one namespace or Service may have; what was first stays, the rest is left out.",
+    )
     ROUTER_FAULT = "router_fault", "The router failed on an object, which is its own fault; what it said before stays."
     SHADOWED_OBJECT = "shadowed_object", "An object under its ancestor's name beside the one under the current name."
     # ── keys and values ───────────────────────────────────────────────────────────────────────────────────────────
     UNKNOWN_KEY = "unknown_key", "A key under our prefix that the router does not know."
     SHADOWED_KEY = "shadowed_key", "A key that stands twice, under two prefixes or names; the other one counts."
     BAD_VALUE = "bad_value", "A value that is not in order; the last good one, or the default, stays in force."
+    OVER_LIMIT = "over_limit", "A number beyond what an app may ask for; the largest that it may is in force."
     BAD_ELEMENT = "bad_element", "An element of a list that is not in order; the others count."
     EMPTY_ELEMENT = "empty_element", "Empty elements in a list; they are ignored."
     NOTHING_ALLOWED = "nothing_allowed", "An allow-list without a usable entry: nobody is allowed."
@@ -69,7 +80,10 @@ class Reason(enum.Enum):
     NO_PORT = "no_port", "The Service, or one of its slices, does not have the port that requests should go to."
     NO_ADDRESS = "no_address", "The Service has no address of its own that requests could go to."
     EXTERNAL_NAME = "external_name", "A Service of type ExternalName, which the router refuses."
-    REFUSED_ADDRESS = "refused_address", "An address that no app may have: loopback, link-local, metadata and the like."
+    REFUSED_ADDRESS = (
+        "refused_address",
+        "An endpoint that no app may have: loopback, metadata, the router itself, another namespace's Pod, a name.",
+    )
     # ── pages and certificates ────────────────────────────────────────────────────────────────────────────────────
     PAGE_MISSING = "page_missing", "A maintenance page that is not there; the built-in one is shown."
     CERTIFICATE_MISSING = "certificate_missing", "A Secret with a certificate that is not there."
@@ -135,6 +149,27 @@ class Problem:
         where = f"{self.object}: {self.key}".removesuffix(": ")
         what = f"{where} = '{self.value}'" if self.value else where
         return f"{what}: {self.message} [{self.reason.value}]"
+
+
+def bounded(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """The same problems, of many alike the first :data:`ALIKE` and how many there are beside.
+
+    What somebody writes ten thousand times is worth a page, not the router's memory.
+    """
+    found = tuple(problems)
+    if len(found) <= ALIKE:
+        return found
+    alike: Counter[tuple[Reason, ObjectKey, str]] = Counter()
+    told = []
+    for problem in found:
+        kind = (problem.reason, problem.object, problem.key.partition("[")[0])
+        alike[kind] += 1
+        if alike[kind] <= ALIKE:
+            told.append(problem)
+    for (reason, subject, key), count in alike.items():
+        if count > ALIKE:
+            told.append(Problem(reason, subject, key, "", f"expected otherwise; {count - ALIKE} more like this"))
+    return tuple(told)
 
 
 class Ledger:

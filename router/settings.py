@@ -43,7 +43,12 @@ class LogTo(enum.Enum):
 class Settings:
     """What :func:`read` makes of flags and environment; each field is described in :data:`FIELDS`."""
 
-    manifests: Path
+    manifests: Path | None = None
+    """None: the source is a cluster."""
+    kubeconfig: Path | None = None
+    """None: in a cluster, what Kubernetes puts into a Pod."""
+    watch_namespaces: tuple[str, ...] = ()
+    """None: all."""
     bind: str = "0.0.0.0"
     http_port: int = 8080
     https_port: int = 8443
@@ -51,6 +56,7 @@ class Settings:
     admin_port: int = 9090
     workers: int = 1
     namespace: str = "drycc"
+    name: str = "drycc-router"
     access_log: Path | LogTo = LogTo.STDOUT
     drain_grace: float = 25.0
     log_level: int = logging.INFO
@@ -118,6 +124,23 @@ def _namespace(text: str) -> str:
     return text
 
 
+def _namespaces(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_namespace(part.strip()) for part in text.split(",") if part.strip()))
+
+
+def _object_name(text: str) -> str:
+    if not re.fullmatch("[a-z0-9](?:[-a-z0-9.]{0,61}[a-z0-9])?", text):
+        raise ValueError
+    return text
+
+
+def _readable(text: str) -> Path:
+    path = Path(text)
+    if not text or not path.is_file() or not os.access(path, os.R_OK):
+        raise ValueError
+    return path
+
+
 def _log_destination(text: str) -> Path | LogTo:
     if not text:
         raise ValueError
@@ -145,6 +168,20 @@ _A_PORT: Final = "a port, 0 to 65535"
 
 FIELDS: Final = (
     Field("manifests", "DIR", _directory, "a directory that can be read", "directory of Kubernetes manifests to serve"),
+    Field(
+        "kubeconfig",
+        "FILE",
+        _readable,
+        "a file that can be read",
+        "serve what a cluster says, and log in there with this file; inside of a cluster neither is needed",
+    ),
+    Field(
+        "watch_namespaces",
+        "A,B",
+        _namespaces,
+        "names of namespaces, separated by commas",
+        "namespaces whose Services are served; by default all",
+    ),
     Field("bind", "ADDR", _address, "an IP address", "address to listen on, all ports alike"),
     Field("http_port", "N", _port, _A_PORT, "port for http; 0 picks a free one"),
     Field("https_port", "N", _port, _A_PORT, "port for https; 0 picks a free one"),
@@ -158,6 +195,13 @@ FIELDS: Final = (
         "the name of a namespace",
         "the router's own namespace: its Deployment, its platform certificate",
         environment=("POD_NAMESPACE",),
+    ),
+    Field(
+        "name",
+        "NAME",
+        _object_name,
+        "the name of an object",
+        "the router's own name in its namespace: of its Deployment or DaemonSet, its Service and its Lease",
     ),
     Field(
         "access_log",
@@ -200,6 +244,9 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Set
             except ValueError:
                 raise SettingsError(where, text, field.expected) from None
             break
-    if "manifests" not in values:
-        raise SettingsError("--manifests", None, "a directory (or set DRYCC_ROUTER_MANIFESTS)")
+    if "manifests" in values and "kubeconfig" in values:
+        raise SettingsError("--kubeconfig", None, "no --manifests beside it: there is one source of routes")
+    if not {"manifests", "kubeconfig"} & values.keys() and "KUBERNETES_SERVICE_HOST" not in environment:
+        expected = "a directory, or --kubeconfig, or to be inside of a cluster (or set DRYCC_ROUTER_MANIFESTS)"
+        raise SettingsError("--manifests", None, expected)
     return Settings(**values)

@@ -6,15 +6,19 @@ L-11). What must not enter: HTTP.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = ["Health"]
 
 
 class Health:
     """Ready from the first complete table in force until draining begins; nothing in between takes it back."""
 
-    __slots__ = ("_serving", "draining")
+    __slots__ = ("_serving", "_waits_for", "draining")
 
-    def __init__(self) -> None:
+    def __init__(self, waits_for: Callable[[], str] | None = None) -> None:
+        """``waits_for`` tells what the first table is waiting for."""
+        self._waits_for = waits_for
         self._serving = False
         self.draining = False
 
@@ -31,4 +35,7 @@ class Health:
         """Why no traffic should come here; empty when it should."""
         if self.draining:
             return "draining"
-        return "" if self._serving else "the first table is not published yet"
+        if self._serving:
+            return ""
+        waiting = f": waiting for {self._waits_for()}" if self._waits_for else ""
+        return f"the first table is not published yet{waiting}"

@@ -10,6 +10,7 @@ What must not enter: anything that has to be done per request.
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Final
@@ -24,6 +25,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from proxy.metrics import BUCKETS, Counters, Histogram, RouteCounters
+from router.kubernetes.watch import Heard
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot, State
 
@@ -45,12 +47,18 @@ class RouterCollector(Collector):
     """Reads ``counters`` and ``reconciler``; ``lost_lines`` says how many log lines were taken and never written."""
 
     def __init__(
-        self, counters: Counters, reconciler: Reconciler, version: str, lost_lines: Callable[[], int] = lambda: 0
+        self,
+        counters: Counters,
+        reconciler: Reconciler,
+        version: str,
+        lost_lines: Callable[[], int] = lambda: 0,
+        heard: Heard | None = None,
     ) -> None:
         self._counters = counters
         self._reconciler = reconciler
         self._version = version
         self._lost_lines = lost_lines
+        self._heard = heard
         self._invalid: set[tuple[str, str, str]] = set()
         """What the last scrape saw: a problem that is gone is shown once more, as 0, so that alerts resolve at once."""
 
@@ -63,6 +71,8 @@ class RouterCollector(Collector):
         yield from self._websockets()
         yield from self._log()
         yield from self._config()
+        if self._heard is not None:
+            yield from _watches(self._heard)
         snapshot = self._reconciler.snapshot
         if snapshot is not None:
             yield from self._routes(snapshot)
@@ -211,6 +221,39 @@ class RouterCollector(Collector):
             invalid.add_metric(labels, now[labels])
         self._invalid = set(now)
         yield invalid
+
+
+def _watches(heard: Heard) -> Iterator[Metric]:
+    """What the API server tells; without a cluster there is nothing of it."""
+    events = CounterMetricFamily(
+        "router_watch_events", "Events heard from the API server, bookmarks included.", labels=("kind", "op")
+    )
+    for (kind, op), count in heard.events.copy().items():
+        events.add_metric((kind, op), count)
+    yield events
+    relists = CounterMetricFamily("router_watch_relists", "Lists after the first, by why.", labels=("reason",))
+    for reason, count in heard.relists.copy().items():
+        relists.add_metric((reason,), count)
+    yield relists
+    failures = CounterMetricFamily(
+        "router_watch_failures", "Requests to the API server that failed, by how.", labels=("error",)
+    )
+    for error, count in heard.failures.copy().items():
+        failures.add_metric((error,), count)
+    yield failures
+    is_open = GaugeMetricFamily("router_watch_connected", "Watches that are open now.", labels=("kind",))
+    for kind, count in heard.connected.copy().items():
+        is_open.add_metric((kind,), count)
+    yield is_open
+    lag = GaugeMetricFamily(
+        "router_watch_lag_seconds",
+        "Since when nothing was heard of a kind: a watch hears a bookmark within a minute even where nothing happens.",
+        labels=("kind",),
+    )
+    now = time.monotonic()
+    for kind, last in heard.last.copy().items():
+        lag.add_metric((kind,), now - last)
+    yield lag
 
 
 def _certificates(snapshot: Snapshot) -> Metric:

@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from router.annotations import domains
 from router.annotations.errors import Unfit
+from router.quotas import LIST_LIMIT
 
 __all__ = [
     "ADDRESS",
@@ -51,9 +52,6 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-
-LIST_LIMIT: Final = 1000
-"""Elements a list may have; a longer one is judged as a whole (hardening M-09: look-ups and reports stay bounded)."""
 
 MAX_DURATION: Final = 365 * 86400.0
 MAX_SIZE: Final = 1 << 60

@@ -3,6 +3,7 @@
 from router.cluster import Cluster
 from router.objects import Change, ConfigMap, ObjectKey, Secret, Service
 from router.problems import Reason
+from router.quotas import ANNOTATION_BYTES
 from tests.fakes.kube import endpoints, gone, page, service
 
 WEB = ObjectKey("Service", "shop", "web")
@@ -84,3 +85,43 @@ def test_views_are_found_by_their_kind() -> None:
     assert WEB in cluster
     assert cluster.get(Service, "shop", "web") is not None
     assert cluster.get(Secret, "shop", "web") is None
+
+
+def test_a_service_that_says_too_much_keeps_what_it_said_and_nothing_of_it_is_kept() -> None:
+    cluster = Cluster()
+    cluster.apply(service("shop/web", {"domains": "shop"}))
+    before = cluster.get(Service, "shop", "web")
+
+    assert cluster.apply(service("shop/web", {"domains": "x" * ANNOTATION_BYTES})) == {before.key if before else None}
+    assert cluster.get(Service, "shop", "web") is before
+    (problem,) = cluster.unreadable.values()
+    assert (problem.reason, problem.key) == (Reason.OVER_QUOTA, "metadata.annotations")
+
+    cluster.apply(service("shop/web", {"domains": "shop"}))
+    assert cluster.unreadable == {}
+
+
+def test_what_is_said_is_measured_in_octets() -> None:
+    key = "router.drycc.cc/x"
+    room = ANNOTATION_BYTES - len(key)
+    for text, unreadable in (
+        ("x" * room, 0),
+        ("x" * (room + 1), 1),
+        ("\u00fc" * (room // 2), 0),
+        ("\u00fc" * (room // 2 + 1), 1),
+        ("\ud800" * (room // 3), 0),
+    ):
+        cluster = Cluster()
+        cluster.apply(service("shop/web", {"x": text}))
+        assert len(cluster.unreadable) == unreadable
+
+
+def test_the_addresses_of_a_service_are_those_in_its_slices_ready_or_not() -> None:
+    cluster = Cluster()
+    cluster.apply(endpoints("shop/web", "10.0.0.1", {"addresses": ["10.0.0.2"], "conditions": {"ready": False}}))
+    cluster.apply(endpoints("shop/web", "name.example", slice_="2", addressType="FQDN"))
+    cluster.apply(endpoints("shop/api", "10.0.0.3"))
+
+    web = ObjectKey("Service", "shop", "web")
+    assert list(cluster.addresses(web)) == ["10.0.0.1", "10.0.0.2", "name.example"]
+    assert list(cluster.addresses(ObjectKey("Service", "shop", "nobody"))) == []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.objects import ObjectKey
-from router.problems import Ledger, Problem, Reason, Severity, shorten
+from router.problems import ALIKE, Ledger, Problem, Reason, Severity, bounded, shorten
 
 WEB = ObjectKey("Service", "shop", "web")
 
@@ -100,3 +100,29 @@ def test_what_came_and_went_between_two_looks_was_never_there() -> None:
     ledger.put("one", [])
 
     assert ledger.take() == ((), (), ())
+
+
+def test_of_many_alike_the_first_are_told_and_how_many_there_are_beside() -> None:
+    def element(number: int, key: str = "domains", name: str = "web") -> Problem:
+        return Problem(Reason.BAD_ELEMENT, ObjectKey("Service", "shop", name), key, f"v{number}", "expected a name")
+
+    few = [element(number) for number in range(ALIKE)]
+    assert bounded(few) == tuple(few)
+
+    others = [element(7, "denylist"), element(7, name="api"), about("web")]
+    told = bounded([*(element(number) for number in range(1000)), *others])
+
+    assert told[: ALIKE + 3] == (*few, *others)
+    assert [(each.key, each.value, each.message) for each in told[ALIKE + 3 :]] == [
+        ("domains", "", "expected otherwise; 975 more like this")
+    ]
+
+
+def test_elements_of_one_field_are_alike() -> None:
+    told = bounded(
+        Problem(Reason.REFUSED_ADDRESS, WEB, f"endpoints[{number}].addresses", "", "expected a pod")
+        for number in range(100)
+    )
+
+    assert len(told) == ALIKE + 1
+    assert told[-1].key == "endpoints"

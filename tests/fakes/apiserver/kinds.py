@@ -84,6 +84,7 @@ KINDS = (
     ),
     Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", counts_generations=True),
     Kind("apps", "v1", "deployments", "Deployment", counts_generations=True),
+    Kind("apps", "v1", "daemonsets", "DaemonSet", counts_generations=True),
     Kind("coordination.k8s.io", "v1", "leases", "Lease", blind_updates=False),
     # What peers read that the router does not: with these, Traefik can be pointed at the same objects.
     Kind("networking.k8s.io", "v1", "ingresses", "Ingress", counts_generations=True),

@@ -1,0 +1,43 @@
+"""When to ask again after a failure: twice as long each time up to a cap, a little longer by chance, and soon again
+after a long healthy time. Chance keeps a hundred replicas from asking in step when a server comes back.
+
+What must not enter: clocks and sleeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["CAP", "FIRST", "HEALTHY", "MAX_ASKED", "Backoff"]
+
+FIRST: Final = 0.5
+"""Seconds before the second attempt."""
+CAP: Final = 30.0
+"""Seconds between two attempts at most (two a minute: hardening R-08)."""
+HEALTHY: Final = 60.0
+"""Seconds without a failure after which all is forgiven (hardening R-05)."""
+MAX_ASKED: Final = 60.0
+"""Seconds that a server may ask us to wait (``Retry-After``); more would be an outage of its own."""
+
+
+class Backoff:
+    """Delays for one thing that is attempted again and again. ``chance`` gives a number from 0 to 1."""
+
+    __slots__ = ("_chance", "_failed_at", "_next")
+
+    def __init__(self, chance: Callable[[], float]) -> None:
+        self._chance = chance
+        self._next = FIRST
+        self._failed_at = float("-inf")
+
+    def failed(self, now: float, asked: float = 0.0) -> float:
+        """Note a failure at ``now`` (monotonic seconds); returns the seconds to wait. ``asked``: what the server asked.
+
+        Chance only ever makes it longer, by at most a quarter: the cap is a promise to the server.
+        """
+        if now - self._failed_at > HEALTHY:
+            self._next = FIRST
+        delay, self._next = self._next, min(self._next * 2.0, CAP)
+        self._failed_at = now + delay
+        return max(delay, min(asked, MAX_ASKED)) * (1.0 + self._chance() / 4.0)

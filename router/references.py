@@ -1,0 +1,54 @@
+"""Which Secrets and ConfigMaps a Service names: what has to be asked for by name, and nothing else ever is.
+
+Only in the Service's own namespace, only names that pass the grammar of the annotation (contract 3, hardening M-05).
+One *wish* is a chain of names of which the first that is there counts, as a mapping ``domain:name`` means
+``name-cert``, else ``name-certificate``, else ``name``.
+
+What must not enter: asking, and whether anything is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from router.annotations.reading import read_app
+from router.certificates import candidates
+from router.objects import PREFIXES, ObjectKey
+
+__all__ = ["Wish", "wishes"]
+
+Wish = tuple[ObjectKey, ...]
+
+_LABELS: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
+_KINDS: Final = {"Secret": "certificates", "ConfigMap": "maintenance.page"}
+_KEYS: Final = tuple(f"{prefix}{key}" for prefix in PREFIXES for key in _KINDS.values())
+
+
+def wishes(service: ObjectKey, raw: Mapping[str, Any], before: frozenset[Wish] = frozenset()) -> frozenset[Wish]:
+    """What a Service, as it stands in the API, names. None of it while it is not to be routed.
+
+    ``before``: what it named until now. A text of which nothing is usable takes nothing away: the app keeps its last
+    good value (contract 2), so that is still needed.
+    """
+    metadata = raw.get("metadata")
+    if not isinstance(metadata, dict):
+        return frozenset()
+    annotations, labels = metadata.get("annotations"), metadata.get("labels")
+    if not isinstance(annotations, dict) or not isinstance(labels, dict):
+        return frozenset()
+    if next((labels[label] for label in _LABELS if label in labels), None) != "true":
+        return frozenset()
+    # Most Services name nothing, and reading everything else they say is for the compiler.
+    named = {key: text for key in _KEYS if isinstance(text := annotations.get(key), str)}
+    if not named:
+        return frozenset()
+    app, _ = read_app(service, named, None)
+    found = {candidates(service.namespace, secret) for _, secret in app.certificates}
+    if app.maintenance_page is not None:
+        found.add((ObjectKey("ConfigMap", service.namespace, app.maintenance_page),))
+    usable = {wish[0].kind for wish in found}
+    for kind, key in _KINDS.items():
+        if kind not in usable and any(text.strip() for name, text in named.items() if name.endswith(f"/{key}")):
+            found |= {wish for wish in before if wish[0].kind == kind}
+    return frozenset(found)

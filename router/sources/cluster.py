@@ -1,0 +1,332 @@
+"""An API server as a source: everything the router reads there, complete at first, then as it changes.
+
+Lists and watches (``router.kubernetes.watch``): Services that carry our label, under its name of today or the
+ancestors', and EndpointSlices. By name (``router.sources.named``): the Secrets and ConfigMaps that Services name, the
+router's own Deployment or DaemonSet, its Service, platform certificate and record of claims, the builder's Service.
+
+The first batch waits until every list is complete and everything by name was answered, so that nobody is ever ready
+with half a table (hardening R-02). What is forbidden counts as answered where it is only a part: one namespace of a
+list of them, Secrets, settings; the Problem says which right is missing (R-13). Afterwards nothing that goes wrong
+takes anything back: what was told stays true until an API server says otherwise.
+
+What must not enter: what an object means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from typing import Final
+
+from router.kubernetes.client import RawObject
+from router.kubernetes.errors import ApiError, Forbidden
+from router.kubernetes.resources import ENDPOINT_SLICES, SERVICES
+from router.kubernetes.watch import Away, Back, Heard, Reach, Relisted, Scope, Seen, follow
+from router.objects import PREFIXES, Change, ObjectKey
+from router.own import OwnNames
+from router.problems import Problem, Reason
+from router.references import Wish, wishes
+from router.sources.batch import Batch
+from router.sources.named import NamedObjects, NamedReader
+from router.sources.sights import HOLD, Sights, narrow
+
+__all__ = ["AWAY_SECONDS", "ClusterSource"]
+
+log = logging.getLogger(__name__)
+
+AWAY_SECONDS: Final = 30.0
+"""Seconds without an API server after which it is a Problem."""
+PEEK: Final = 1.0
+"""Seconds between two looks at what the first batch waits for."""
+SLICE: Final = 250
+"""Objects of a list that are compared in one go: a few milliseconds, so that traffic goes on while a long one comes."""
+
+_ROUTABLE: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
+_BY_NAME: Final = 1 << len(_ROUTABLE)
+_OWNED_BY: Final = "kubernetes.io/service-name"
+
+
+class ClusterSource:
+    """What one API server says. ``namespaces``: which to watch; none: all. ``hold``: see ``sights.HOLD``."""
+
+    def __init__(
+        self,
+        reader: NamedReader,
+        own: OwnNames,
+        namespaces: tuple[str, ...] = (),
+        *,
+        hold: float = HOLD,
+        away: float = AWAY_SECONDS,
+    ) -> None:
+        self._reader = reader
+        self._own = own
+        self._namespaces = namespaces
+        self._hold = hold
+        self._patience = away
+        self.heard = Heard()
+        self.reach = Reach(reader)
+        self.waits_for = "the API server"
+        """What a router that is not ready yet waits for."""
+        self._changes: dict[ObjectKey, Change] = {}
+        """What was not told yet, of each object only the last: so they are never more than there are objects."""
+        self._problems: dict[str, tuple[Problem, ...]] = {}
+        self._said: dict[str, tuple[Problem, ...]] = {}
+        """Problems as they were told last, those that are there."""
+        self._news = asyncio.Event()
+        self._unsettled: dict[str, str] = {}
+        """Lists that are not complete yet → what was heard of them."""
+        self._complete: set[Scope] = set()
+        self._away: dict[Scope, tuple[float, ApiError]] = {}
+        """Scopes of which nothing is heard → since when (monotonic seconds), and why."""
+        self._seen_by: dict[ObjectKey, int] = {}
+        """Services → by whom they are seen, one bit each; one that leaves a list may still be in another."""
+        self._settings: dict[ObjectKey, RawObject] = {}
+
+    # ── the one verb ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def batches(self) -> AsyncGenerator[Batch, None]:
+        """Everything there is, as one batch, then what changes. Never ends by itself."""
+        async with asyncio.TaskGroup() as group:
+            named = NamedObjects(
+                self._reader,
+                self.reach,
+                self.heard,
+                group,
+                tell=self._tell_named,
+                complain=self._complain,
+                optional=frozenset({"DaemonSet"}),
+            )
+            tasks = [
+                *(group.create_task(self._follow(scope, named), name=f"watch {scope}") for scope in self._scopes()),
+                group.create_task(self._mind_absence(), name="mind absence"),
+            ]
+            named.wish("own", self._own_wishes())
+            try:
+                await self._first(named)
+                named.watch()
+                while True:
+                    await self._news.wait()
+                    self._news.clear()
+                    changes, self._changes = self._changes, {}
+                    problems, self._problems = self._problems, {}
+                    if changes or problems:
+                        yield Batch(tuple(changes.values()), problems)
+            finally:
+                named.close()
+                for task in tasks:
+                    task.cancel()
+
+    async def _first(self, named: NamedObjects) -> None:
+        """Until everything was heard once."""
+        while True:
+            if self._unsettled or not self._may_begin():
+                self.waits_for = self._why_waiting()
+                self._news.clear()
+                await self._news.wait()
+            elif not named.settled.is_set():
+                self.waits_for = named.waits_for
+                await _either(named.settled, PEEK)
+            else:
+                break
+        self.waits_for = ""
+        self._news.set()
+
+    def _may_begin(self) -> bool:
+        """Whether at least one place may be read: a router that may read nothing must not replace one that could."""
+        return {scope.resource for scope in self._complete} >= {SERVICES, ENDPOINT_SLICES}
+
+    def _why_waiting(self) -> str:
+        if self.reach.since is not None:
+            return f"the API server ({self.reach.why})"
+        waiting = (f"{scope}{f' ({why})' if why else ''}" for scope, why in self._unsettled.items())
+        return next(waiting, "the right to list and watch services and endpointslices, in one namespace at least")
+
+    # ── lists and watches ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _scopes(self) -> list[Scope]:
+        places: Iterable[str | None] = self._namespaces or (None,)
+        scopes = [
+            scope
+            for place in places
+            for scope in (
+                *(Scope(SERVICES, place, labels=label) for label in _ROUTABLE),
+                Scope(ENDPOINT_SLICES, place, labels=_OWNED_BY),
+            )
+        ]
+        self._unsettled = {str(scope): "" for scope in scopes}
+        return scopes
+
+    async def _follow(self, scope: Scope, named: NamedObjects) -> None:
+        """For ever, whatever goes wrong: what was told stays, and the scope is listed again."""
+        sights = Sights(scope.resource.kind, self._hold)
+        while True:
+            try:
+                await self._hear(scope, sights, named)
+            except Exception:  # a fault of ours
+                log.exception("%s: following failed; trying again", scope)
+                await asyncio.sleep(PEEK)
+
+    async def _hear(self, scope: Scope, sights: Sights, named: NamedObjects) -> None:
+        def judge(items: tuple[RawObject, ...]) -> float:
+            doubt = sights.judge(items)
+            self._doubt(scope, len(sights), len(items), doubt)
+            if doubt:  # what is in the list is true all the same: only what is missing may be a mistake
+                self._tell_all(scope, sights.listed(items), named)
+            return doubt
+
+        keep = narrow(scope.resource.kind)
+        async with aclosing(follow(self._reader, scope, self.reach, self.heard, judge=judge, narrow=keep)) as news:
+            async for each in news:
+                match each:
+                    case Seen(events=events):
+                        self._away.pop(scope, None)
+                        changes = (sights.seen(event.type, event.object) for event in events)
+                        self._tell_all(scope, [change for change in changes if change is not None], named)
+                    case Relisted(items=items):
+                        self._away.pop(scope, None)
+                        await self._take_list(scope, sights, items, named)
+                    case Away(error=error):
+                        self._lose(scope, error)
+                    case Back():
+                        self._away.pop(scope, None)
+                        self._complain(f"rights:{scope}", ())
+
+    async def _take_list(self, scope: Scope, sights: Sights, items: tuple[RawObject, ...], named: NamedObjects) -> None:
+        """What a complete list comes to, told all at once."""
+        changes: list[Change] = []
+        for start in range(0, len(items), SLICE):
+            changes += sights.listed(items[start : start + SLICE])
+            await asyncio.sleep(0)
+        changes += sights.missed(items)
+        self._tell_all(scope, changes, named)
+        self._complete.add(scope)
+        self._settled(scope)
+
+    def _tell_all(self, scope: Scope, changes: list[Change], named: NamedObjects) -> None:
+        for change in changes:
+            key = change.key
+            if key.kind == "Service":
+                if self._is_elsewhere(key, 1 << _ROUTABLE.index(scope.labels), change.object is not None):
+                    continue
+                before = named.wished(key)
+                named.wish(key, frozenset() if change.object is None else wishes(key, change.object, before))
+            self._note(change)
+
+    def _note(self, change: Change) -> None:
+        self._changes.pop(change.key, None)
+        self._changes[change.key] = change
+        self._news.set()
+
+    def _is_elsewhere(self, key: ObjectKey, seer: int, there: bool) -> bool:
+        """Note who sees a Service; whether it is gone for one, and another still sees it."""
+        seen_by = self._seen_by.pop(key, 0)
+        seen_by = seen_by | seer if there else seen_by & ~seer
+        if seen_by:
+            self._seen_by[key] = seen_by
+        return not there and seen_by != 0
+
+    def _settled(self, scope: Scope) -> None:
+        self._unsettled.pop(str(scope), None)
+        self._news.set()
+
+    def _lose(self, scope: Scope, error: ApiError) -> None:
+        """Nothing is heard of a scope; what was told stays."""
+        self._away[scope] = (self._away.get(scope, (time.monotonic(), error))[0], error)
+        if str(scope) in self._unsettled:
+            self._unsettled[str(scope)] = str(error)
+            self.waits_for = self._why_waiting()
+        if isinstance(error, Forbidden):
+            where = "in every namespace" if scope.namespace is None else "in this namespace"
+            message = f"expected the right to list and watch {scope.resource} {where} (see drycc-router rbac)"
+            about = ObjectKey(scope.resource.kind, scope.namespace or "", "*")
+            problem = Problem(Reason.NOT_PERMITTED, about, "", "list, watch", message)
+            self._complain(f"rights:{scope}", (problem,))
+            if len(self._namespaces) > 1:
+                self._settled(scope)
+
+    def _doubt(self, scope: Scope, known: int, listed: int, doubt: float) -> None:
+        if not doubt:
+            self._complain(f"shrunk:{scope}", ())
+            return
+        message = f"expected about {known} objects, as before; asking again before that is believed"
+        about = ObjectKey(scope.resource.kind, scope.namespace or "", "*")
+        self._complain(f"shrunk:{scope}", (Problem(Reason.SHRUNK_LIST, about, "", str(listed), message),))
+        log.error("%s: a list of %d objects where there were %d; not believed yet", scope, listed, known)
+
+    async def _mind_absence(self) -> None:
+        """Say that the API server is away once it is for long, and that it is back."""
+        while True:
+            await asyncio.sleep(min(PEEK, self._patience / 2.0))
+            self._complain("away", self._absence(time.monotonic()))
+
+    def _absence(self, now: float) -> tuple[Problem, ...]:
+        """One Problem for everything that has not been heard for long, whatever the reason, but for missing rights."""
+        long_away = [
+            (scope, error)
+            for scope, (since, error) in self._away.items()
+            if now - since >= self._patience and not isinstance(error, Forbidden)
+        ]
+        if not long_away:
+            return ()
+        scope, error = long_away[0]
+        others = f" and {len(long_away) - 1} more" if len(long_away) > 1 else ""
+        message = f"expected an API server that tells of {scope}{others}; what is known stays in force"
+        about = ObjectKey("Deployment", self._own.namespace, self._own.deployment)
+        return (Problem(Reason.API_UNREACHABLE, about, "", error.label, message),)
+
+    # ── by name ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _own_wishes(self) -> frozenset[Wish]:
+        own = self._own
+        keys = {
+            *own.candidates("Deployment", own.deployment),
+            ObjectKey("DaemonSet", own.namespace, own.deployment),
+            *own.candidates("Service", own.builder),
+            ObjectKey("Service", own.namespace, own.deployment),
+            *own.candidates("Secret", own.platform_certificate),
+            ObjectKey("ConfigMap", own.namespace, own.claims),
+        }
+        return frozenset((key,) for key in keys)
+
+    def _tell_named(self, change: Change) -> None:
+        key = change.key
+        if key.kind == "Service" and self._is_elsewhere(key, _BY_NAME, change.object is not None):
+            return
+        if key.kind in ("Deployment", "DaemonSet"):
+            change = self._settings_change(change)
+        self._note(change)
+
+    def _settings_change(self, change: Change) -> Change:
+        """The router's settings stand on its Deployment; where it runs as a DaemonSet, on that (contract 1)."""
+        if change.object is None:
+            self._settings.pop(change.key, None)
+        else:
+            self._settings[change.key] = change.object
+        deployment = ObjectKey("Deployment", change.key.namespace, change.key.name)
+        daemon_set = ObjectKey("DaemonSet", change.key.namespace, change.key.name)
+        return Change(deployment, self._settings.get(deployment) or self._settings.get(daemon_set))
+
+    # ── problems ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _complain(self, about: str, problems: tuple[Problem, ...]) -> None:
+        """Everything that is wrong under an id now."""
+        if self._said.get(about, ()) == problems:
+            return
+        if problems:
+            self._said[about] = problems
+        else:
+            del self._said[about]
+        self._problems[about] = problems
+        self._news.set()
+
+
+async def _either(event: asyncio.Event, seconds: float) -> None:
+    """Wait for ``event``, but not longer than ``seconds``."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass

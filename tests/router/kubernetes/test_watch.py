@@ -1,0 +1,324 @@
+"""One kind of objects for ever: dialogues with a server that follows a script."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from router.kubernetes.client import Listed, RawObject, WatchEvent
+from router.kubernetes.errors import ApiError, BadAnswer, Forbidden, Gone, TooManyRequests, Unreachable
+from router.kubernetes.resources import SERVICES, Resource
+from router.kubernetes.watch import Away, Back, Heard, News, Reach, Relisted, Scope, Seen, follow
+
+SCOPE = Scope(SERVICES, None, labels="routable")
+
+
+def thing(name: str, version: int) -> dict[str, Any]:
+    return {"metadata": {"namespace": "shop", "name": name, "resourceVersion": str(version)}}
+
+
+def event(type: str, name: str, version: int) -> WatchEvent:
+    return WatchEvent(type, thing(name, version))
+
+
+class Script:
+    """An API server that does as it is told: each list and each watch takes the next line of its script."""
+
+    def __init__(self) -> None:
+        self.lists: deque[list[Listed | ApiError]] = deque()
+        self.watches: deque[list[list[WatchEvent] | ApiError]] = deque()
+        self.reaches: deque[ApiError | None] = deque()
+        self.asked: list[str] = []
+        """What was asked of it: ``list``, ``watch VERSION``, ``reach``, and ``sleep SECONDS`` in between."""
+        self.seconds = 0.0
+
+    async def reach(self) -> None:
+        self.asked.append("reach")
+        error = self.reaches.popleft() if self.reaches else None
+        if error:
+            raise error
+
+    async def pages(
+        self, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = ""
+    ) -> AsyncGenerator[Listed, None]:
+        assert (resource, namespace, labels) == (SERVICES, None, "routable")
+        self.asked.append("list")
+        for page in self.lists.popleft():
+            if isinstance(page, ApiError):
+                raise page
+            yield page
+
+    async def watch(
+        self,
+        resource: Resource,
+        namespace: str | None,
+        *,
+        labels: str = "",
+        fields: str = "",
+        version: str | None = None,
+        seconds: float = 45.0,
+    ) -> AsyncGenerator[list[WatchEvent], None]:
+        assert (resource, namespace, labels) == (SERVICES, None, "routable")
+        self.asked.append(f"watch {version}")
+        if not self.watches:
+            await asyncio.Event().wait()
+        for part in self.watches.popleft():
+            if isinstance(part, ApiError):
+                raise part
+            yield part
+        self.seconds += 45.0
+
+    async def sleep(self, seconds: float) -> None:
+        self.asked.append(f"sleep {seconds:g}")
+        self.seconds += seconds
+        await asyncio.sleep(0)
+
+
+def page(*things: dict[str, Any], version: int = 1) -> Listed:
+    return Listed(tuple(things), str(version))
+
+
+def hears(
+    script: Script,
+    count: int,
+    *,
+    heard: Heard | None = None,
+    judge: Callable[[tuple[RawObject, ...]], float] = lambda _: 0.0,
+) -> list[News]:
+    """The first ``count`` news of the scope."""
+
+    async def run() -> list[News]:
+        reach = Reach(script, clock=lambda: script.seconds, sleep=script.sleep, chance=lambda: 0.0)
+        news: list[News] = []
+        stream = follow(
+            script,
+            SCOPE,
+            reach,
+            heard or Heard(),
+            judge=judge,
+            clock=lambda: script.seconds,
+            sleep=script.sleep,
+            chance=lambda: 0.0,
+        )
+        async with asyncio.timeout(10), aclosing(stream):
+            async for each in stream:
+                news.append(each)
+                if len(news) == count:
+                    break
+        return news
+
+    return asyncio.run(run())
+
+
+def test_a_list_of_all_pages_then_what_happens_from_its_version_on() -> None:
+    script = Script()
+    script.lists.append([page(thing("a", 3), version=7), page(thing("b", 4), version=7)])
+    script.watches.append([[], [event("ADDED", "c", 8)], [event("BOOKMARK", "", 9)], [event("DELETED", "a", 10)]])
+    heard = Heard()
+
+    news = hears(script, 4, heard=heard)
+
+    assert news == [
+        Relisted((thing("a", 3), thing("b", 4)), "7", "start"),
+        Back(),
+        Seen((event("ADDED", "c", 8),)),
+        Seen((event("DELETED", "a", 10),)),
+    ]
+    assert script.asked == ["list", "watch 7"]
+    assert heard.events == {("Service", "added"): 1, ("Service", "bookmark"): 1, ("Service", "deleted"): 1}
+    assert not heard.relists
+
+
+def test_a_watch_that_ends_or_breaks_goes_on_where_it_was_without_a_list() -> None:
+    """Hardening R-05."""
+    script = Script()
+    script.lists.append([page(version=7)])
+    script.watches.append([[], [event("ADDED", "a", 8)]])
+    script.watches.append([[], [event("BOOKMARK", "", 20)], Unreachable("reset")])
+    script.watches.append([[], [event("ADDED", "b", 21)]])
+
+    news = hears(script, 7)
+
+    assert [type(each) for each in news] == [Relisted, Back, Seen, Back, Away, Back, Seen]
+    assert script.asked == ["list", "watch 7", "watch 8", "sleep 0.5", "reach", "watch 20"]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_version_that_is_gone_is_one_list_more(at_once: bool) -> None:
+    """Hardening R-06."""
+    script = Script()
+    script.lists.append([page(thing("a", 3), version=7)])
+    script.watches.append([Gone(410, "too old")] if at_once else [[], Gone(410, "too old")])
+    script.lists.append([page(version=30)])
+    script.watches.append([[], [event("ADDED", "b", 31)]])
+    heard = Heard()
+
+    news = hears(script, 4 if at_once else 5, heard=heard)
+
+    assert [each for each in news if isinstance(each, Relisted)] == [
+        Relisted((thing("a", 3),), "7", "start"),
+        Relisted((), "30", "gone"),
+    ]
+    assert script.asked == ["list", "watch 7", "list", "watch 30"]
+    assert heard.relists == {"gone": 1}
+
+
+def test_pages_that_expire_begin_again_and_give_up_some_day() -> None:
+    script = Script()
+    script.lists.append([page(thing("a", 3), version=7), Gone(410, "expired")])
+    script.lists.append([page(thing("a", 3), version=9)])
+    assert hears(script, 1) == [Relisted((thing("a", 3),), "9", "start")]
+
+    script = Script()
+    script.lists.extend([Gone(410, "expired")] for _ in range(5))  # type: ignore[misc]
+    [away] = hears(script, 1)
+    assert isinstance(away, Away)
+    assert isinstance(away.error, BadAnswer)
+
+
+def test_nothing_is_told_before_the_first_whole_list() -> None:
+    """Hardening R-09: a router that starts while the API server is away is not ready."""
+    script = Script()
+    script.lists.append([Unreachable("refused")])
+    script.reaches.extend([Unreachable("refused"), Unreachable("refused"), None])
+    script.lists.append([page(thing("a", 3), version=7), BadAnswer("cut")])
+    script.lists.append([page(thing("a", 3), version=7)])
+
+    news = hears(script, 3)
+
+    assert [type(each) for each in news] == [Away, Away, Relisted]
+    assert script.asked == [
+        "list",
+        *("sleep 0.5", "reach", "sleep 1", "reach", "sleep 2", "reach"),
+        "list",
+        "sleep 0.5",
+        "list",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "pause"),
+    [(TooManyRequests(429, "", 7.0), "sleep 7"), (Forbidden(403, "no"), "sleep 0.5"), (BadAnswer("x"), "sleep 0.5")],
+)
+def test_a_refusal_waits_as_long_as_it_asks_for_and_goes_on_where_it_was(error: ApiError, pause: str) -> None:
+    script = Script()
+    script.lists.append([page(version=7)])
+    script.watches.append([error])
+    script.watches.append([[], [event("ADDED", "a", 8)]])
+
+    news = hears(script, 4)
+
+    assert [type(each) for each in news] == [Relisted, Away, Back, Seen]
+    assert script.asked == ["list", "watch 7", pause, "watch 7"]
+
+
+def test_a_server_that_ends_every_watch_at_once_is_not_hammered() -> None:
+    script = Script()
+    script.lists.append([page(version=7)])
+    for _ in range(3):
+        script.watches.append([[]])
+
+    async def nothing_passes(seconds: float) -> None:
+        script.asked.append(f"sleep {seconds:g}")
+
+    script.sleep = nothing_passes  # type: ignore[method-assign]
+    original, script.seconds = script.watch, 0.0
+
+    async def short(*arguments: Any, **options: Any) -> AsyncGenerator[list[WatchEvent], None]:
+        async for part in original(*arguments, **options):
+            yield part
+        script.seconds -= 45.0
+
+    script.watch = short  # type: ignore[method-assign]
+
+    hears(script, 4)
+
+    assert script.asked == ["list", "watch 7", "sleep 0.5", "watch 7", "sleep 1", "watch 7"]
+
+
+def test_a_list_that_is_doubted_is_asked_for_again_and_not_told() -> None:
+    """Hardening R-11."""
+    script = Script()
+    script.lists.extend([[page(version=7)], [page(version=8)], [page(thing("a", 3), version=9)]])
+    doubts = [30.0, 30.0, 0.0]
+    heard = Heard()
+
+    news = hears(script, 1, heard=heard, judge=lambda _: doubts.pop(0))
+
+    assert news == [Relisted((thing("a", 3),), "9", "doubt")]
+    assert script.asked == ["list", "sleep 30", "list", "sleep 30", "list"]
+    assert heard.relists == {"doubt": 2}
+
+
+def test_what_has_no_metadata_loses_nobody_else() -> None:
+    """Hardening R-10."""
+    script = Script()
+    script.lists.append([Listed((thing("a", 3), {}, "what?"), "7")])  # type: ignore[arg-type]
+    script.watches.append([[], [WatchEvent("ADDED", {}), event("ADDED", "b", 8)], [WatchEvent("ADDED", {})]])
+    script.watches.append([[]])
+
+    news = hears(script, 5)
+
+    assert news[0] == Relisted((thing("a", 3), {}), "7", "start")
+    assert news[2] == Seen((WatchEvent("ADDED", {}), event("ADDED", "b", 8)))
+    assert script.asked[-1] == "watch 8"
+
+
+def test_of_all_who_wait_for_a_server_one_asks() -> None:
+    """Hardening R-08: two attempts a minute, however many watches there are."""
+    script = Script()
+    script.reaches.extend(Unreachable("refused") for _ in range(9))
+
+    async def run() -> None:
+        reach = Reach(script, clock=lambda: script.seconds, sleep=script.sleep, chance=lambda: 0.0)
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(reach.regained(Unreachable("reset")) for _ in range(20)))
+        assert reach.since is None
+
+    asyncio.run(run())
+    assert script.asked.count("reach") == 10
+    pauses = [float(line.split()[1]) for line in script.asked if line.startswith("sleep")]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
+
+
+def test_an_outage_is_a_line_every_ten_seconds_at_most(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    script = Script()
+    script.reaches.extend(Unreachable("refused") for _ in range(5))
+
+    async def run() -> None:
+        reach = Reach(script, clock=lambda: script.seconds, sleep=script.sleep, chance=lambda: 0.0)
+        await reach.regained(Unreachable("reset"))
+
+    asyncio.run(run())
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "the API server is away (reset); what is known stays in force",
+        "the API server is away (refused); what is known stays in force",
+        "the API server answers again",
+    ]
+
+
+def test_open_watches_are_counted() -> None:
+    script = Script()
+    script.lists.append([page(version=7)])
+    script.watches.append([[]])
+    heard = Heard()
+
+    async def run() -> None:
+        stream: AsyncGenerator[News, None]
+        stream = follow(script, SCOPE, Reach(script), heard, clock=lambda: script.seconds)
+        async with aclosing(stream):
+            await anext(stream)
+            assert heard.connected == {}
+            await anext(stream)
+            assert heard.connected == {"Service": 1}
+        assert heard.connected == {"Service": 0}
+
+    told: Awaitable[None] = run()
+    asyncio.run(told)  # type: ignore[arg-type]

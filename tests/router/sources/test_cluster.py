@@ -1,0 +1,380 @@
+"""A cluster as a source, against a fake API server: complete at first, then what changes, and nothing that was told is
+taken back by a server that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from router.kubernetes.client import Api
+from router.own import OwnNames
+from router.problems import Problem, Reason
+from router.sources.batch import Batch
+from router.sources.cluster import ClusterSource
+from tests.fakes.apiserver.objects import Document, config_map, deployment, endpoint_slice, secret, service
+from tests.fakes.apiserver.server import FakeApiServer
+
+
+class Listener:
+    """Everything that was told so far, laid on top of each other."""
+
+    def __init__(self, server: FakeApiServer, source: ClusterSource, batches: AsyncGenerator[Batch, None]) -> None:
+        self.server = server
+        self.source = source
+        self.objects: dict[str, Any] = {}
+        """``Kind namespace/name`` → the object; those that are gone are absent."""
+        self.problems: dict[str, tuple[Problem, ...]] = {}
+        self.heard = 0
+        self._batches = batches
+        self._news = asyncio.Event()
+
+    async def listen(self) -> None:
+        async for batch in self._batches:
+            self.heard += 1
+            for change in batch.changes:
+                if change.object is None:
+                    self.objects.pop(str(change.key), None)
+                else:
+                    self.objects[str(change.key)] = change.object
+            self.problems.update(batch.problems)
+            self._news.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            self._news.clear()
+            await self._news.wait()
+
+    async def waits_for(self, *words: str) -> None:
+        """Until the source says that it waits for something with these words."""
+        while not all(word in self.source.waits_for for word in words):  # noqa: ASYNC110 -- readiness probes poll it, too
+            await asyncio.sleep(0.01)
+
+    @property
+    def reasons(self) -> set[Reason]:
+        return {problem.reason for each in self.problems.values() for problem in each}
+
+    def annotation(self, of: str, key: str) -> str | None:
+        raw = self.objects.get(of)
+        text: str | None = None if raw is None else raw["metadata"]["annotations"].get(f"router.drycc.cc/{key}")
+        return text
+
+    def lists(self) -> int:
+        return len(self.server.audit.of("list"))
+
+
+Tell = Callable[[FakeApiServer, Listener], Awaitable[None]]
+
+
+def story(
+    directory: Path, *there: Document, tell: Tell, namespaces: tuple[str, ...] = (), **tuning: float
+) -> FakeApiServer:
+    """Put what is there, listen, and tell the rest."""
+
+    async def run() -> FakeApiServer:
+        async with asyncio.timeout(40), FakeApiServer() as server:
+            for document in there:
+                server.put(document)
+            api = await Api.connect(server.kubeconfig(directory / "config"))
+            source = ClusterSource(api, OwnNames.of("drycc-router", "drycc"), namespaces, **tuning)
+            try:
+                async with aclosing(source.batches()) as batches:
+                    listener = Listener(server, source, batches)
+                    listening = asyncio.create_task(listener.listen(), name="listen")
+                    try:
+                        await tell(server, listener)
+                    finally:
+                        listening.cancel()
+                        await asyncio.wait([listening])
+            finally:
+                await api.close()
+            return server
+
+    return uvloop.run(run())
+
+
+SHOP = (
+    service("shop", "web", domains="shop.example", annotations={"certificates": "shop.example:shop"}),
+    endpoint_slice("shop", "web", ["10.0.0.1"]),
+    secret("shop", "shop-cert", {"tls.crt": b"crt", "tls.key": b"key", "other": b"canary"}),
+)
+
+
+# ── the first batch ───────────────────────────────────────────────────────────────────────────────────────────────────
+def test_the_first_batch_is_everything_and_nothing_that_is_not_needed(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        assert listener.heard == 1
+        assert set(listener.objects) == {
+            "Service shop/web",
+            "EndpointSlice shop/web-abcde",
+            "Secret shop/shop-cert",
+            "Deployment drycc/drycc-router",
+            "Secret drycc/drycc-router-platform-cert",
+            "Service drycc/drycc-builder",
+        }
+        assert "canary" not in str(listener.objects)
+        assert listener.source.waits_for == ""
+
+    server = story(
+        tmp_path,
+        *SHOP,
+        deployment({"bodySize": "5m"}),
+        secret("drycc", "drycc-router-platform-cert", {"tls.crt": b"crt", "tls.key": b"key"}),
+        secret("shop", "not-mine", {"tls.crt": b"crt"}),
+        service("drycc", "drycc-builder", routable=False),
+        service("shop", "database", routable=False),
+        tell=tell,
+    )
+    own = ("drycc-router-platform-cert", "deis-router-platform-cert")
+    assert server.audit.foreign_secret_reads({("shop", "shop-cert"), *(("drycc", name) for name in own)}) == []
+
+
+def test_nobody_is_ready_with_half_a_table(tmp_path: Path) -> None:
+    """Hardening R-02: the list of slices fails, then answers; until then nothing is told, and it is said why."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.waits_for("endpointslices", "500")
+        assert listener.heard == 0
+        server.clear_faults()
+        await listener.until(lambda: listener.heard)
+        assert "EndpointSlice shop/web-abcde" in listener.objects
+
+    async def begin(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=500, verb="list", resource="endpointslices")
+        await tell(server, listener)
+
+    story(tmp_path, *SHOP, tell=begin)
+
+
+def test_a_router_that_may_read_nothing_waits_and_names_the_right(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=403, verb="list", resource="services")
+        await listener.waits_for("403")
+        assert listener.heard == 0
+
+    story(tmp_path, *SHOP, tell=tell)
+
+
+def test_of_several_namespaces_one_that_may_not_be_read_harms_no_other(tmp_path: Path) -> None:
+    """Hardening R-13."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=403, namespace="closed")
+        await listener.until(lambda: listener.heard)
+        assert "Service shop/web" in listener.objects
+        await listener.until(lambda: Reason.NOT_PERMITTED in listener.reasons)
+        named = {str(problem.object) for each in listener.problems.values() for problem in each}
+        assert {"Service closed/*", "EndpointSlice closed/*"} <= named
+        server.clear_faults()
+        server.put(service("closed", "api", domains="api.example"))
+        await listener.until(lambda: "Service closed/api" in listener.objects)
+        await listener.until(lambda: not listener.reasons)
+
+    server = story(
+        tmp_path, *SHOP, service("elsewhere", "x", domains="x.example"), tell=tell, namespaces=("shop", "closed")
+    )
+    assert not [record for record in server.audit.records if record.namespace == "elsewhere"]
+
+
+# ── changes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def test_what_comes_differs_and_goes_is_told_once_and_touches_are_not(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        before = listener.heard
+        touched = service("shop", "web", domains="shop.example", annotations={"certificates": "shop.example:shop"})
+        touched["metadata"]["annotations"]["somebody.else/note"] = "7"
+        server.put(touched)
+        server.put(service("shop", "api", domains="api.example"))
+        await listener.until(lambda: "Service shop/api" in listener.objects)
+        assert listener.heard == before + 1
+        server.put(service("shop", "api", domains="api2.example"))
+        await listener.until(lambda: listener.annotation("Service shop/api", "domains") == "api2.example")
+        server.remove(service("shop", "api"))
+        await listener.until(lambda: "Service shop/api" not in listener.objects)
+
+    story(tmp_path, *SHOP, tell=tell)
+
+
+def test_a_service_that_loses_its_label_is_gone_with_what_it_named(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        server.put(service("shop", "web", domains="shop.example", routable=False))
+        await listener.until(lambda: "Service shop/web" not in listener.objects)
+        await listener.until(lambda: "Secret shop/shop-cert" not in listener.objects)
+
+    story(tmp_path, *SHOP, tell=tell)
+
+
+def test_a_service_may_carry_the_label_of_the_ancestors_or_both(tmp_path: Path) -> None:
+    old = service("shop", "old", annotations={"router.deis.io/domains": "old.example"}, routable=False)
+    old["metadata"]["labels"]["router.deis.io/routable"] = "true"
+    both = service("shop", "both", domains="both.example")
+    both["metadata"]["labels"]["router.deis.io/routable"] = "true"
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        assert {"Service shop/old", "Service shop/both"} <= set(listener.objects)
+        server.put(service("shop", "both", domains="both.example"))
+        server.put(service("shop", "marker", domains="marker.example"))
+        await listener.until(lambda: "Service shop/marker" in listener.objects)
+        assert "Service shop/both" in listener.objects, "the other label is still there"
+        server.remove(both)
+        await listener.until(lambda: "Service shop/both" not in listener.objects)
+
+    story(tmp_path, old, both, tell=tell)
+
+
+def test_settings_stand_on_a_deployment_or_on_a_daemon_set(tmp_path: Path) -> None:
+    daemon_set = deployment({"bodySize": "7m"}) | {"kind": "DaemonSet"}
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.annotation("Deployment drycc/drycc-router", "bodySize") == "7m")
+        server.put(deployment({"bodySize": "9m"}))
+        await listener.until(lambda: listener.annotation("Deployment drycc/drycc-router", "bodySize") == "9m")
+        server.remove(deployment())
+        await listener.until(lambda: listener.annotation("Deployment drycc/drycc-router", "bodySize") == "7m")
+
+    story(tmp_path, daemon_set, tell=tell)
+
+
+def test_a_page_that_a_service_names_is_read_by_its_name(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        assert listener.objects["ConfigMap shop/sorry"]["data"] == {"index.html": "soon"}
+
+    server = story(
+        tmp_path,
+        service("shop", "web", domains="shop.example", annotations={"maintenance.page": "sorry"}),
+        config_map("shop", "sorry", {"index.html": "soon"}),
+        config_map("shop", "other", {"index.html": "no"}),
+        tell=tell,
+    )
+    assert server.audit.of(resource="configmaps", name="other") == []
+    assert server.audit.of("list", "configmaps") == []
+
+
+# ── a server that fails ───────────────────────────────────────────────────────────────────────────────────────────────
+@pytest.mark.parametrize("how", ["fin", "rst", "end", "truncated"])
+def test_a_watch_that_breaks_goes_on_from_its_version_without_a_list(tmp_path: Path, how: str) -> None:
+    """Hardening R-05."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        lists = listener.lists()
+        for turn in range(3):
+            server.drop_watches(how)
+            server.put(service("shop", "web", domains=f"shop{turn}.example"))
+            await listener.until(
+                lambda: listener.annotation("Service shop/web", "domains") == f"shop{turn}.example"  # noqa: B023 -- awaited at once
+            )
+        assert listener.lists() == lists
+
+    story(tmp_path, *SHOP, tell=tell)
+
+
+@pytest.mark.parametrize("form", ["status", "event"])
+def test_a_version_that_is_gone_costs_one_list_and_comes_to_a_difference(tmp_path: Path, form: str) -> None:
+    """Hardening R-06: what was deleted in the gap disappears, what stayed is not told again."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        untouched = listener.objects["EndpointSlice shop/web-abcde"]
+        server.answer_gone_as(form)
+        await server.down()
+        server.remove(service("shop", "api"))
+        server.put(service("shop", "new", domains="new.example"))
+        server.compact()
+        lists = listener.lists()
+        await server.up()
+        await listener.until(lambda: "Service shop/new" in listener.objects)
+        assert "Service shop/api" not in listener.objects
+        assert listener.objects["EndpointSlice shop/web-abcde"] is untouched
+        by_label = [record.query for record in server.audit.of("list", "services")][lists:]
+        assert len(by_label) == len(set(by_label)), "each scope once"
+
+    story(tmp_path, *SHOP, service("shop", "api", domains="api.example"), tell=tell)
+
+
+def test_a_server_that_is_away_takes_nothing_back_and_is_a_problem_until_it_returns(tmp_path: Path) -> None:
+    """Hardening R-08."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        known = dict(listener.objects)
+        await server.down()
+        await listener.until(lambda: Reason.API_UNREACHABLE in listener.reasons)
+        assert listener.objects == known
+        server.put(service("shop", "new", domains="new.example"))
+        await server.up()
+        await listener.until(lambda: "Service shop/new" in listener.objects)
+        await listener.until(lambda: not listener.reasons)
+
+    story(tmp_path, *SHOP, tell=tell, away=0.2)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"action": "status", "code": 500},
+        {"action": "status", "code": 429, "retry_after": 1},
+        {"action": "status", "code": 401},
+        {"action": "truncated"},
+        {"action": "cut"},
+        {"action": "reset"},
+        {"action": "html"},
+        {"action": "text-type"},
+    ],
+    ids=lambda fault: "-".join(str(part) for part in fault.values()),
+)
+def test_an_answer_that_is_none_takes_nothing_back(tmp_path: Path, fault: dict[str, Any]) -> None:
+    """Hardening R-10 and R-12: lists and watches that are wrong in any way are asked for again."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        known = dict(listener.objects)
+        server.fault(resource="services", times=4, **fault)
+        await server.down("rst")
+        server.put(service("shop", "new", domains="new.example"))
+        server.compact()
+        await server.up()
+        await listener.until(lambda: "Service shop/new" in listener.objects)
+        assert known.items() <= listener.objects.items()
+
+    story(tmp_path, *SHOP, tell=tell)
+
+
+def test_an_item_that_is_none_loses_no_other(tmp_path: Path) -> None:
+    async def begin(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("no-metadata", resource="services")
+        await listener.until(lambda: listener.heard)
+        assert "Service shop/web" in listener.objects
+        server.send_to_watches('{"type":"MODIFIED","object":{"metadata":7}}', "services")
+        server.put(service("shop", "new", domains="new.example"))
+        await listener.until(lambda: "Service shop/new" in listener.objects)
+
+    story(tmp_path, *SHOP, tell=begin)
+
+
+def test_a_list_that_is_suddenly_empty_is_not_believed_at_once(tmp_path: Path) -> None:
+    """Hardening R-11: a Problem, two more questions, then the server is obeyed."""
+    many = [service("shop", f"app-{number}", domains=f"app-{number}.example") for number in range(20)]
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        server.fault("empty", verb="list", resource="services")
+        await server.down()
+        server.put(service("shop", "app-0", domains="other.example"))
+        server.compact()
+        await server.up()
+        await listener.until(lambda: Reason.SHRUNK_LIST in listener.reasons)
+        assert len([name for name in listener.objects if name.startswith("Service shop/")]) == 20
+        await listener.until(lambda: not [name for name in listener.objects if name.startswith("Service shop/")])
+        await listener.until(lambda: not listener.reasons)
+
+    story(tmp_path, *many, tell=tell, hold=0.4)
