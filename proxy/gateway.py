@@ -10,20 +10,15 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 from proxy.core import Core, TlsFront
 from proxy.http1.downstream import Http1Downstream
 from proxy.metrics import Counters
 from proxy.routes import TableChange
-from proxy.sockets import limit_unsent
+from proxy.sockets import BACKLOG, bind
 from proxy.tls_channel import TlsChannel
 
 __all__ = ["Gateway", "Ports", "TlsFront"]
-
-BACKLOG: Final = 4096
-"""Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
-
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -67,12 +62,19 @@ class Gateway:
 
         Both sockets are bound before either accepts: a port in use fails the start, not half of it.
         """
-        plain = _bind(host, http_port)
+        plain = bind(host, http_port)
         try:
-            secure = None if https_port is None else _bind(host, https_port)
+            secure = None if https_port is None else bind(host, https_port)
         except OSError:
             plain.close()
             raise
+        return await self.accept(plain, secure)
+
+    async def accept(self, plain: socket.socket, secure: socket.socket | None) -> Ports:
+        """Accept from sockets that listen already (``proxy.sockets.bind``), and own them from now on.
+
+        Others may accept from the same sockets: whoever is free takes the next connection.
+        """
         core = self._core
         core.wheel.start()
         self._servers.append(
@@ -129,21 +131,3 @@ class Gateway:
         core.registry.close()
         core.wheel.stop()
         core.log.flush()
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A listening socket; ``::`` takes IPv4 too. Raises OSError that names the address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        limit_unsent(sock)
-        sock.bind((host, port))
-        sock.listen(BACKLOG)
-        sock.setblocking(False)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
-    return sock

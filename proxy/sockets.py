@@ -12,7 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-__all__ = ["RECEIVE_BUFFER", "UNSENT_LOW_WATER", "limit_received", "limit_unsent", "reset_on_close"]
+__all__ = [
+    "BACKLOG",
+    "RECEIVE_BUFFER",
+    "UNSENT_LOW_WATER",
+    "bind",
+    "limit_received",
+    "limit_unsent",
+    "reset_on_close",
+]
+
+BACKLOG: Final = 4096
+"""Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
 
 UNSENT_LOW_WATER: Final = 128 * 1024
 """Bytes that the kernel takes for a peer beyond what is on its way. Without it a reader that stalls parks megabytes
@@ -21,6 +32,27 @@ there, which count as ours (hardening R-29); and what is copied to and fro is st
 RECEIVE_BUFFER: Final = 96 * 1024
 """Bytes that the kernel may hold of an answer that we do not take yet (it doubles the figure for its own records). Left
 to itself it grows to megabytes; this much still carries gigabits a second over the distances inside a cluster."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 picks a free one, ``::`` takes IPv4 too. Raises OSError that names the address.
+
+    What is set here holds for every connection that is accepted from it: they inherit it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        limit_unsent(sock)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
+    return sock
 
 
 @contextmanager

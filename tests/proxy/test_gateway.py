@@ -9,6 +9,7 @@ import pytest
 
 from proxy.gateway import Gateway
 from proxy.routes import TableChange
+from proxy.sockets import bind
 from tests.fakes.wired import HOST, on_loop, wired
 
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -50,6 +51,31 @@ def test_https_without_tls_is_a_mistake_of_the_caller() -> None:
                 await gateway.listen("127.0.0.1", 0, 0)
         finally:
             gateway.close()
+        await asyncio.sleep(0)
+
+    on_loop(story())
+
+
+def test_two_gateways_accept_from_one_socket_and_the_other_goes_on_when_one_closes() -> None:
+    async def story() -> None:
+        plain = bind("127.0.0.1", 0)
+        port = plain.getsockname()[1]
+        gateways = [Gateway(asyncio.get_running_loop()) for _ in range(2)]
+        try:
+            for gateway in gateways:
+                await gateway.accept(plain.dup(), None)
+            plain.close()
+            for gateway in gateways:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /healthz HTTP/1.1\r\nHost: nobody.example\r\n\r\n")
+                assert b" 200 " in await asyncio.wait_for(reader.readline(), 5)
+                writer.close()
+                await writer.wait_closed()
+                gateway.close()
+                await asyncio.sleep(0)
+        finally:
+            for gateway in gateways:
+                gateway.close()
         await asyncio.sleep(0)
 
     on_loop(story())

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 import uvloop
 
-from proxy.sockets import RECEIVE_BUFFER, UNSENT_LOW_WATER, limit_received, limit_unsent, reset_on_close
+from proxy.sockets import RECEIVE_BUFFER, UNSENT_LOW_WATER, bind, limit_received, limit_unsent, reset_on_close
 
 
 class Accepted(asyncio.Protocol):
@@ -98,3 +98,16 @@ def test_a_connection_that_is_gone_is_left_alone() -> None:
     limit_unsent(Gone())
     limit_received(Gone())
     assert Gone().get_extra_info("socket") is None
+
+
+@pytest.mark.parametrize(("host", "client"), [("127.0.0.1", "127.0.0.1"), ("::", "127.0.0.1")])
+def test_a_bound_socket_listens_on_a_port_of_its_own(host: str, client: str) -> None:
+    with bind(host, 0) as listening:
+        port = listening.getsockname()[1]
+        assert port
+        assert not listening.getblocking()
+        assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == UNSENT_LOW_WATER
+        with socket.create_connection((client, port), 5):
+            listening.accept()[0].close()
+        with pytest.raises(OSError, match=f"cannot listen on {host} port {port}: Address already in use"):
+            bind(host, port)
