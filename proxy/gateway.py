@@ -20,6 +20,7 @@ from proxy.tls_channel import TlsChannel
 
 __all__ = ["Gateway", "Ports", "TlsFront"]
 
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The ports that are listened on; 0 was asked for, these were chosen."""
