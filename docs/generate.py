@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from proxy.deadlines import DEADLINES
 from proxy.errors import Failure, Retry, Side
 from router.annotations import reference
 from router.problems import Reason, Severity
@@ -62,6 +63,30 @@ def errors_page() -> str:
             if failure.side is side
         )
     return "".join([*parts, ERRORS_FOOTNOTE])
+
+
+DEADLINES_INTRODUCTION: Final = """\
+<!-- Made by `make docs` from proxy/deadlines.py. Edit that, not this. -->
+
+# Deadlines
+
+Every state in which a connection can be has an end. The table has them in the order in which a connection meets them;
+it holds over TLS as in clear text. A deadline is noticed within two tenths of a second, on a clock that never goes
+back: setting the machine's time changes none of them. Where the last column names a failure, the access log and
+`router_errors_total` have it too.
+
+| while | at most | counted from | then | `X-Router-Error` |
+|---|---|---|---|---|
+"""
+
+
+def deadlines_page() -> str:
+    """Return ``docs/deadlines.md``: one row per state, in the order of ``proxy.deadlines.DEADLINES``."""
+    parts = [DEADLINES_INTRODUCTION]
+    for row in DEADLINES:
+        failure = f"`{row.failure.value}`" if row.failure else ""
+        parts.append(f"| {row.state} | {row.limit} | {row.since} | {row.then} | {failure} |\n")
+    return "".join(parts)
 
 
 PROBLEMS_INTRODUCTION: Final = """\
@@ -129,6 +154,7 @@ def _default(name: str, value: object) -> str:
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "annotations.md": reference.page,
+    "deadlines.md": deadlines_page,
     "errors.md": errors_page,
     "problems.md": problems_page,
     "settings.md": settings_page,

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
 
-__all__ = ["FAR", "HORIZON", "Timed", "Wheel", "http_date", "now", "wall"]
+__all__ = ["FAR", "HORIZON", "TICK", "Timed", "Wheel", "http_date", "now", "wall"]
 
 now = time.monotonic
 """Seconds on a clock that never goes back; every deadline and duration is taken from it."""

@@ -5,9 +5,12 @@ What must not enter: reading, writing, and anything on the request path.
 
 from __future__ import annotations
 
+import array
 import asyncio
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -17,6 +20,7 @@ __all__ = [
     "RECEIVE_BUFFER",
     "UNSENT_LOW_WATER",
     "bind",
+    "kernel_unsent",
     "limit_received",
     "limit_unsent",
     "reset_on_close",
@@ -95,3 +99,13 @@ def limit_received(transport: asyncio.BaseTransport) -> None:
     with _borrowed(transport) as sock:
         if sock is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+
+
+def kernel_unsent(transport: asyncio.BaseTransport) -> int:
+    """Bytes that the kernel has for the peer and that the peer has not acknowledged; 0 where there is no socket."""
+    with _borrowed(transport) as sock:
+        if sock is None:
+            return 0
+        queued = array.array("i", (0,))
+        fcntl.ioctl(sock, termios.TIOCOUTQ, queued)
+        return queued[0]

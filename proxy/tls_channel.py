@@ -16,11 +16,10 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from proxy.clock import FAR, Wheel, now
+from proxy.deadlines import GOODBYE_SECONDS, HANDSHAKE_SECONDS
 
-__all__ = ["HANDSHAKE_SECONDS", "TlsChannel", "TlsEvents"]
+__all__ = ["TlsChannel", "TlsEvents"]
 
-HANDSHAKE_SECONDS: Final = 10.0
-"""From the accepted connection to the end of its handshake."""
 PIECE: Final = 64 * 1024
 """Bytes that pass OpenSSL at a time: its buffers keep the size they once needed for as long as they live."""
 RECORD: Final = 16 * 1024
@@ -101,6 +100,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
                 clear = tls.read(RECORD)
             except ssl.SSLWantReadError:
                 break
+            except ssl.SSLZeroReturnError:
+                clear = b""  # how the peer's goodbye is told once we have said ours
             except ssl.SSLError:
                 # Not what the peer's own TLS would send. After our goodbye what is already on its way still goes out.
                 if self._closing:
@@ -131,6 +132,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             self._fail()
             if self._outside.pending:
                 self._raw.write(self._outside.read())
+            self._wheel.arm(self, now() + GOODBYE_SECONDS)
             self._raw.close()
             return False
         self._events.tls_handshakes += 1
@@ -171,14 +173,14 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             self._inner.resume_writing()
 
     def overdue(self, now: float) -> None:
-        """The handshake takes too long."""
+        """The handshake takes too long, or the alert that ends it is not taken."""
         self._begun = True
+        self.deadline = FAR
         self._fail()
         self._raw.abort()
 
     def _fail(self) -> None:
         """No handshake will come of it; counted once."""
-        self.slot = -1
         if not self._closing:
             self._closing = True
             self._events.tls_failures += 1

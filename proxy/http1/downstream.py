@@ -12,7 +12,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.clock import FAR, HORIZON, http_date, now
+from proxy.clock import FAR, HORIZON, TICK, http_date, now
+from proxy.deadlines import (
+    BODY_GRACE,
+    DRAIN_SECONDS,
+    HALF_CLOSED_SECONDS,
+    HALF_TUNNEL_SECONDS,
+    LEAST_RATE,
+    STALL_SECONDS,
+)
 from proxy.errors import Failure
 from proxy.http import answers, gate
 from proxy.http.exchange import Exchange
@@ -28,7 +36,7 @@ from proxy.http1.parser import (
     parse_request_line,
 )
 from proxy.http1.target import origin_form
-from proxy.sockets import reset_on_close
+from proxy.sockets import kernel_unsent, reset_on_close
 
 if TYPE_CHECKING:
     from proxy.core import Core
@@ -40,16 +48,6 @@ MAX_WAITING: Final = 64 * 1024
 """Bytes of pipelined requests kept while one is under way; beyond it the socket is not read."""
 MAX_DRAIN: Final = 64 * 1024
 """Bytes of an unwanted body that are read to keep a connection usable, and to let the client read its answer."""
-DRAIN_SECONDS: Final = 1.0
-HALF_CLOSED_SECONDS: Final = 1.0
-"""How long a client that has ended its side may wait for the head of its answer. A FIN does not tell ``nc -N``, which
-still listens, from a browser whose user has left: the first gets its answer if it comes soon, the second does not keep
-an app at work for nobody (nginx gives up at once, HAProxy never)."""
-HALF_TUNNEL_SECONDS: Final = 60.0
-"""How long a tunnel lives on after one side has said its last word (hardening W-06)."""
-STALL_SECONDS: Final = 60.0
-"""How long a client may take nothing of an answer that is ready for it."""
-
 _HEAD: Final = 0  # between requests, or in the middle of a head
 _BODY: Final = 1  # reading a request's body for an exchange
 _WAIT: Final = 2  # the request is complete, the response is not
@@ -57,6 +55,7 @@ _DRAIN: Final = 3  # the response is complete, the request's body is not: read a
 _LINGER: Final = 4  # said goodbye; read and drop so that the client can still read the answer
 _TUNNEL: Final = 5  # upgraded: whatever comes goes to the app as it is
 _CLOSED: Final = 6
+_FULL: Final = 7  # between requests, but the client has yet to read what it was answered: the next one waits
 
 _UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
@@ -72,6 +71,7 @@ class Http1Downstream(asyncio.Protocol):
     """Implements ``proxy.http.exchange.Client``."""
 
     __slots__ = (
+        "_body_since",
         "_buffer",
         "_close",
         "_core",
@@ -83,6 +83,7 @@ class Http1Downstream(asyncio.Protocol):
         "_fields",
         "_full",
         "_head_begun",
+        "_held_at",
         "_left",
         "_parsing",
         "_peer",
@@ -109,7 +110,7 @@ class Http1Downstream(asyncio.Protocol):
         self._state = _HEAD
         self._buffer = b""
         self._parsing = False
-        self._head_begun = False
+        self._head_begun = True  # the first head has its time from the moment of accept
         self._ended = False
         self._full = False
         self._tail = _NO_TAIL
@@ -125,9 +126,10 @@ class Http1Downstream(asyncio.Protocol):
         self._close = False
         self._reencode = False
         self._drained = 0
+        # ``_body_since`` and ``_held_at`` are set by ``_find_app`` for requests whose body is not complete.
 
     def __repr__(self) -> str:
-        names = ("head", "body", "wait", "drain", "linger", "tunnel", "closed")
+        names = ("head", "body", "wait", "drain", "linger", "tunnel", "closed", "full")
         return f"<Http1Downstream {self._peer.address} {names[self._state]}>"
 
     # ── what the loop says ────────────────────────────────────────────────────────────────────────────────────────
@@ -153,7 +155,7 @@ class Http1Downstream(asyncio.Protocol):
             self._read_heads(self._buffer + data if self._buffer else data)
         elif state == _BODY:
             self._read_body(data)
-        elif state == _WAIT:
+        elif state in (_WAIT, _FULL):
             self._buffer += data
             if len(self._buffer) > MAX_WAITING:
                 self._transport.pause_reading()
@@ -180,6 +182,8 @@ class Http1Downstream(asyncio.Protocol):
                 self._core.wheel.arm(self, now() + HALF_TUNNEL_SECONDS)
             self._exchange.client_ended()
             return True
+        if state == _FULL:
+            return True
         if state == _BODY:
             self._gone(Failure.CLIENT_GONE)
         return False
@@ -192,28 +196,49 @@ class Http1Downstream(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._full = True
-        self._unsent = self._transport.get_write_buffer_size()
-        self._core.wheel.arm(self, now() + STALL_SECONDS)
+        self._unsent = -1  # measured at the next tick: more may be on its way here, and asking the kernel is not free
+        self._core.wheel.arm(self, now() + TICK)
+        if self._state == _HEAD:
+            self._state = _FULL
         if self._exchange is not None:
             self._exchange.client_full()
 
     def resume_writing(self) -> None:
         self._full = False
-        if self._state == _WAIT:
+        state = self._state
+        exchange = self._exchange
+        if state == _WAIT:
             self.deadline = FAR
-        elif self._state == _TUNNEL and self._exchange is not None:
-            ending = self._exchange.first_to_end
-            self._core.wheel.arm(self, now() + HALF_TUNNEL_SECONDS if ending else FAR)
-        if self._exchange is not None:
-            self._exchange.client_ready()
+        elif state == _FULL:
+            self._head_begun = False
+            if self._core.draining and not self._buffer:
+                self._linger()
+            else:
+                self._next(self._buffer, now())
+            return
+        elif state == _BODY and exchange is not None:
+            if self._held_at:
+                self.deadline = FAR
+            else:
+                self._await_body(exchange.bytes_in, now())
+        elif state == _TUNNEL and exchange is not None:
+            self._core.wheel.arm(self, now() + HALF_TUNNEL_SECONDS if exchange.first_to_end else FAR)
+        elif state in (_DRAIN, _LINGER):
+            self._core.wheel.arm(self, now() + DRAIN_SECONDS)
+        if exchange is not None:
+            exchange.client_ready()
+
+    def _waiting(self) -> int:
+        """Bytes that the client has yet to take: of ours, and of the kernel's."""
+        return self._transport.get_write_buffer_size() + kernel_unsent(self._transport)
 
     def overdue(self, now: float) -> None:
         """Too slow in whatever the connection was doing."""
         state = self._state
-        unsent = self._transport.get_write_buffer_size() if self._full or state == _LINGER else 0
-        if unsent:
-            # An answer is on its way: what counts is whether the client takes any of it.
-            if unsent < self._unsent:
+        if (self._full or state == _LINGER) and self._transport.get_write_buffer_size():
+            # An answer is on its way: what counts is how much of it the client takes.
+            unsent = self._waiting()
+            if self._unsent < 0 or self._unsent - unsent >= LEAST_RATE * STALL_SECONDS:
                 self._unsent = unsent
                 self.deadline = now + STALL_SECONDS
                 return
@@ -387,7 +412,9 @@ class Http1Downstream(asyncio.Protocol):
                 self._answer(exchange, failure)
                 return
         if self._state == _BODY:
-            core.wheel.arm(self, exchange.started + self._edge.body_timeout)
+            self._body_since = exchange.started
+            self._held_at = 0.0
+            self._await_body(len(body), exchange.started)
         else:
             self.deadline = FAR
         exchange.begin(route.upstream, body, last, exchange.started)
@@ -473,9 +500,17 @@ class Http1Downstream(asyncio.Protocol):
             if not self._full:
                 self.deadline = FAR
         elif not self._full:
-            self.deadline = now() + self._edge.body_timeout
+            self._await_body(exchange.bytes_in + len(data), now())
         if data or last:
             exchange.request_body(data, last)
+
+    def _await_body(self, received: int, moment: float) -> None:
+        """Set the time for the next piece of a body of which so much has come: never long, and short for a trickle."""
+        deadline = min(moment + self._edge.body_timeout, self._body_since + max(BODY_GRACE, received / LEAST_RATE))
+        if deadline - moment < HORIZON:
+            self._core.wheel.arm(self, deadline)
+        else:
+            self.deadline = deadline
 
     def _drain(self, data: bytes) -> None:
         """The rest of a body of stated length (see ``_can_drain``) whose answer is already given."""
@@ -593,9 +628,8 @@ class Http1Downstream(asyncio.Protocol):
         exchange = self._exchange
         if exchange is not None:
             self._record(exchange)
-        self._state = _CLOSED
-        self.slot = -1
-        self._transport.close()
+        self._ended = True
+        self._linger()
 
     def fail(self, failure: Failure) -> None:
         exchange = self._exchange
@@ -610,13 +644,20 @@ class Http1Downstream(asyncio.Protocol):
 
     def hold(self) -> None:
         self._transport.pause_reading()
-        if self._state == _BODY and not self._full:
-            self.deadline = FAR  # it is not the client that is slow
+        if self._state == _BODY:
+            self._held_at = self._held_at or now()
+            if not self._full:
+                self.deadline = FAR  # it is not the client that is slow
 
     def resume(self) -> None:
         self._transport.resume_reading()
-        if self._state == _BODY and not self._full:
-            self._core.wheel.arm(self, now() + self._edge.body_timeout)
+        if self._state == _BODY:
+            moment = now()
+            if self._held_at:
+                self._body_since += moment - self._held_at
+                self._held_at = 0.0
+            if not self._full and self._exchange is not None:
+                self._await_body(self._exchange.bytes_in, moment)
 
     # ── answers of the router's own ───────────────────────────────────────────────────────────────────────────────
 
@@ -719,6 +760,12 @@ class Http1Downstream(asyncio.Protocol):
 
     def _next(self, data: bytes, moment: float) -> None:
         """Ready for the next request, which may be here already."""
+        if self._full:
+            # Whoever reads no answers is not given more of them: a few bytes of pipelined requests could ask for any
+            # amount of memory. Its time is running (``pause_writing``).
+            self._buffer = data
+            self._state = _FULL
+            return
         self._state = _HEAD
         if data:
             self._buffer = b""
@@ -728,8 +775,8 @@ class Http1Downstream(asyncio.Protocol):
             if self._state != _HEAD or self._parsing:
                 return
         if self._ended:
-            self._transport.close()
-        elif not self._full and not self._head_begun:
+            self._linger()
+        elif not self._head_begun:
             timeout = self._edge.keepalive_timeout
             self.deadline = deadline = moment + timeout
             if timeout < HORIZON or self.slot == 0:
@@ -754,7 +801,7 @@ class Http1Downstream(asyncio.Protocol):
         self._buffer = b""
         self._state = _LINGER
         self._drained = 0
-        self._unsent = self._transport.get_write_buffer_size()
+        self._unsent = self._waiting() if self._transport.get_write_buffer_size() else 0
         if self._ended:
             self._transport.close()
         else:

@@ -12,6 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.clock import FAR, HORIZON, Wheel, now
+from proxy.deadlines import IDLE_SECONDS, STALL_SECONDS
 from proxy.errors import Failure
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
@@ -30,9 +31,6 @@ MAX_HEAD: Final = 64 * 1024
 MAX_FIELDS: Final = 256
 MAX_INTERIM: Final = 16
 """1xx responses before the final one."""
-IDLE_SECONDS: Final = 60.0
-"""How long an idle connection is kept when the app does not say how long it keeps it."""
-
 _IDLE: Final = 0
 _HEAD: Final = 1
 _LENGTH: Final = 2
@@ -186,7 +184,9 @@ class Http1Upstream(asyncio.Protocol):
             self._broken(Failure.RESPONSE_TIMEOUT)
         elif self._state == _TUNNEL:
             self._broken(Failure.TUNNEL_IDLE)
-        elif self._state != _CLOSED:
+        elif self._state == _CLOSED:
+            self._transport.abort()
+        else:
             self._broken(Failure.RESPONSE_STALLED)
 
     # ── what the exchange says ────────────────────────────────────────────────────────────────────────────────────
@@ -261,7 +261,7 @@ class Http1Upstream(asyncio.Protocol):
         self._exchange = None
         self._upstream.leave(self)
         self._state = _CLOSED
-        self.slot = -1
+        self._wheel.arm(self, now() + STALL_SECONDS)  # an app that takes nothing any more must not keep it for ever
         self._transport.close()
 
     def abandon(self) -> None:

@@ -18,8 +18,10 @@ from proxy.core import Core, TlsFront
 from proxy.http1.downstream import Http1Downstream
 from proxy.http1.upstream import Http1Upstream
 from proxy.routes import Address, Edge, HostRule, Policy, Route, TableChange
+from proxy.tls_channel import TlsChannel
 from tests.fakes.clock import FakeClock
 from tests.fakes.loop import FakeLoop
+from tests.fakes.tls_end import TlsEnd, listening
 from tests.fakes.transport import End, FakeTransport, Part
 
 __all__ = ["GET", "HOST", "POD", "POD_2", "POD_3", "AppEnd", "FakeTls", "Handshake", "Story", "fields_of", "story"]
@@ -43,13 +45,13 @@ class Handshake:
 
 
 class FakeTls:
-    """As ``tls.sni.Front``, about handshakes that a test made up."""
+    """As ``tls.sni.Front``, about handshakes that a test made up; those that were made asked for no name."""
 
-    def server_name(self, connection: Handshake) -> bytes:
-        return connection.name
+    def server_name(self, connection: object) -> bytes:
+        return connection.name if isinstance(connection, Handshake) else b""
 
-    def covers(self, connection: Handshake, host: bytes) -> bool:
-        return host in connection.covered
+    def covers(self, connection: object, host: bytes) -> bool:
+        return isinstance(connection, Handshake) and host in connection.covered
 
 
 class AppEnd(End):
@@ -74,8 +76,10 @@ def fields_of(message: bytes) -> dict[bytes, list[bytes]]:
 class Story:
     """Tell what each side does in the order in which it happens; ask what each side heard."""
 
-    def __init__(self, clock: FakeClock) -> None:
+    def __init__(self, clock: FakeClock, *, over_tls: bool = False) -> None:
         self.clock = clock
+        self.over_tls = over_tls
+        """Clients come through a real TLS channel, and shake hands first."""
         self.loop = FakeLoop()
         self.log: list[bytes] = []
         """Batches of access-log lines."""
@@ -126,6 +130,10 @@ class Story:
 
     def calls(self, address: str = "203.0.113.7", *, secure: bool = False, sni: bytes = b"", shown: bytes = b"") -> End:
         """A client connects; from now on it is *the* client. ``shown``: names of the certificate, comma separated."""
+        if self.over_tls:
+            greeted = self.connects()
+            greeted.shakes_hands()
+            return greeted
         tls = Handshake(sni, frozenset((shown or sni).split(b","))) if secure else None
         transport = FakeTransport(self.loop.call_soon, (address, 50_000), tls)
         transport.protocol = Http1Downstream(self.core, secure, 443 if secure else 80)
@@ -133,6 +141,18 @@ class Story:
         self.callers.append(caller)
         transport.protocol.connection_made(transport)
         self.loop.settle()
+        return caller
+
+    def connects(self) -> TlsEnd:
+        """A client connects to the port for TLS, and has yet to say something."""
+        transport = FakeTransport(self.loop.call_soon, ("203.0.113.7", 50_000))
+        core = self.core
+        transport.protocol = TlsChannel(
+            listening(), lambda: Http1Downstream(core, True, 443), core.wheel, core.counters
+        )
+        caller = TlsEnd("the client", transport, self.loop.settle)
+        self.callers.append(caller)
+        transport.protocol.connection_made(transport)
         return caller
 
     @property

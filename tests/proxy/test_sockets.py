@@ -9,7 +9,15 @@ from typing import cast
 import pytest
 import uvloop
 
-from proxy.sockets import RECEIVE_BUFFER, UNSENT_LOW_WATER, bind, limit_received, limit_unsent, reset_on_close
+from proxy.sockets import (
+    RECEIVE_BUFFER,
+    UNSENT_LOW_WATER,
+    bind,
+    kernel_unsent,
+    limit_received,
+    limit_unsent,
+    reset_on_close,
+)
 
 
 class Accepted(asyncio.Protocol):
@@ -111,3 +119,29 @@ def test_a_bound_socket_listens_on_a_port_of_its_own(host: str, client: str) -> 
             listening.accept()[0].close()
         with pytest.raises(OSError, match=f"cannot listen on {host} port {port}: Address already in use"):
             bind(host, port)
+
+
+def test_what_the_peer_has_yet_to_take_is_counted() -> None:
+    async def story() -> list[int]:
+        server, transport, client = await connected()
+        with client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            transport.write(2_000_000 * b"x")
+            counts = [kernel_unsent(transport)]
+            taken = 0
+            while taken < 2_000_000:
+                taken += len(await asyncio.to_thread(client.recv, 65536))
+            counts.append(kernel_unsent(transport))
+            transport.abort()
+            await asyncio.sleep(0)
+            counts.append(kernel_unsent(transport))
+            server.close()
+        return counts
+
+    full, taken, gone = uvloop.run(story())
+    assert full > 0
+    assert (taken, gone) == (0, 0)
+
+
+def test_a_transport_without_a_socket_has_nothing_in_the_kernel() -> None:
+    assert kernel_unsent(asyncio.Transport()) == 0

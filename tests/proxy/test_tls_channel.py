@@ -11,8 +11,9 @@ from typing import Any, cast
 import pytest
 
 from proxy.clock import Wheel
+from proxy.deadlines import GOODBYE_SECONDS, HANDSHAKE_SECONDS
 from proxy.metrics import Counters
-from proxy.tls_channel import HANDSHAKE_SECONDS, PIECE, TlsChannel
+from proxy.tls_channel import PIECE, TlsChannel
 from tests.fakes.clock import FakeClock
 from tests.fakes.handshakes import trusting
 from tls.fallback import self_signed
@@ -224,6 +225,18 @@ def test_a_handshake_that_stops_is_cut_after_its_time(context: ssl.SSLContext, w
     assert talk.wire.aborted and talk.counters.tls_failures == 1
 
 
+def test_a_refusal_that_is_not_taken_is_given_up(context: ssl.SSLContext, wheel: Wheel, clock: FakeClock) -> None:
+    talk = Conversation(context, wheel)
+    with pytest.raises(ssl.SSLWantReadError):
+        talk.client.do_handshake()
+    talk.channel.data_received(talk.to_router.read())
+    talk.channel.data_received(b"\x17\x03\x03\x00\x20" + 32 * b"x")
+    assert talk.wire.closed and not talk.wire.aborted
+    clock.seconds += GOODBYE_SECONDS + 0.2
+    wheel.advance(clock.now())
+    assert talk.wire.aborted and talk.counters.tls_failures == 1
+
+
 def test_the_handshakes_limit_ends_with_the_handshake(talk: Conversation, wheel: Wheel, clock: FakeClock) -> None:
     talk.shake()
     clock.seconds += 10 * HANDSHAKE_SECONDS
@@ -281,6 +294,17 @@ def test_saying_the_last_word_leaves_the_other_direction_open(talk: Conversation
     talk.client.write(b"late")
     talk.channel.data_received(talk.to_router.read())
     assert not talk.wire.aborted, "a reset would take the answer with it"
+
+
+def test_the_clients_goodbye_is_heard_also_after_ours(talk: Conversation) -> None:
+    talk.shake()
+    talk.channel.write_eof()
+    talk.hear()
+    talk.client.write(b"late")
+    talk.client.unwrap()
+    talk.channel.data_received(talk.to_router.read())
+    assert talk.inner.heard == b"late" and talk.inner.eof
+    assert not talk.wire.closed, "the protocol inside keeps it open"
 
 
 def test_an_aborted_connection_says_no_goodbye(talk: Conversation) -> None:

@@ -1,13 +1,96 @@
-"""Whoever is too slow is noticed, in every state, and only the one who is slow pays."""
+"""Whoever is too slow is noticed, in every state, and only the one who is slow pays.
+
+Each row of the table in ``proxy/deadlines.py`` has a test here that stops in that state (``stops_in``), in clear text
+and through a real TLS channel.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+from proxy.deadlines import DEADLINES
+from tests.fakes.clock import FakeClock
 from tests.fakes.story import GET, HOST, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-UPLOAD = b"POST /up HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n"
+UPLOAD = b"POST /up HTTP/1.1\r\n" + HOST + b"Content-Length: 10000\r\n\r\n"
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + 100_000 * b"x"
+"""An answer of which half is there."""
+WEBSOCKET = b"GET /ws HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+T = TypeVar("T", bound=Callable[..., None])
+STATES: set[str] = set()
 
 
+def stops_in(*states: str) -> Callable[[T], T]:
+    """The test is the one of these rows."""
+
+    def mark(test: T) -> T:
+        STATES.update(states)
+        return test
+
+    return mark
+
+
+@pytest.fixture(params=["http", "https"])
+def story(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Story]:
+    """As everywhere, once in clear text and once over TLS."""
+    clock = FakeClock()
+    clock.install(monkeypatch)
+    told = Story(clock, over_tls=request.param == "https")
+    yield told
+    told.ends()
+
+
+def test_every_row_of_the_table_has_its_test() -> None:
+    assert {row.name for row in DEADLINES} == STATES
+    assert len({row.name for row in DEADLINES}) == len(DEADLINES)
+
+
+# ── before a request ──────────────────────────────────────────────────────────────────────────────────────────────────
+@stops_in("handshake")
+@pytest.mark.parametrize("said", ["nothing", "five bytes", "half a hello", "a hello", "half of its last word"])
+def test_a_handshake_has_ten_seconds_in_all(story: Story, said: str) -> None:
+    caller = story.connects()
+    hello = caller.greets()
+    raw = super(type(caller), caller)
+    spent = 0.0
+    if said == "five bytes":
+        raw.says(hello[:5])
+    elif said == "half a hello":
+        for at in range(0, 120, 20):
+            raw.says(hello[at : at + 20])
+            story.passes(1)
+            spent += 1
+    elif said != "nothing":
+        raw.says(hello)
+    if said == "half of its last word":
+        raw.says(b"\x14\x03\x03\x00\x01\x01" + b"\x17\x03\x03\x00\x35" + 10 * b"x")
+    story.passes(9.8 - spent)
+    assert not caller.is_cut
+    story.passes(0.4)
+    assert caller.is_cut
+    assert story.core.counters.tls_failures == 1
+
+
+@stops_in("refused_handshake")
+def test_a_client_that_does_not_take_its_refusal_is_cut(story: Story) -> None:
+    caller = story.connects()
+    caller.stops_reading()
+    super(type(caller), caller).says(caller.greets(), b"\x17\x03\x03\x00\x20" + 32 * b"x")
+    assert caller.transport.closing and caller.transport.unread
+    story.passes(4.8)
+    assert not caller.is_cut
+    story.passes(0.4)
+    assert caller.is_cut
+    assert story.core.counters.tls_failures == 1
+
+
+@stops_in("first_request")
 def test_a_client_that_says_nothing_is_let_go_after_ten_seconds(story: Story) -> None:
     story.calls()
     story.passes(9.8)
@@ -17,6 +100,7 @@ def test_a_client_that_says_nothing_is_let_go_after_ten_seconds(story: Story) ->
     story.client_hears_nothing()
 
 
+@stops_in("first_head")
 def test_a_head_that_does_not_end_is_a_408(story: Story) -> None:
     story.client(GET[:20])
     story.passes(9.8)
@@ -36,6 +120,15 @@ def test_a_head_that_trickles_in_buys_no_time(story: Story) -> None:
     story.answer("head_timeout", 408)
 
 
+def test_the_first_head_has_its_time_from_the_moment_of_accept(story: Story) -> None:
+    story.calls()
+    story.passes(9)
+    story.client(GET[:20])
+    story.passes(1.2)
+    story.answer("head_timeout", 408)
+
+
+@stops_in("next_head")
 def test_the_second_head_has_ten_seconds_from_its_first_byte(story: Story) -> None:
     story.client(GET)
     story.lends().says(OK)
@@ -59,8 +152,22 @@ def test_a_head_begun_behind_a_request_has_its_time_from_then(story: Story) -> N
     story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"HTTP/1.1 408 Request Timeout\r\n", ...)
 
 
+@stops_in("keepalive")
+def test_an_idle_connection_is_kept_for_75_seconds(story: Story) -> None:
+    story.client(GET)
+    story.lends().says(OK)
+    story.client_hears(..., b"ok")
+    story.passes(74.8)
+    assert story.caller.is_kept
+    story.passes(0.4)
+    assert not story.caller.is_kept
+    story.client_hears_nothing()
+
+
+# ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@stops_in("body_idle")
 def test_a_body_that_stalls_is_a_408_and_the_app_let_go(story: Story) -> None:
-    story.client(UPLOAD + b"x")
+    story.client(UPLOAD + 9_000 * b"x")
     app = story.lends()
     story.passes(29.8)
     story.client_hears_nothing()
@@ -70,16 +177,80 @@ def test_a_body_that_stalls_is_a_408_and_the_app_let_go(story: Story) -> None:
     assert not story.caller.is_kept
 
 
-def test_a_body_that_moves_has_all_the_time(story: Story) -> None:
+@stops_in("body_rate")
+@pytest.mark.parametrize("rate", [0, 1, 100, 200])
+def test_a_body_that_trickles_has_ten_seconds(story: Story, rate: int) -> None:
+    story.client(UPLOAD + b"x")
+    app = story.lends()
+    for _ in range(19):
+        story.passes(0.5)
+        if rate:
+            story.client(rate // 2 * b"x" or b"x")
+    story.passes(0.3)
+    story.client_hears_nothing()
+    story.passes(0.4)
+    assert b"Connection: close\r\n" in story.answer("body_timeout", 408)
+    assert app.is_cut
+
+
+def test_a_body_that_trickles_in_chunks_has_ten_seconds(story: Story) -> None:
+    story.client(b"POST /up HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+    app = story.lends()
+    for _ in range(9):
+        story.client(b"1;" + 200 * b"x" + b"\r\n!\r\n")
+        story.passes(1)
+    story.client_hears_nothing()
+    story.passes(1.2)
+    story.answer("body_timeout", 408)
+    assert app.is_cut
+
+
+def test_a_body_of_240_bytes_a_second_has_all_the_time(story: Story) -> None:
     story.client(UPLOAD)
     app = story.lends()
-    for _ in range(99):
-        story.client(b"x")
-        story.passes(20)
-    story.client(b"x")
-    app.hears(..., 100 * b"x")
+    for _ in range(40):
+        story.client(250 * b"x")
+        story.passes(1)
+    app.hears(..., 10_000 * b"x")
     app.says(OK)
     story.client_hears(..., b"ok")
+
+
+def test_what_came_fast_buys_time_for_what_comes_slowly(story: Story) -> None:
+    story.client(UPLOAD + 9_990 * b"x")
+    app = story.lends()
+    for _ in range(1, 10):
+        story.passes(4.4)
+        story.client(b"x")
+    story.passes(1.8)
+    story.client_hears_nothing()
+    story.client(b"x")
+    app.says(OK)
+    story.client_hears(..., b"ok")
+
+
+def test_time_in_which_the_app_takes_nothing_is_not_the_clients(story: Story) -> None:
+    story.client(UPLOAD.replace(b"10000", b"1000000"))
+    app = story.lends(reads=False)
+    story.client(65536 * b"x", 65536 * b"x")
+    assert not story.caller.is_heeded
+    story.passes(1000)
+    app.reads_again()
+    assert story.caller.is_heeded
+    story.passes(29.8)
+    story.client_hears_nothing()
+    story.passes(0.4)
+    story.answer("body_timeout", 408)
+
+
+@stops_in("body_rest")
+def test_the_rest_of_an_answered_request_has_a_second(story: Story) -> None:
+    story.client(b"POST / HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: 100\r\n\r\n")
+    story.answer("unknown_host", 404)
+    story.passes(0.8)
+    assert not story.caller.is_cut
+    story.passes(0.4)
+    assert story.caller.is_cut
 
 
 def test_a_body_that_stalls_after_the_answer_began_breaks_it_off(story: Story) -> None:
@@ -92,10 +263,11 @@ def test_a_body_that_stalls_after_the_answer_began_breaks_it_off(story: Story) -
     assert app.is_cut
 
 
+@stops_in("app_takes")
 def test_a_client_is_not_slow_while_it_is_not_read(story: Story) -> None:
     """The app reads nothing: the client's deadline waits, the app's runs."""
     story.serves(idle_timeout=100.0)
-    story.client(UPLOAD.replace(b"100", b"1000000"))
+    story.client(UPLOAD.replace(b"10000", b"1000000"))
     app = story.lends(reads=False)
     story.client(65536 * b"x", 65536 * b"x")
     assert not story.caller.is_heeded
@@ -106,6 +278,8 @@ def test_a_client_is_not_slow_while_it_is_not_read(story: Story) -> None:
     story.answer("response_timeout", 504)
 
 
+# ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+@stops_in("app_head")
 def test_an_app_that_does_not_answer_is_a_504(story: Story) -> None:
     story.serves(request_timeout=10.0)
     story.client(GET)
@@ -122,7 +296,7 @@ def test_the_time_for_an_answer_counts_from_the_end_of_the_request(story: Story)
     story.serves(request_timeout=10.0)
     story.client(UPLOAD)
     app = story.lends()
-    story.client(99 * b"x")
+    story.client(9_999 * b"x")
     story.passes(25)
     story.client(b"x")
     story.passes(9.5)
@@ -151,6 +325,7 @@ def test_the_default_silence_is_long(story: Story) -> None:
     story.client_hears(..., b"ok")
 
 
+@stops_in("app_body")
 def test_an_app_that_falls_silent_in_its_answer_breaks_it_off(story: Story) -> None:
     story.serves(idle_timeout=30.0)
     story.client(GET)
@@ -181,11 +356,12 @@ def test_an_app_is_not_silent_while_it_is_not_read(story: Story) -> None:
     story.client_hears(..., 200_000 * b"x")
 
 
+@stops_in("client_takes")
 def test_a_client_that_takes_nothing_for_a_minute_is_cut(story: Story) -> None:
     story.client(GET)
     app = story.lends()
     story.caller.stops_reading()
-    app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + 100_000 * b"x")
+    app.says(LARGE)
     story.passes(59)
     assert not story.caller.is_cut
     story.passes(2)
@@ -194,17 +370,106 @@ def test_a_client_that_takes_nothing_for_a_minute_is_cut(story: Story) -> None:
     assert story.lines()[-1]["error_reason"] == "client_too_slow"
 
 
-def test_a_client_that_takes_a_little_each_minute_is_served(story: Story) -> None:
+def test_a_client_that_takes_a_little_each_minute_is_cut(story: Story) -> None:
     story.client(GET)
     app = story.lends()
     story.caller.stops_reading()
-    app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n" + 100_000 * b"x")
+    app.says(LARGE)
+    story.passes(30)
+    story.caller.reads_a_little(14_000)
+    story.passes(31)
+    assert story.caller.is_cut
+    assert app.is_cut
+    assert story.lines()[-1]["error_reason"] == "client_too_slow"
+
+
+def test_a_client_that_takes_enough_each_minute_is_served(story: Story) -> None:
+    story.client(GET)
+    app = story.lends()
+    story.caller.stops_reading()
+    app.says(LARGE.replace(b"200000", b"100000"))
     for _ in range(5):
         story.passes(50)
-        story.caller.reads_a_little(100)
+        story.caller.reads_a_little(16_000)
     assert not story.caller.is_cut
     story.caller.reads_again()
     story.client_hears(..., 100_000 * b"x")
+
+
+def test_a_client_that_reads_nothing_is_not_given_more_answers(story: Story) -> None:
+    """A pipelined request is a few bytes, its answer any number: who does not take one is not given the next."""
+    story.client(GET)
+    app = story.lends()
+    story.caller.stops_reading()
+    story.client(b"GET /2 HTTP/1.1\r\n" + HOST + b"\r\n", b"GET /3 HTTP/1.1\r\n" + HOST + b"\r\n" + GET[:10])
+    app.hears(b"GET / ", ...)
+    app.says(LARGE.replace(b"200000", b"100000"))
+    app.hears_nothing()
+    story.passes(30)
+    story.caller.reads_again()
+    again = story.lends(reused=True)
+    again.hears(b"GET /2 ", ...)
+    again.says(OK)
+    again.hears(b"GET /3 ", ...)
+    again.says(OK)
+    story.client_hears(..., b"ok")
+    story.client(GET[10:])
+    again.hears(b"GET / ", ...)
+    again.says(OK)
+    story.client_hears(..., b"ok")
+
+
+def test_a_client_that_sends_more_without_reading_is_cut_after_a_minute(story: Story) -> None:
+    story.client(GET)
+    app = story.lends()
+    story.caller.stops_reading()
+    app.says(LARGE.replace(b"200000", b"100000"))
+    for _ in range(30):
+        story.client(100 * GET)
+        story.passes(1)
+    assert not story.caller.is_heeded, "and its requests do not pile up"
+    story.passes(31)
+    assert story.caller.is_cut
+
+
+def test_a_client_that_has_ended_its_side_and_takes_nothing_is_cut(story: Story) -> None:
+    """Small enough for the buffer, so that nobody was ever held up: it must not lie there for ever."""
+    story.client(GET)
+    app = story.lends()
+    story.caller.stops_reading()
+    story.caller.closes()
+    app.says(LARGE[:-52_000].replace(b"200000", b"48000"))
+    story.passes(59)
+    assert not story.caller.is_cut
+    story.passes(2)
+    assert story.caller.is_cut
+
+
+@stops_in("client_half_closed")
+def test_a_client_that_has_ended_its_side_waits_a_second(story: Story) -> None:
+    story.client(GET)
+    app = story.lends()
+    story.caller.closes()
+    story.passes(0.8)
+    assert app.is_kept
+    story.passes(0.4)
+    assert app.is_cut
+    assert story.lines()[-1]["error_reason"] == "client_gone"
+
+
+@stops_in("linger")
+@pytest.mark.parametrize("waiting", [0, 48_000])
+def test_a_goodbye_has_a_second_or_a_minute_while_the_answer_is_on_its_way(story: Story, waiting: int) -> None:
+    story.client(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n", b"!")
+    app = story.lends()
+    if waiting:
+        story.caller.stops_reading()
+    app.says(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % waiting + waiting * b"x")
+    assert not story.caller.is_kept
+    story.passes(59.8 if waiting else 0.8)
+    assert not story.caller.is_cut
+    story.passes(0.4)
+    assert story.caller.is_cut
 
 
 def test_a_slow_app_does_not_make_its_client_late(story: Story) -> None:
@@ -216,6 +481,87 @@ def test_a_slow_app_does_not_make_its_client_late(story: Story) -> None:
     assert story.caller.is_kept
 
 
+# ── tunnels ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+@stops_in("tunnel_idle")
+def test_a_tunnel_in_which_nothing_passes(story: Story) -> None:
+    story.serves(idle_timeout=30.0)
+    story.client(WEBSOCKET)
+    app = story.lends()
+    app.says(SWITCHING)
+    for _ in range(3):
+        story.passes(29)
+        app.says(b"ping")
+        story.passes(29)
+        story.client(b"pong")
+    story.passes(29.8)
+    assert not story.caller.is_cut
+    story.passes(0.4)
+    assert story.caller.is_cut
+    assert app.is_cut
+    assert story.lines()[-1]["error_reason"] == "tunnel_idle"
+
+
+@pytest.mark.parametrize("first", ["client", "app"])
+@stops_in("tunnel_half_closed")
+def test_a_tunnel_that_one_side_has_ended(story: Story, first: str) -> None:
+    story.client(WEBSOCKET)
+    app = story.lends()
+    app.says(SWITCHING)
+    (story.caller if first == "client" else app).closes()
+    story.passes(59.8)
+    assert not story.caller.transport.closing
+    story.passes(0.4)
+    assert story.caller.transport.closing
+    assert app.transport.closing
+
+
+def test_a_client_that_takes_nothing_out_of_its_tunnel(story: Story) -> None:
+    story.client(WEBSOCKET)
+    app = story.lends()
+    story.caller.stops_reading()
+    app.says(SWITCHING, 100_000 * b"x")
+    assert not app.is_heeded
+    story.passes(59)
+    assert not story.caller.is_cut
+    story.passes(2)
+    assert story.caller.is_cut
+    assert app.is_cut
+    assert story.lines()[-1]["error_reason"] == "client_too_slow"
+
+
+@stops_in("tunnel_parting")
+def test_the_last_words_of_a_tunnel_are_not_kept_for_ever(story: Story) -> None:
+    story.client(WEBSOCKET)
+    app = story.lends()
+    app.says(SWITCHING)
+    story.caller.stops_reading()
+    app.stops_reading()
+    app.says(b"from the app")
+    story.client(b"from the client")
+    app.closes()
+    story.caller.closes()
+    story.passes(59)
+    assert not story.caller.is_cut
+    assert not app.is_cut
+    story.passes(2)
+    assert story.caller.is_cut
+    assert app.is_cut
+
+
+# ── apps ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+@stops_in("idle_upstream")
+@pytest.mark.parametrize(("said", "seconds"), [(b"", 60.0), (b"Keep-Alive: timeout=5\r\n", 4.0)])
+def test_an_idle_connection_to_an_app_is_closed(story: Story, said: bytes, seconds: float) -> None:
+    story.client(GET)
+    app = story.lends()
+    app.says(b"HTTP/1.1 200 OK\r\n" + said + b"Content-Length: 0\r\n\r\n")
+    story.passes(seconds - 0.2)
+    assert app.is_kept
+    story.passes(0.4)
+    assert not app.is_kept
+
+
+@stops_in("connect")
 def test_short_timeouts_are_kept_within_a_fifth_of_a_second(story: Story) -> None:
     story.serves(connect_timeout=0.5, request_timeout=0.5)
     story.client(GET)

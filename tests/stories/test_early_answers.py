@@ -93,7 +93,7 @@ def test_a_goodbye_waits_for_a_client_that_still_reads(story: Story) -> None:
     for _ in range(3):
         story.passes(50)
         assert not story.caller.is_cut
-        story.caller.reads_a_little(1000)
+        story.caller.reads_a_little(15_000)
     story.caller.reads_again()
     story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., 50_000 * b"x")
 

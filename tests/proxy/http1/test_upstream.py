@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.deadlines import IDLE_SECONDS
 from proxy.http1 import upstream
-from proxy.http1.upstream import IDLE_SECONDS, MAX_FIELDS, MAX_HEAD, MAX_INTERIM
+from proxy.http1.upstream import MAX_FIELDS, MAX_HEAD, MAX_INTERIM
 from tests.fakes.story import GET, Story
 
 OK = b"HTTP/1.1 200 OK\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\nContent-Length: 2\r\n\r\n"
