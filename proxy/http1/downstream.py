@@ -703,7 +703,7 @@ class Http1Downstream(asyncio.Protocol):
 
     def _refuse(self, failure: Failure) -> None:
         """A head that cannot be judged: no request came of it, so the answer names only the failure."""
-        exchange = Exchange(self, _NO_LINE, _NO_FIELDS, b"", now())
+        exchange = Exchange(self, _NO_LINE, RequestFields(), b"", now())  # its own: the log keeps things in it
         if self._edge.request_ids:
             exchange.identity = self._core.ids.next()
         self._core.counters.in_flight += 1

@@ -151,6 +151,13 @@ def test_a_failure_closes_only_when_the_connection_can_no_longer_be_read(story: 
     assert story.caller.is_kept != not_http
 
 
+def test_who_cannot_be_understood_is_logged_by_its_own_address(story: Story) -> None:
+    for address in ("203.0.113.1", "203.0.113.2"):
+        story.calls(address)
+        story.client(b"nonsense\r\n\r\n")
+    assert [line["downstream_remote_address"] for line in story.lines()] == ["203.0.113.1", "203.0.113.2"]
+
+
 def test_json_for_clients_that_prefer_it(story: Story) -> None:
     story.client(b"GET / HTTP/1.1\r\nHost: nobody.example\r\nAccept: application/json\r\nX-Request-Id: abc-1\r\n\r\n")
     heard = story.answer("unknown_host", 404)
