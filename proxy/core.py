@@ -19,6 +19,7 @@ from proxy.metrics import METHODS, Counters
 from proxy.upstreams.registry import Registry
 
 if TYPE_CHECKING:
+    from proxy.entrance import Entrance
     from proxy.http.exchange import Exchange
     from proxy.http1.downstream import Http1Downstream
 
@@ -51,6 +52,7 @@ class Core:
         "counters",
         "draining",
         "emptied",
+        "entering",
         "ids",
         "log",
         "loop",
@@ -73,6 +75,8 @@ class Core:
         self.table = LiveTable(self.registry)
         self.ids = RequestIds(secrets.randbits(64))
         self.connections: set[Http1Downstream] = set()
+        self.entering: set[Entrance] = set()
+        """Connections that have not shown yet whether a PROXY header comes first."""
         self.draining = False
         self.emptied: asyncio.Event | None = None
         """Set while draining: the last connection is gone."""

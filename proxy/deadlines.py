@@ -25,10 +25,13 @@ __all__ = [
     "HANDSHAKE_SECONDS",
     "IDLE_SECONDS",
     "LEAST_RATE",
+    "PROXY_SECONDS",
     "STALL_SECONDS",
     "Deadline",
 ]
 
+PROXY_SECONDS: Final = 3.0
+"""From the first byte of a PROXY header to its last: load balancers send it in one piece (hardening P-03)."""
 HANDSHAKE_SECONDS: Final = 10.0
 """From the accepted connection to the end of its TLS handshake, the name it asks for included (hardening S-04)."""
 GOODBYE_SECONDS: Final = 5.0
@@ -71,6 +74,20 @@ _SILENCE: Final = f"`tcpTimeout`, {_POLICY.idle_timeout:g} s"
 _SLOW: Final = f"{STALL_SECONDS:g} s for each {LEAST_RATE * STALL_SECONDS:,.0f} bytes ({LEAST_RATE} bytes/s)"
 
 DEADLINES: Final = (
+    Deadline(
+        "proxy_nothing",
+        "nothing comes where a PROXY header may (`useProxyProtocol`); what comes may as well be a request or TLS",
+        f"{_EDGE.head_timeout:g} s",
+        "the connection was accepted",
+        "reset",
+    ),
+    Deadline(
+        "proxy_header",
+        "a PROXY header",
+        f"{PROXY_SECONDS:g} s in all",
+        "its first byte",
+        "reset",
+    ),
     Deadline(
         "handshake",
         "the TLS handshake, from before the client's hello to its end",

@@ -58,6 +58,14 @@ class Failure(enum.Enum):
 
     # ── the client's doing ────────────────────────────────────────────────────────────────────────────────────────
     BAD_REQUEST = "bad_request", 400, Side.CLIENT, Retry.NEVER, "The request is not valid HTTP."
+    BAD_PROXY_HEADER = "bad_proxy_header", 400, Side.CLIENT, Retry.NEVER, "The PROXY header is not valid."
+    UNTRUSTED_PROXY_HEADER = (
+        "untrusted_proxy_header",
+        400,
+        Side.CLIENT,
+        Retry.NEVER,
+        "This peer may not speak for a client by a PROXY header.",
+    )
     BAD_FRAMING = "bad_framing", 400, Side.CLIENT, Retry.NEVER, "The length of the request body is not clear."
     BAD_HOST = "bad_host", 400, Side.CLIENT, Retry.NEVER, "The Host of the request is missing, repeated or not valid."
     BAD_CHUNK = "bad_chunk", 400, Side.CLIENT, Retry.NEVER, "The chunked request body is not valid."

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.core import Core, TlsFront
+from proxy.entrance import Entrance
 from proxy.http1.downstream import Http1Downstream
 from proxy.metrics import Counters
 from proxy.routes import TableChange
@@ -78,22 +79,15 @@ class Gateway:
         """
         core = self._core
         core.wheel.start()
-        self._servers.append(
-            await self._loop.create_server(lambda: Http1Downstream(core, False, 80), sock=plain, backlog=BACKLOG)
-        )
+        self._servers.append(await self._loop.create_server(lambda: http_connection(core), sock=plain, backlog=BACKLOG))
         if secure is not None:
             if core.tls is None:
                 secure.close()
                 raise ValueError("an https port needs tls")
             front = core.tls
-
-            def inside() -> Http1Downstream:
-                return Http1Downstream(core, True, 443)
-
-            def outside() -> TlsChannel:
-                return TlsChannel(front.context(), inside, core.wheel, core.counters)
-
-            self._servers.append(await self._loop.create_server(outside, sock=secure, backlog=BACKLOG))
+            self._servers.append(
+                await self._loop.create_server(lambda: https_connection(core, front), sock=secure, backlog=BACKLOG)
+            )
         return Ports(plain.getsockname()[1], None if secure is None else secure.getsockname()[1])
 
     def publish(self, change: TableChange) -> None:
@@ -112,6 +106,8 @@ class Gateway:
         core.draining = True
         for server in self._servers:
             server.close()
+        for waiting in list(core.entering):
+            waiting.abort_now()
         for connection in list(core.connections):
             connection.drain()
         if core.connections:
@@ -127,8 +123,28 @@ class Gateway:
         core = self._core
         for server in self._servers:
             server.close()
+        for waiting in list(core.entering):
+            waiting.abort_now()
         for connection in list(core.connections):
             connection.abort_now()
         core.registry.close()
         core.wheel.stop()
         core.log.flush()
+
+
+def http_connection(core: Core) -> asyncio.Protocol:
+    """What meets a new connection on the http port."""
+    if core.table.edge.proxy_protocol:
+        return Entrance(core, lambda address: Http1Downstream(core, False, 80, address), answers=True)
+    return Http1Downstream(core, False, 80)
+
+
+def https_connection(core: Core, front: TlsFront) -> asyncio.Protocol:
+    """What meets a new connection on the https port."""
+
+    def secured(address: str) -> TlsChannel:
+        return TlsChannel(front.context(), lambda: Http1Downstream(core, True, 443, address), core.wheel, core.counters)
+
+    if core.table.edge.proxy_protocol:
+        return Entrance(core, secured, answers=False)
+    return secured("")

@@ -36,6 +36,7 @@ class LiveEdge:
         "max_fields",
         "max_head",
         "max_target",
+        "proxy_protocol",
         "request_ids",
         "trusted",
     )
@@ -48,6 +49,7 @@ class LiveEdge:
         self.max_fields = definition.max_fields
         self.max_head = definition.max_head
         self.max_target = definition.max_target
+        self.proxy_protocol = definition.proxy_protocol
         self.request_ids = definition.request_ids
         self.trusted = NetworkSet(definition.trusted) if definition.trusted else _NOBODY
 

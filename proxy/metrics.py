@@ -79,6 +79,7 @@ class Counters:
         "log_lines",
         "open_connections",
         "overhead",
+        "proxy_headers",
         "routes",
         "tls_failures",
         "tls_handshakes",
@@ -100,6 +101,9 @@ class Counters:
         self.accepted: dict[str, int] = {"http": 0, "https": 0}
         """Client connections accepted, by listener."""
         self.open_connections: dict[str, int] = {"http": 0, "https": 0}
+        self.proxy_headers: dict[str, int] = dict.fromkeys(("client", "own", "none", "bad", "late", "untrusted"), 0)
+        """Connections that passed the entrance, by what came first: a header that told of a ``client``, one in which
+        the peer spoke for itself (``own``), ``none``; or why they were closed."""
         self.tls_handshakes = 0
         self.tls_failures = 0
         self.tunnels = 0

@@ -83,6 +83,8 @@ class Edge:
 
     trusted: tuple[str, ...] = ()
     """Peers (canonical CIDR text) whose word about the client's address is believed."""
+    proxy_protocol: bool = False
+    """Whether connections may begin with a PROXY header; ``trusted`` says whose is believed."""
     request_ids: bool = True
     request_start: bool = False
     max_head: int = 32 * 1024

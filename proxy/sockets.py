@@ -23,6 +23,7 @@ __all__ = [
     "kernel_unsent",
     "limit_received",
     "limit_unsent",
+    "peer_address",
     "reset_on_close",
 ]
 
@@ -72,6 +73,16 @@ def _borrowed(transport: asyncio.BaseTransport) -> Iterator[socket.socket | None
         yield borrowed
     finally:
         borrowed.detach()
+
+
+def peer_address(transport: asyncio.BaseTransport) -> str:
+    """The peer's address as text, without a zone, IPv4 as IPv4 also on a socket that takes both. A peer that is gone
+    already has none; it is then called 0.0.0.0, which is in no network anybody would write down."""
+    name = transport.get_extra_info("peername")
+    if not isinstance(name, tuple):
+        return "0.0.0.0"
+    address: str = name[0].partition("%")[0]
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
 def reset_on_close(transport: asyncio.BaseTransport) -> None:

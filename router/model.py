@@ -56,6 +56,7 @@ class RouterConfig:
     max_head: int
     max_fields: int
     trusted: tuple[str, ...]
+    proxy_protocol: bool
     enforce_allow: bool
     default_allow: tuple[str, ...] | None
     allow_mode: str

@@ -135,6 +135,7 @@ def edge(config: RouterConfig, default_route: str) -> Edge:
     """The settings that hold for every connection."""
     return Edge(
         trusted=config.trusted,
+        proxy_protocol=config.proxy_protocol,
         request_ids=config.request_ids,
         request_start=config.request_start,
         max_head=config.max_head,

@@ -36,7 +36,7 @@ from proxy.http1.parser import (
     parse_request_line,
 )
 from proxy.http1.target import origin_form
-from proxy.sockets import kernel_unsent, reset_on_close
+from proxy.sockets import kernel_unsent, peer_address, reset_on_close
 
 if TYPE_CHECKING:
     from proxy.core import Core
@@ -98,11 +98,12 @@ class Http1Downstream(asyncio.Protocol):
         "slot",
     )
 
-    def __init__(self, core: Core, secure: bool, port: int) -> None:
+    def __init__(self, core: Core, secure: bool, port: int, address: str = "") -> None:
+        """``address``: the client's, where somebody who is believed told it; else the socket's peer is the client."""
         # per process
         self._core = core
         # per connection
-        self._peer = Peer("", port, secure, False)
+        self._peer = Peer(address, port, secure, False)
         self._edge: LiveEdge = core.table.edge
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._tls: object = None
@@ -138,10 +139,8 @@ class Http1Downstream(asyncio.Protocol):
         core = self._core
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=core.write_high_water)
-        peername = transport.get_extra_info("peername")
         peer = self._peer
-        # A peer that is gone already has no address; it is then in no network.
-        address = peername[0].partition("%")[0] if isinstance(peername, tuple) else "0.0.0.0"
+        address = peer.address or peer_address(transport)
         self._peer = peer = Peer(address, peer.port, peer.secure, address in self._edge.trusted)
         if peer.secure and core.tls is not None:
             self._tls = transport.get_extra_info("ssl_object")
@@ -713,6 +712,10 @@ class Http1Downstream(asyncio.Protocol):
         self._decoder = None
         self._state = _WAIT
         self._answer(exchange, failure)
+
+    def turn_away(self, failure: Failure) -> None:
+        """Tell a client that has not said anything yet that it may not, and part."""
+        self._refuse(failure)
 
     def _own(self, exchange: Exchange, head: bytes, body: bytes) -> None:
         """Write an answer of the router's own, and go on as after any other."""

@@ -126,6 +126,14 @@ class RouterCollector(Collector):
         for listener, count in counters.open_connections.items():
             is_open.add_metric((listener,), count)
         yield is_open
+        headers = CounterMetricFamily(
+            "router_proxy_headers",
+            "Connections while useProxyProtocol is on, by what came first or why they were closed.",
+            labels=("outcome",),
+        )
+        for outcome, count in counters.proxy_headers.items():
+            headers.add_metric((outcome,), count)
+        yield headers
         yield CounterMetricFamily("router_tls_handshakes", "TLS handshakes completed.", counters.tls_handshakes)
         yield CounterMetricFamily("router_tls_handshake_failures", "TLS handshakes failed.", counters.tls_failures)
         yield CounterMetricFamily(

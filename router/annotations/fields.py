@@ -241,6 +241,13 @@ FIELDS: Final[tuple[Field, ...]] = (
         None,
         "Peers whose word about the client's address is believed; without it nobody's.",
     ),
+    _router(
+        "useProxyProtocol",
+        "proxy_protocol",
+        values.FLAG,
+        "false",
+        "Believe a PROXY header (version 1 or 2) at the beginning of connections from proxyRealIpCidrs, on every port.",
+    ),
     _router("enforceWhitelists", "enforce_allow", values.FLAG, "false", "Apps without any allow-list admit nobody."),
     _router("defaultWhitelist", "default_allow", values.ALLOW_LIST, None, "The allow-list of the whole platform."),
     _router(
@@ -288,13 +295,6 @@ FIELDS: Final[tuple[Field, ...]] = (
     _router("ssl.hsts.maxAge", "hsts_max_age", _MAX_AGE, "15552000", "max-age in seconds."),
     _router("ssl.hsts.includeSubDomains", "hsts_include_subdomains", values.FLAG, "false", "Add includeSubDomains."),
     _router("ssl.hsts.preload", "hsts_preload", values.FLAG, "false", "Add preload."),
-    _later(
-        Place.ROUTER,
-        "useProxyProtocol",
-        values.FLAG,
-        "false",
-        "Accept a PROXY header (v1 and v2) from proxyRealIpCidrs.",
-    ),
     _later(Place.ROUTER, "enableRegexDomains", values.FLAG, "false", "Let apps use regexDomain."),
     _later(Place.ROUTER, "http2Enabled", values.FLAG, "true", "Offer HTTP/2 on https."),
     _later(

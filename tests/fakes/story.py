@@ -7,6 +7,7 @@ transports and the clock are the story's. When it is over, every account must ba
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -15,10 +16,10 @@ import pytest
 
 from proxy.clock import TICK
 from proxy.core import Core, TlsFront
+from proxy.gateway import http_connection, https_connection
 from proxy.http1.downstream import Http1Downstream
 from proxy.http1.upstream import Http1Upstream
 from proxy.routes import Address, Edge, HostRule, Policy, Route, TableChange
-from proxy.tls_channel import TlsChannel
 from tests.fakes.clock import FakeClock
 from tests.fakes.loop import FakeLoop
 from tests.fakes.tls_end import TlsEnd, listening
@@ -46,6 +47,9 @@ class Handshake:
 
 class FakeTls:
     """As ``tls.sni.Front``, about handshakes that a test made up; those that were made asked for no name."""
+
+    def context(self) -> ssl.SSLContext:
+        return listening()
 
     def server_name(self, connection: object) -> bytes:
         return connection.name if isinstance(connection, Handshake) else b""
@@ -136,7 +140,7 @@ class Story:
             return greeted
         tls = Handshake(sni, frozenset((shown or sni).split(b","))) if secure else None
         transport = FakeTransport(self.loop.call_soon, (address, 50_000), tls)
-        transport.protocol = Http1Downstream(self.core, secure, 443 if secure else 80)
+        transport.protocol = Http1Downstream(self.core, True, 443) if secure else http_connection(self.core)
         caller = End("the client", transport, self.loop.settle)
         self.callers.append(caller)
         transport.protocol.connection_made(transport)
@@ -146,10 +150,7 @@ class Story:
     def connects(self) -> TlsEnd:
         """A client connects to the port for TLS, and has yet to say something."""
         transport = FakeTransport(self.loop.call_soon, ("203.0.113.7", 50_000))
-        core = self.core
-        transport.protocol = TlsChannel(
-            listening(), lambda: Http1Downstream(core, True, 443), core.wheel, core.counters
-        )
+        transport.protocol = https_connection(self.core, cast(TlsFront, FakeTls()))
         caller = TlsEnd("the client", transport, self.loop.settle)
         self.callers.append(caller)
         transport.protocol.connection_made(transport)

@@ -68,6 +68,9 @@ class FakeTransport(asyncio.Transport):
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return self._extra_info.get(name, default)
 
+    def set_protocol(self, protocol: Any) -> None:
+        self.protocol = protocol
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._high = 64 * 1024 if high is None else high
 

@@ -10,6 +10,8 @@ from proxy.errors import Failure
 from proxy.routes import Edge, Policy
 
 NAMED = {
+    "proxy_nothing": Edge().head_timeout,
+    "proxy_header": deadlines.PROXY_SECONDS,
     "handshake": deadlines.HANDSHAKE_SECONDS,
     "refused_handshake": deadlines.GOODBYE_SECONDS,
     "first_request": Edge().head_timeout,

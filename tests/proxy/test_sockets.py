@@ -16,8 +16,10 @@ from proxy.sockets import (
     kernel_unsent,
     limit_received,
     limit_unsent,
+    peer_address,
     reset_on_close,
 )
+from tests.fakes.transport import FakeTransport
 
 
 class Accepted(asyncio.Protocol):
@@ -145,3 +147,21 @@ def test_what_the_peer_has_yet_to_take_is_counted() -> None:
 
 def test_a_transport_without_a_socket_has_nothing_in_the_kernel() -> None:
     assert kernel_unsent(asyncio.Transport()) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        (("203.0.113.7", 1), "203.0.113.7"),
+        (("2001:db8::7", 1, 0, 0), "2001:db8::7"),
+        (("fe80::1%eth0", 1, 0, 2), "fe80::1"),
+        (("::ffff:203.0.113.7", 1, 0, 0), "203.0.113.7"),
+        (("::ffff:cb00", 1, 0, 0), "::ffff:cb00"),
+        (None, "0.0.0.0"),
+        ("", "0.0.0.0"),
+    ],
+)
+def test_a_peer_has_one_address(name: object, address: str) -> None:
+    """A client of IPv4 is the same on a socket that takes both."""
+    transport = FakeTransport(lambda *_: None, cast("tuple[str, int]", name))
+    assert peer_address(transport) == address

@@ -66,6 +66,25 @@ def test_only_what_differs_is_published() -> None:
     assert town.last.table.hosts.keys() == {b"new.example"}
 
 
+def test_no_app_says_what_every_connection_meets() -> None:
+    """PROXY headers are the operator's business: listeners are everybody's (hardening P-04)."""
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop.example"}))
+    town.hears(
+        service("shop/web", {"domains": "shop.example", "useProxyProtocol": "true", "proxyRealIpCidrs": "0.0.0.0/0"})
+    )
+    assert town.last.table.edge is None
+    unknown = {problem.key for problem in town.last.problems if problem.reason is Reason.UNKNOWN_KEY}
+    assert len(unknown) == 2
+
+    town.hears(deployment({"useProxyProtocol": "true"}))
+    assert town.last.table.edge is not None
+    assert town.last.table.edge.proxy_protocol
+    town.hears(deployment({}))
+    assert town.last.table.edge is not None
+    assert not town.last.table.edge.proxy_protocol
+
+
 def test_a_change_that_comes_to_the_same_publishes_nothing() -> None:
     town = World()
     town.hears(service("shop/web", {"domains": "a.example,b.example", "bodySize": "1024"}))

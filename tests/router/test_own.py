@@ -132,11 +132,18 @@ def test_the_defaults_are_the_data_planes_defaults() -> None:
 
 def test_settings_of_connections() -> None:
     config = dataclasses.replace(
-        DEFAULT, trusted=("10.0.0.0/8",), max_head=65536, max_fields=50, log_format="deis", request_ids=False
+        DEFAULT,
+        trusted=("10.0.0.0/8",),
+        proxy_protocol=True,
+        max_head=65536,
+        max_fields=50,
+        log_format="deis",
+        request_ids=False,
     )
 
     assert edge(config, "default") == Edge(
         trusted=("10.0.0.0/8",),
+        proxy_protocol=True,
         max_head=65536,
         max_fields=50,
         log_format="deis",

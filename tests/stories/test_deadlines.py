@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from proxy.deadlines import DEADLINES
+from proxy.proxy_header import SIGNATURE
 from tests.fakes.clock import FakeClock
 from tests.fakes.story import GET, HOST, Story
 
@@ -52,6 +53,29 @@ def test_every_row_of_the_table_has_its_test() -> None:
 
 
 # ── before a request ──────────────────────────────────────────────────────────────────────────────────────────────────
+@stops_in("proxy_nothing", "proxy_header")
+@pytest.mark.parametrize("header", [b"PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n", SIGNATURE + b"\x20\x00\x00\x00"])
+def test_a_proxy_header_has_three_seconds_from_its_first_byte(story: Story, header: bytes) -> None:
+    story.is_set(proxy_protocol=True, trusted=("203.0.113.7",))
+    caller = story.connects() if story.over_tls else story.calls()
+    raw = super(type(caller), caller) if story.over_tls else caller
+    story.passes(9.7)
+    raw.says(header[:1])
+    for byte in header[1:3]:
+        story.passes(1)
+        raw.says(bytes([byte]))
+    story.passes(0.8)
+    assert not caller.is_cut
+    story.passes(0.4)
+    assert caller.is_cut
+    silent = story.connects() if story.over_tls else story.calls()
+    story.passes(9.8)
+    assert not silent.is_cut
+    story.passes(0.4)
+    assert silent.is_cut
+    assert story.core.counters.tls_failures == 0
+
+
 @stops_in("handshake")
 @pytest.mark.parametrize("said", ["nothing", "five bytes", "half a hello", "a hello", "half of its last word"])
 def test_a_handshake_has_ten_seconds_in_all(story: Story, said: str) -> None:

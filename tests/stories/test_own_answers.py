@@ -76,8 +76,19 @@ def other_name(story: Story) -> None:
     story.client(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")
 
 
+def behind_a_balancer(trusted: str) -> Callable[[Story], None]:
+    def meet(story: Story) -> None:
+        story.is_set(proxy_protocol=True, trusted=(trusted,))
+        story.calls("203.0.113.9")
+        story.client(b"PROXY nonsense\r\n" if trusted == "203.0.113.9" else b"PROXY UNKNOWN\r\n")
+
+    return meet
+
+
 MEETINGS: dict[Failure, Callable[[Story], None]] = {
     Failure.BAD_REQUEST: says(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n"),
+    Failure.BAD_PROXY_HEADER: behind_a_balancer("203.0.113.9"),
+    Failure.UNTRUSTED_PROXY_HEADER: behind_a_balancer("203.0.113.10"),
     Failure.BAD_FRAMING: says(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: x\r\n\r\n"),
     Failure.BAD_HOST: says(b"GET / HTTP/1.1\r\n\r\n"),
     Failure.BAD_CHUNK: says(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nx\r\n"),

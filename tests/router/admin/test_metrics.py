@@ -198,7 +198,7 @@ def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconcil
     samples = scraped(RouterCollector(counters, reconciler, "1.2.3"))
     used = {name for values in samples.values() for key in values for name, _ in key}
     assert used <= {
-        "app", "cn", "code", "le", "listener", "method", "name", "namespace", "protocol", "python", "reason", "secret",
-        "service", "stage", "state", "version",
+        "app", "cn", "code", "le", "listener", "method", "name", "namespace", "outcome", "protocol", "python", "reason",
+        "secret", "service", "stage", "state", "version",
     }  # fmt: skip
     assert not any("a.localhost" in value for values in samples.values() for key in values for _, value in key)

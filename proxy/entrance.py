@@ -1,0 +1,116 @@
+"""The entrance: where a connection waits until it is clear whether a PROXY header comes first, and for whom it speaks.
+
+Stands before HTTP and before TLS alike, and only while the operator asks for it (``useProxyProtocol``): then each new
+connection passes here once, and the protocol behind takes its transport over with its first byte. Who may speak for
+others is in ``proxyRealIpCidrs``; a trusted peer that sends no header speaks for itself, so load balancers can check
+the same port without one, and so does a stranger. A stranger's header is refused (hardening P-02).
+
+What must not enter: the header's format (``proxy_header``), HTTP, TLS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from proxy.clock import FAR, now
+from proxy.deadlines import PROXY_SECONDS
+from proxy.errors import Failure
+from proxy.proxy_header import BadHeader, read
+from proxy.sockets import peer_address
+
+if TYPE_CHECKING:
+    from proxy.core import Core
+    from proxy.http1.downstream import Http1Downstream
+
+__all__ = ["Entrance"]
+
+
+class Entrance(asyncio.Protocol):
+    """``enter`` makes the protocol for a client at an address. ``answers``: it can tell a peer why it is refused
+    (HTTP in clear); otherwise whoever is refused finds the connection closed."""
+
+    __slots__ = ("_address", "_answers", "_buffer", "_core", "_enter", "_transport", "deadline", "slot")
+
+    def __init__(self, core: Core, enter: Callable[[str], asyncio.Protocol], answers: bool) -> None:
+        self._core = core
+        self._enter = enter
+        self._answers = answers
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._address = ""
+        self._buffer = b""
+        self.deadline = FAR
+        self.slot = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._address = peer_address(transport)
+        core = self._core
+        core.entering.add(self)
+        core.wheel.arm(self, now() + core.table.edge.head_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        first = not self._buffer
+        data = self._buffer + data
+        try:
+            header = read(data)
+        except BadHeader:
+            self._turn_away(Failure.BAD_PROXY_HEADER)
+            return
+        if header is None:
+            self._buffer = data
+            if first:
+                self._core.wheel.arm(self, now() + PROXY_SECONDS)
+            return
+        address = self._address
+        headers = self._core.counters.proxy_headers
+        if header.size:
+            if address not in self._core.table.edge.trusted:
+                self._turn_away(Failure.UNTRUSTED_PROXY_HEADER)
+                return
+            if header.source is None:
+                headers["own"] += 1
+            else:
+                headers["client"] += 1
+                address = header.source[0]
+        else:
+            headers["none"] += 1
+        self._pass_on(self._enter(address), data[header.size :])
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._gone()
+
+    def overdue(self, now: float) -> None:
+        """Nothing came, or not enough: what has not even begun to speak is closed like any silent client."""
+        if self._buffer:
+            self._core.counters.proxy_headers["late"] += 1
+        self.abort_now()
+
+    def abort_now(self) -> None:
+        """Give up at once."""
+        self._gone()
+        self._transport.abort()
+
+    def _gone(self) -> None:
+        self.slot = -1
+        self._core.entering.discard(self)
+
+    def _turn_away(self, failure: Failure) -> None:
+        outcome = "bad" if failure is Failure.BAD_PROXY_HEADER else "untrusted"
+        self._core.counters.proxy_headers[outcome] += 1
+        if not self._answers:
+            self.abort_now()
+            return
+        protocol = self._enter(self._address)
+        self._pass_on(protocol, b"")
+        cast("Http1Downstream", protocol).turn_away(failure)
+
+    def _pass_on(self, protocol: asyncio.Protocol, rest: bytes) -> None:
+        """Let ``protocol`` take over: from here on the connection costs what every other one does."""
+        self._gone()
+        transport = self._transport
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        if rest:
+            protocol.data_received(rest)
