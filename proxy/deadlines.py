@@ -23,7 +23,6 @@ __all__ = [
     "HALF_CLOSED_SECONDS",
     "HALF_TUNNEL_SECONDS",
     "HANDSHAKE_SECONDS",
-    "IDLE_SECONDS",
     "LEAST_RATE",
     "PROXY_SECONDS",
     "STALL_SECONDS",
@@ -51,8 +50,6 @@ still listens, from a browser whose user has left: the first gets its answer if 
 an app at work for nobody (nginx gives up at once, HAProxy never)."""
 HALF_TUNNEL_SECONDS: Final = 60.0
 """How long a tunnel lives on after one side has said its last word (hardening W-06)."""
-IDLE_SECONDS: Final = 60.0
-"""How long an idle connection to an endpoint is kept when the app does not say how long it keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +153,14 @@ DEADLINES: Final = (
         "closed",
     ),
     Deadline(
+        "turn",
+        "a request waits until its app has fewer under way",
+        f"`queueTimeout`, {_EDGE.app_queue_timeout:g} s",
+        "the end of its head",
+        "answered",
+        Failure.APP_BUSY,
+    ),
+    Deadline(
         "connect",
         "connecting to an endpoint",
         f"`connectTimeout`, {_POLICY.connect_timeout:g} s",
@@ -235,7 +240,8 @@ DEADLINES: Final = (
     Deadline(
         "idle_upstream",
         "an idle connection to an endpoint",
-        f"{IDLE_SECONDS:g} s, or a second less than the app's `Keep-Alive: timeout`",
+        f"`upstreamIdleTimeout`, {_EDGE.upstream_idle_timeout:g} s, or a second less than the app keeps it: as it says "
+        "(`Keep-Alive: timeout`), or as it did twice",
         "its last answer",
         "closed",
     ),

@@ -113,6 +113,13 @@ class Failure(enum.Enum):
     )
     # ── the app's doing ───────────────────────────────────────────────────────────────────────────────────────────
     NO_ENDPOINT = "no_endpoint", 503, Side.UPSTREAM, Retry.NEVER, "No instance of this app is ready."
+    APP_BUSY = (
+        "app_busy",
+        503,
+        Side.UPSTREAM,
+        Retry.NEVER,
+        "This app has as many requests under way as it may have.",
+    )
     CONNECT_FAILED = (
         "connect_failed",
         502,
@@ -166,4 +173,11 @@ class Failure(enum.Enum):
     )
     # ── the router's own ──────────────────────────────────────────────────────────────────────────────────────────
     DRAINING = "draining", 503, Side.ROUTER, Retry.NEVER, "The router is shutting down."
+    ROUTER_EXHAUSTED = (
+        "router_exhausted",
+        503,
+        Side.ROUTER,
+        Retry.ANOTHER_ENDPOINT,
+        "The router has nothing left to make a connection to this app with.",
+    )
     INTERNAL_ERROR = "internal_error", 500, Side.ROUTER, Retry.NEVER, "The router failed on this request."

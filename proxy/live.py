@@ -159,6 +159,7 @@ class LiveTable:
         restart = edge is not None and edge.request_start != self.edge.definition.request_start
         if edge is not None:
             self.edge = LiveEdge(edge)
+            self._registry.configure(edge)
         touched: set[bytes] = set(change.hosts)
         for name, route in change.routes.items():
             self._bind(route)

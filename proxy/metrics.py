@@ -45,6 +45,8 @@ class RouteCounters:
     __slots__ = (
         "app",
         "duration",
+        "ejected",
+        "ejections",
         "errors",
         "namespace",
         "request_bytes",
@@ -65,6 +67,10 @@ class RouteCounters:
         self.response_bytes = 0
         self.errors: dict[Failure, int] = {}
         self.retries: dict[Failure, int] = {}
+        self.ejected = 0
+        """Endpoints that are left out now."""
+        self.ejections = 0
+        """How often one began to be left out."""
 
 
 class Counters:
@@ -80,6 +86,7 @@ class Counters:
         "open_connections",
         "overhead",
         "proxy_headers",
+        "queued",
         "routes",
         "tls_failures",
         "tls_handshakes",
@@ -113,6 +120,8 @@ class Counters:
         """By reason: a failure's name, ``client_closed`` or ``app_closed`` (who said its last word first)."""
         self.in_flight = 0
         """Exchanges under way."""
+        self.queued = 0
+        """Requests that wait until their app has fewer under way."""
         self.upstream_connects = 0
         self.upstream_reused = 0
         self.upstream_open = 0

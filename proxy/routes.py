@@ -97,6 +97,16 @@ class Edge:
     """Longest silence of a client in the middle of its body."""
     keepalive_timeout: float = 75.0
     """Longest idle time between two requests on a connection."""
+    app_requests: int = 0
+    """Requests and tunnels that one app may have under way; 0: a share of the descriptors, see ``upstreams.limits``."""
+    app_queue: int = 100
+    """Requests of one app that may wait for one of those to end."""
+    app_queue_timeout: float = 1.0
+    """How long one may wait."""
+    upstream_idle: int = 0
+    """Idle connections to all apps together; 0: a share of the descriptors."""
+    upstream_idle_timeout: float = 60.0
+    """How long one is kept."""
     default_route: str = ""
     """Name of the route that answers unknown hosts; empty: 404."""
     log_format: str = "json"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import array
 import asyncio
 import fcntl
+import resource
+import select
 import socket
 import struct
 import termios
@@ -20,6 +22,8 @@ __all__ = [
     "RECEIVE_BUFFER",
     "UNSENT_LOW_WATER",
     "bind",
+    "descriptors",
+    "has_news",
     "kernel_unsent",
     "limit_received",
     "limit_unsent",
@@ -120,3 +124,20 @@ def kernel_unsent(transport: asyncio.BaseTransport) -> int:
         queued = array.array("i", (0,))
         fcntl.ioctl(sock, termios.TIOCOUTQ, queued)
         return queued[0]
+
+
+def has_news(transport: asyncio.BaseTransport) -> bool:
+    """Whether the kernel has something from the peer that the loop has not told yet: bytes, its end, or a reset."""
+    sock = transport.get_extra_info("socket")
+    descriptor = sock.fileno() if sock is not None else -1
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def descriptors() -> int:
+    """How many files and sockets this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft if soft != resource.RLIM_INFINITY else 1 << 20

@@ -55,6 +55,11 @@ class RouterConfig:
     body_size: int
     max_head: int
     max_fields: int
+    app_requests: int
+    app_queue: int
+    app_queue_timeout: float
+    upstream_idle: int
+    upstream_idle_timeout: float
     trusted: tuple[str, ...]
     proxy_protocol: bool
     enforce_allow: bool

@@ -22,7 +22,9 @@ MAINTENANCE_RETRY: Final = 120
 _RETRY_AFTER: Final = {
     Failure.NO_ENDPOINT: BAD_GATEWAY_RETRY,
     Failure.MAINTENANCE: MAINTENANCE_RETRY,
+    Failure.APP_BUSY: 1,
     Failure.DRAINING: 1,
+    Failure.ROUTER_EXHAUSTED: 1,
 }
 
 _PAGE: Final = """<!doctype html>

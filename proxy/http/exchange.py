@@ -25,6 +25,8 @@ __all__ = ["App", "Client", "Exchange", "Lender"]
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 """Methods that may be sent twice (RFC 9110 9.2.2)."""
 MAX_ATTEMPTS: Final = 3
+MAX_KEPT: Final = 64 * 1024
+"""Bytes of a request's body that are kept to be sent again."""
 
 
 class Client(Protocol):
@@ -101,8 +103,8 @@ class Lender(Protocol):
     def forget(self, exchange: Exchange) -> None:
         """The exchange no longer waits for a connection."""
 
-    def retried(self, failure: Failure) -> None:
-        """Count a retry."""
+    def retried(self, failure: Failure) -> bool:
+        """The request is about to be sent again: whether it may be, after so many others. Counts it if so."""
 
 
 class Exchange:
@@ -216,6 +218,8 @@ class Exchange:
     def connected(self, app: App, now: float) -> None:
         """A connection is lent: send what there is of the request."""
         body = self._body or b""
+        if body and len(body) > MAX_KEPT:
+            self._body = None
         self.app = app
         self.attempts += 1
         self.sent_at = now
@@ -281,9 +285,7 @@ class Exchange:
             self.failure = failure
             self.over = True
             self.client.abort(failure)
-        elif self._may_retry(failure, app):
-            assert self.lender is not None  # noqa: S101 -- a connection was lent, so there is a lender
-            self.lender.retried(failure)
+        elif self._may_retry(failure, app) and self.lender is not None and self.lender.retried(failure):
             fresh = self.lender.lend(self, True)
             if fresh is not None:
                 self.connected(fresh, self.sent_at)

@@ -12,11 +12,11 @@ import asyncio
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.clock import FAR, HORIZON, Wheel, now
-from proxy.deadlines import IDLE_SECONDS, STALL_SECONDS
+from proxy.deadlines import STALL_SECONDS
 from proxy.errors import Failure
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
-from proxy.sockets import limit_received, limit_unsent
+from proxy.sockets import has_news, limit_received, limit_unsent
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
@@ -31,6 +31,7 @@ MAX_HEAD: Final = 64 * 1024
 MAX_FIELDS: Final = 256
 MAX_INTERIM: Final = 16
 """1xx responses before the final one."""
+
 _IDLE: Final = 0
 _HEAD: Final = 1
 _LENGTH: Final = 2
@@ -53,7 +54,6 @@ class Http1Upstream(asyncio.Protocol):
         "_exchange",
         "_head",
         "_held",
-        "_idle_seconds",
         "_idle_timeout",
         "_interim",
         "_known",
@@ -80,7 +80,6 @@ class Http1Upstream(asyncio.Protocol):
         self._known = b""
         """The last final head: what begins with it again says the same. Empty: none yet."""
         self._head: ResponseHead = cast(ResponseHead, None)
-        self._idle_seconds = IDLE_SECONDS
         self._taken = False
         self.reused = False
         self.deadline = FAR
@@ -139,6 +138,9 @@ class Http1Upstream(asyncio.Protocol):
     def eof_received(self) -> bool:
         if self._state == _UNTIL_CLOSE:
             self._last(b"", False)
+        elif self._state == _IDLE:
+            self._ended_idle()
+            self.close()  # now, not when the loop gets round to it: nobody may be lent what is over
         elif self._state == _TUNNEL and self._exchange is not None:
             self._exchange.app_ended()
             return True  # what the client still has to say reaches the app
@@ -152,10 +154,11 @@ class Http1Upstream(asyncio.Protocol):
         if self._taken:
             self._upstream.lost()
         if state == _IDLE:
+            self._ended_idle()
             self._upstream.lost_idle(self)
         elif exchange is not None:
             self._exchange = None
-            self.endpoint.load -= 1
+            self._upstream.leave(self)
             if state == _HEAD:
                 heard = self._buffer or self._interim
                 exchange.failed(Failure.BAD_RESPONSE if heard else Failure.UPSTREAM_RESET)
@@ -277,10 +280,14 @@ class Http1Upstream(asyncio.Protocol):
         self._taken = self._state != _CLOSED
         return self._taken
 
+    def is_quiet(self) -> bool:
+        """Whether the app has said nothing, not even its end, since this connection became idle. Asks the kernel."""
+        return not has_news(self._transport)
+
     def rest(self, moment: float) -> None:
         """Become idle: a deadline for staying so."""
         self._state = _IDLE
-        seconds = self._idle_seconds
+        seconds = self.endpoint.idle_seconds
         self.deadline = deadline = moment + seconds
         if seconds < HORIZON or self.slot == 0:
             self._wheel.arm(self, deadline)
@@ -405,9 +412,8 @@ class Http1Upstream(asyncio.Protocol):
         """Back to the pool before the client hears the end: its next request may want this very connection."""
         self._exchange = None
         self._decoder = None
-        if head.idle:
-            # A second before the app gives up, so that no request meets its closing (Keep-Alive: timeout=N).
-            self._idle_seconds = min(IDLE_SECONDS, max(head.idle - 1.0, 0.5))
+        if head.idle and head.idle - 1.0 < self.endpoint.idle_seconds:
+            self.endpoint.is_patient(head.idle)  # Keep-Alive: timeout=N
         if self._held:
             self._held = False
             self._transport.resume_reading()
@@ -416,6 +422,17 @@ class Http1Upstream(asyncio.Protocol):
             self._upstream.give_back(self, True)
         else:
             self._upstream.give_back(self, False)
+
+    def _ended_idle(self) -> None:
+        """The app closed what it was not asked to: perhaps it always does after so long."""
+        endpoint = self.endpoint
+        moment = now()
+        before = endpoint.idle_seconds
+        if not self._taken or not endpoint.closed_idle(moment - (self.deadline - before), moment):
+            return
+        sooner = before - endpoint.idle_seconds
+        for connection in endpoint.idle:
+            self._wheel.arm(connection, connection.deadline - sooner)
 
     def _extend(self) -> None:
         """The app gave a sign of life."""

@@ -3,25 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+from operator import attrgetter
+from typing import Final
 
-from proxy.clock import Wheel
+from proxy.clock import Wheel, now
 from proxy.metrics import Counters, RouteCounters
-from proxy.routes import Route
+from proxy.routes import Edge, Route
+from proxy.sockets import descriptors
+from proxy.upstreams.limits import Limits
 from proxy.upstreams.upstream import Upstream
 
 __all__ = ["Registry"]
 
+_AT_A_TIME: Final = 0.1
+"""Share of the idle connections that are closed when there are too many: finding the oldest of all costs a look at each
+one, so it is not done for one at a time."""
+_LOOK_EVERY: Final = 0.5
+"""Seconds."""
+
 
 class Registry:
-    """Upstreams by route name."""
+    """Upstreams by route name. On the wheel it looks now and then whether too many connections are idle: nobody counts
+    when a request is over."""
 
-    __slots__ = ("_counters", "_loop", "_upstreams", "_wheel")
+    __slots__ = ("_counters", "_limits", "_loop", "_upstreams", "_wheel", "deadline", "slot")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, counters: Counters) -> None:
         self._loop = loop
         self._wheel = wheel
         self._counters = counters
+        self._limits = Limits(Edge(), descriptors())
         self._upstreams: dict[str, Upstream] = {}
+        self.deadline = 0.0
+        self.slot = 0
+        wheel.arm(self, now() + _LOOK_EVERY)
+
+    def overdue(self, now: float) -> None:
+        """It is time to look."""
+        if self._counters.upstream_idle > self._limits.idle:
+            self._make_room()
+        self.deadline = now + _LOOK_EVERY
+
+    def configure(self, edge: Edge) -> None:
+        """Take the operator's limits."""
+        if self._limits.configure(edge, descriptors()):
+            for upstream in self._upstreams.values():
+                upstream.obey(self._limits)
 
     def adopt(self, route: Route) -> Upstream:
         """The upstream of a route, new or known, with the route's endpoints."""
@@ -31,7 +59,9 @@ class Registry:
             if counters is None:
                 counters = RouteCounters(route.app, route.namespace, route.service)
                 self._counters.routes[route.name] = counters
-            upstream = Upstream(route.name, self._loop, self._wheel, self._counters, counters)
+            upstream = Upstream(
+                route.name, self._loop, self._wheel, self._counters, counters, self._limits, self._make_room
+            )
             self._upstreams[route.name] = upstream
         upstream.counters.app = route.app
         upstream.update(route.endpoints, route.policy.connect_timeout)
@@ -46,7 +76,26 @@ class Registry:
 
     def report(self) -> list[dict[str, object]]:
         """Every upstream, for ``/routes``."""
-        return [{"route": name, "endpoints": upstream.report()} for name, upstream in sorted(self._upstreams.items())]
+        return [
+            {
+                "route": name,
+                "in_flight": upstream.load,
+                "queued": upstream.queued,
+                "endpoints": upstream.report(),
+            }
+            for name, upstream in sorted(self._upstreams.items())
+        ]
+
+    def close_idle(self, keep: int) -> None:
+        """Close idle connections until ``keep`` are left, those first that would be closed soonest anyhow."""
+        idle = [connection for upstream in self._upstreams.values() for connection in upstream.idle()]
+        for connection in heapq.nsmallest(len(idle) - keep, idle, key=attrgetter("deadline")):
+            connection.close()
+
+    def _make_room(self) -> None:
+        """There are more idle connections than there should be, or no descriptor for another connection."""
+        most = min(self._limits.idle, self._counters.upstream_idle)
+        self.close_idle(most - max(1, int(most * _AT_A_TIME)))
 
     def close(self) -> None:
         """Close what is idle and stop dialling."""

@@ -9,16 +9,22 @@ What must not enter: policies of requests, bytes of HTTP.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import errno
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from proxy.clock import Wheel, now
 from proxy.errors import Failure
+from proxy.http.exchange import IDEMPOTENT
 from proxy.http1.upstream import Http1Upstream
 from proxy.metrics import Counters, RouteCounters
 from proxy.routes import Address
 from proxy.upstreams.balancing import choose
+from proxy.upstreams.budget import RetryBudget
+from proxy.upstreams.ejection import may_eject
 from proxy.upstreams.endpoint import Endpoint
+from proxy.upstreams.limits import Limits
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
@@ -32,16 +38,36 @@ MAX_DIALS: Final = 3
 LAST_CHANCE: Final = 1.0
 """Seconds that dialling may still take when its route is gone. Long enough for any connection that is being made in
 order, too short for an address to be given to somebody else's Pod."""
+SHORTAGE: Final = 1.0
+"""Seconds without another attempt to connect to an endpoint to which no port is left. The kernel searches all of them
+each time it is asked, which costs more than a request."""
+
+_PORTS: Final = errno.EADDRNOTAVAIL
+_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
 
 
 class Dial:
     """One attempt to connect on behalf of an exchange; goes on with another endpoint when one fails."""
 
-    __slots__ = ("begun", "deadline", "endpoint", "exchange", "late", "moved", "slot", "task", "tried", "upstream")
+    __slots__ = (
+        "begun",
+        "deadline",
+        "endpoint",
+        "exchange",
+        "late",
+        "moved",
+        "probing",
+        "slot",
+        "task",
+        "tried",
+        "upstream",
+    )
 
-    def __init__(self, upstream: Upstream, exchange: Exchange) -> None:
+    def __init__(self, upstream: Upstream, exchange: Exchange | None) -> None:
         self.upstream = upstream
-        self.exchange: Exchange | None = exchange
+        self.exchange = exchange
+        self.probing = exchange is None
+        """Only to see whether an ejected endpoint is back."""
         self.tried: list[Endpoint] = []
         self.endpoint: Endpoint | None = None
         self.task: asyncio.Task[None] | None = None
@@ -69,36 +95,93 @@ class Dial:
             self.task.cancel()
 
 
+class TimeOut:
+    """An endpoint is ejected; when that is over, the upstream looks whether it is back."""
+
+    __slots__ = ("_endpoint", "_upstream", "deadline", "slot")
+
+    def __init__(self, upstream: Upstream, endpoint: Endpoint) -> None:
+        self._upstream = upstream
+        self._endpoint = endpoint
+        self.deadline = 0.0
+        self.slot = 0
+
+    def overdue(self, now: float) -> None:
+        """The time is over."""
+        self.slot = -1
+        self._upstream.probe(self._endpoint)
+
+
+class Turn:
+    """A request that waits until its app has fewer under way."""
+
+    __slots__ = ("_upstream", "deadline", "exchange", "slot")
+
+    def __init__(self, upstream: Upstream, exchange: Exchange) -> None:
+        self._upstream = upstream
+        self.exchange = exchange
+        self.deadline = 0.0
+        self.slot = 0
+
+    def overdue(self, now: float) -> None:
+        """It has waited long enough."""
+        self.slot = -1
+        self._upstream.give_up(self)
+
+
 class Upstream:
     """Connections to one app. The registry keeps it while any route names it."""
 
     __slots__ = (
+        "_budget",
         "_counters",
+        "_crowded",
         "_dials",
         "_endpoints",
+        "_limits",
         "_loop",
         "_ready",
+        "_waiting",
         "_wheel",
         "connect_timeout",
         "counters",
+        "load",
+        "most",
         "name",
     )
 
     def __init__(
-        self, name: str, loop: asyncio.AbstractEventLoop, wheel: Wheel, totals: Counters, counters: RouteCounters
+        self,
+        name: str,
+        loop: asyncio.AbstractEventLoop,
+        wheel: Wheel,
+        totals: Counters,
+        counters: RouteCounters,
+        limits: Limits,
+        crowded: Callable[[], None],
     ) -> None:
+        """``crowded`` is called when there is no descriptor for another connection."""
         self.name = name
         self.counters = counters
         self.connect_timeout = 30.0
+        self.load = 0
+        """Requests and tunnels under way, those that still connect included; places that are passed on as well."""
+        self.most = limits.requests
+        """How many of them there may be."""
         self._loop = loop
         self._wheel = wheel
         self._counters = totals
+        self._limits = limits
+        self._crowded = crowded
+        self._budget = RetryBudget()
         self._endpoints: dict[Address, Endpoint] = {}
         self._ready: list[Endpoint] = []
+        """The endpoints that are not ejected."""
         self._dials: set[Dial] = set()
+        self._waiting: deque[Turn] = deque()
 
     def __repr__(self) -> str:
-        return f"<Upstream {self.name} {self._ready!r} dials={len(self._dials)}>"
+        return f"<Upstream {self.name} {list(self._endpoints.values())!r} dials={len(self._dials)}>"
 
     def update(self, addresses: Sequence[Address], connect_timeout: float) -> None:
         """Take the new set of endpoints. Known ones keep their connections; removed ones lose their idle ones now.
@@ -117,7 +200,7 @@ class Upstream:
         fresh: dict[Address, Endpoint] = {}
         for address in addresses:
             known = self._endpoints.get(address)
-            fresh[address] = Endpoint(address) if known is None else known
+            fresh[address] = Endpoint(address, self._limits.idle_seconds) if known is None else known
         for address, endpoint in self._endpoints.items():
             if address in fresh:
                 continue
@@ -125,7 +208,14 @@ class Upstream:
             for connection in endpoint.idle[:]:
                 connection.close()
         self._endpoints = fresh
-        self._ready = list(fresh.values())
+        self._sort_out()
+
+    def _sort_out(self) -> None:
+        """Make the list of those that are used. Endpoints that went may leave too many ejected: all are used again."""
+        everybody = list(self._endpoints.values())
+        ready = [endpoint for endpoint in everybody if not endpoint.standing.ejected]
+        self._ready = ready if 2 * len(ready) >= len(everybody) else everybody
+        self.counters.ejected = len(everybody) - len(self._ready)
 
     def retire(self) -> None:
         """The route is gone: nothing new, idle connections close, exchanges under way finish.
@@ -135,13 +225,35 @@ class Upstream:
         self._replace(())
         for dial in self._dials:
             self._wheel.arm(dial, min(dial.deadline, now() + LAST_CHANCE))
+        while self._waiting:
+            self._loop.call_soon(self._next_turn().failed, Failure.NO_ENDPOINT)
 
     def report(self) -> list[dict[str, object]]:
         """The endpoints for ``/routes``."""
         return [
-            {"address": endpoint.label.decode(), "load": endpoint.load, "idle": len(endpoint.idle)}
-            for endpoint in self._ready
+            {
+                "address": endpoint.label.decode(),
+                "load": endpoint.load,
+                "idle": len(endpoint.idle),
+                "ejected": endpoint.standing.ejected,
+            }
+            for endpoint in self._endpoints.values()
         ]
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for others to end."""
+        return len(self._waiting)
+
+    def obey(self, limits: Limits) -> None:
+        """The operator's figures changed. What was learned about the app's patience is learned again."""
+        self.most = limits.requests
+        for endpoint in self._endpoints.values():
+            endpoint.idle_seconds = limits.idle_seconds
+
+    def idle(self) -> list[Http1Upstream]:
+        """Every idle connection."""
+        return [connection for endpoint in self._endpoints.values() for connection in endpoint.idle]
 
     def close(self) -> None:
         """Stop dialling and close what is idle, at once."""
@@ -153,32 +265,63 @@ class Upstream:
     # ── the lender of an exchange ─────────────────────────────────────────────────────────────────────────────────
 
     def lend(self, exchange: Exchange, fresh: bool) -> Http1Upstream | None:
-        """An idle connection now, or None while one is dialled; without endpoints the exchange fails at once."""
+        """An idle connection now, or None while one is dialled; without endpoints the exchange fails at once.
+
+        ``fresh``: the last connection broke, so this one is to be new, and to another endpoint if there is one.
+        """
+        if self.load >= self.most:
+            self._queue(exchange)
+            return None
         ready = self._ready
         endpoint = ready[0] if len(ready) == 1 else choose(ready)
         if endpoint is None:
             self._loop.call_soon(exchange.failed, Failure.NO_ENDPOINT)
             return None
-        endpoint.load += 1
-        if not fresh and endpoint.idle:
+        self.load += 1
+        if fresh:
+            endpoint = choose([other for other in ready if other.label != exchange.endpoint]) or endpoint
+        elif endpoint.idle:
             connection = endpoint.idle.pop()
             counters = self._counters
             counters.upstream_idle -= 1
-            counters.upstream_reused += 1
-            connection.reused = True
-            exchange.endpoint = endpoint.label
-            return connection
+            if exchange.line.method == b"GET" or self._is_alive(connection, exchange):
+                counters.upstream_reused += 1
+                endpoint.load += 1
+                connection.reused = True
+                exchange.endpoint = endpoint.label
+                return connection
+        endpoint.load += 1
         self._dial(Dial(self, exchange), endpoint)
         return None
 
+    def _is_alive(self, connection: Http1Upstream, exchange: Exchange) -> bool:
+        """What must not be sent twice is not sent where the app has left already, known to the kernel though not yet
+        to us (hardening R-21). Who may be retried does without the question, which costs a system call."""
+        if exchange.line.method in IDEMPOTENT or connection.is_quiet():
+            return True
+        connection.close()
+        return False
+
     def forget(self, exchange: Exchange) -> None:
         """The client of a waiting exchange went away: the connection that comes is kept for the next one."""
+        for turn in self._waiting:
+            if turn.exchange is exchange:
+                self._waiting.remove(turn)
+                self._counters.queued -= 1
+                turn.slot = -1
+                return
         for dial in self._dials:
             if dial.exchange is exchange:
                 dial.exchange = None
 
-    def retried(self, failure: Failure) -> None:
-        """Count a retry."""
+    def retried(self, failure: Failure) -> bool:
+        """A request is to be sent again: whether the app's budget has one left. Counts it if so."""
+        if not self._budget.spend(now(), sum(self.counters.requests.values())):
+            return False
+        self._count_retry(failure)
+        return True
+
+    def _count_retry(self, failure: Failure) -> None:
         retries = self.counters.retries
         retries[failure] = retries.get(failure, 0) + 1
 
@@ -186,6 +329,10 @@ class Upstream:
         """The exchange on this connection is over. Called by the connection; keeps it when that is possible."""
         endpoint = connection.endpoint
         endpoint.load -= 1
+        if self._waiting:
+            self._loop.call_soon(self._pass_on)
+        else:
+            self.load -= 1
         if not reusable or endpoint.gone:
             connection.close()
             return
@@ -196,8 +343,9 @@ class Upstream:
         self._counters.upstream_idle += 1
 
     def leave(self, connection: Http1Upstream) -> None:
-        """A tunnel is over, and its connection closes by itself once it is empty."""
+        """An exchange or a tunnel is over with its connection, which closes by itself or has closed."""
         connection.endpoint.load -= 1
+        self._vacate()
 
     def lost_idle(self, connection: Http1Upstream) -> None:
         """An idle connection closes."""
@@ -210,6 +358,47 @@ class Upstream:
     def lost(self) -> None:
         """A connection is closed for good."""
         self._counters.upstream_open -= 1
+
+    # ── waiting for a turn ────────────────────────────────────────────────────────────────────────────────────────
+
+    def _queue(self, exchange: Exchange) -> None:
+        """The app has as much under way as it may have: wait for a moment, if not too many do."""
+        if len(self._waiting) >= self._limits.queue:
+            self._loop.call_soon(exchange.failed, Failure.APP_BUSY)
+            return
+        turn = Turn(self, exchange)
+        self._waiting.append(turn)
+        self._counters.queued += 1
+        self._wheel.arm(turn, now() + self._limits.queue_seconds)
+
+    def give_up(self, turn: Turn) -> None:
+        """A request has waited for its turn for too long."""
+        self._waiting.remove(turn)
+        self._counters.queued -= 1
+        turn.exchange.failed(Failure.APP_BUSY)
+
+    def _vacate(self) -> None:
+        """One place is free: it goes to who waits longest."""
+        if self._waiting:
+            self._loop.call_soon(self._pass_on)
+        else:
+            self.load -= 1
+
+    def _pass_on(self) -> None:
+        """Give a place that is still counted to who waits longest. None: nobody waits any more, or fewer are allowed
+        than before."""
+        self.load -= 1
+        if self._waiting and self.load < self.most:
+            exchange = self._next_turn()
+            connection = self.lend(exchange, False)
+            if connection is not None:
+                exchange.connected(connection, now())
+
+    def _next_turn(self) -> Exchange:
+        turn = self._waiting.popleft()
+        self._counters.queued -= 1
+        turn.slot = -1
+        return turn.exchange
 
     # ── dialling ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -230,50 +419,105 @@ class Upstream:
         try:
             if dial.late or dial.moved:
                 raise asyncio.CancelledError
+            if began < endpoint.no_ports_until:
+                raise OSError(_PORTS, "no port was left a moment ago")
             _, connection = await self._loop.create_connection(
                 lambda: Http1Upstream(self, endpoint, self._wheel), host, port
             )
             if not connection.take():
                 raise ConnectionResetError
-        except OSError:
-            pass
+        except OSError as error:
+            failure = self._refused(endpoint, error)
         except asyncio.CancelledError:
             if dial.late:
                 failure = Failure.CONNECT_TIMEOUT
+                self._unreachable(endpoint)
             elif dial.moved:
                 failure = Failure.NO_ENDPOINT
                 dial.tried.remove(endpoint)  # it did nothing wrong
             else:
                 self._done(dial, endpoint)
+                self._vacate()
                 raise
         else:
-            self._counters.upstream_connects += 1
-            self._counters.upstream_open += 1
-            self._counters.connect.observe(now() - began)
-            self._dials.discard(dial)
-            dial.slot = -1
-            exchange = dial.exchange
-            if exchange is None or exchange.over:
-                self.give_back(connection, True)
-                connection.rest(now())
-            else:
-                exchange.endpoint = endpoint.label
-                exchange.connected(connection, now())
+            self._connected(dial, endpoint, connection, began)
             return
         self._done(dial, endpoint)
         exchange = dial.exchange
         if exchange is None or exchange.over:
+            self._vacate()
+            if dial.probing and not endpoint.gone:
+                self._eject(endpoint)
             return
         another = choose(self._ready, dial.tried) if len(dial.tried) < MAX_DIALS else None
         if another is None:
             exchange.endpoint = endpoint.label
+            self._vacate()
             exchange.failed(failure)
         else:
-            self.retried(failure)
+            self._count_retry(failure)
             another.load += 1
             self._dial(dial, another)
+
+    def _connected(self, dial: Dial, endpoint: Endpoint, connection: Http1Upstream, began: float) -> None:
+        counters = self._counters
+        counters.upstream_connects += 1
+        counters.upstream_open += 1
+        moment = now()
+        counters.connect.observe(moment - began)
+        self._dials.discard(dial)
+        dial.slot = -1
+        endpoint.forget_patience(moment, self._limits.idle_seconds)
+        standing = endpoint.standing
+        was_ejected = standing.ejected
+        standing.reached(moment)
+        if was_ejected and not endpoint.gone:
+            self._sort_out()
+        exchange = dial.exchange
+        if exchange is None or exchange.over:
+            connection.rest(moment)
+            self.give_back(connection, True)
+        else:
+            exchange.endpoint = endpoint.label
+            exchange.connected(connection, moment)
 
     def _done(self, dial: Dial, endpoint: Endpoint) -> None:
         endpoint.load -= 1
         dial.slot = -1
         self._dials.discard(dial)
+
+    # ── endpoints that cannot be reached ──────────────────────────────────────────────────────────────────────────
+
+    def _refused(self, endpoint: Endpoint, error: OSError) -> Failure:
+        """What a failed connect means: the endpoint's fault, or a lack of ours."""
+        if error.errno == _PORTS:
+            if now() >= endpoint.no_ports_until:
+                endpoint.no_ports_until = now() + SHORTAGE
+            return Failure.ROUTER_EXHAUSTED
+        if error.errno in _DESCRIPTORS:
+            self._crowded()
+            return Failure.ROUTER_EXHAUSTED
+        self._unreachable(endpoint)
+        return Failure.CONNECT_FAILED
+
+    def _unreachable(self, endpoint: Endpoint) -> None:
+        """One more connect failed."""
+        standing = endpoint.standing
+        if standing.failed() and not standing.ejected and not endpoint.gone:
+            ejected = sum(other.standing.ejected for other in self._endpoints.values())
+            if may_eject(ejected, len(self._endpoints)):
+                self.counters.ejections += 1
+                self._eject(endpoint)
+
+    def _eject(self, endpoint: Endpoint) -> None:
+        """Leave it out for a while."""
+        until = endpoint.standing.eject(now())
+        self._wheel.arm(TimeOut(self, endpoint), until)
+        self._sort_out()
+
+    def probe(self, endpoint: Endpoint) -> None:
+        """Its time out is over: connect to it, for nobody."""
+        if not endpoint.gone and endpoint.standing.ejected:
+            self.load += 1
+            endpoint.load += 1
+            self._dial(Dial(self, None), endpoint)

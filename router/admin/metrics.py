@@ -100,6 +100,12 @@ class RouterCollector(Collector):
         retries = CounterMetricFamily(
             "router_retries", "Requests tried on another connection, by what failed first.", labels=("app", "reason")
         )
+        ejections = CounterMetricFamily(
+            "router_upstream_ejections",
+            "Endpoints left out for a while because they could not be connected to.",
+            labels=_APP,
+        )
+        ejected = GaugeMetricFamily("router_upstream_ejected", "Endpoints that are left out now.", labels=_APP)
         for route in routes:
             labels = (route.app, route.namespace, route.service)
             for (status, method, protocol), count in route.requests.copy().items():
@@ -111,8 +117,14 @@ class RouterCollector(Collector):
                 errors.add_metric((route.app, failure.value), count)
             for failure, count in route.retries.copy().items():
                 retries.add_metric((route.app, failure.value), count)
-        yield from (requests, duration, received, sent, errors, retries)
+            if route.ejections:  # of most apps there is nothing to say, in two series each
+                ejections.add_metric(labels, route.ejections)
+                ejected.add_metric(labels, route.ejected)
+        yield from (requests, duration, received, sent, errors, retries, ejections, ejected)
         yield GaugeMetricFamily("router_requests_in_flight", "Exchanges under way.", self._counters.in_flight)
+        yield GaugeMetricFamily(
+            "router_requests_queued", "Exchanges that wait until their app has fewer under way.", self._counters.queued
+        )
 
     def _connections(self) -> Iterator[Metric]:
         counters = self._counters

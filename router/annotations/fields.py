@@ -235,6 +235,36 @@ FIELDS: Final[tuple[Field, ...]] = (
     ),
     _router("maxHeaders", "max_fields", values.integer(1, 1000), "100", "Most header fields of a request."),
     _router(
+        "maxRequestsPerApp",
+        "app_requests",
+        values.integer(0, 1_000_000),
+        "0",
+        "Requests and WebSockets that one app may have under way; 0: three tenths of the open files allowed, 10000 at"
+        " most.",
+    ),
+    _router(
+        "maxQueuedPerApp",
+        "app_queue",
+        values.integer(0, 10_000),
+        "100",
+        "Requests of one app that may wait for one of those to end; the next one is answered with 503.",
+    ),
+    _router("queueTimeout", "app_queue_timeout", values.DURATION, "1s", "How long one may wait."),
+    _router(
+        "maxIdleUpstreamConnections",
+        "upstream_idle",
+        values.integer(0, 1_000_000),
+        "0",
+        "Idle connections kept to all apps together; 0: a quarter of the open files allowed.",
+    ),
+    _router(
+        "upstreamIdleTimeout",
+        "upstream_idle_timeout",
+        values.DURATION,
+        "60s",
+        "How long an idle connection to an app is kept, unless the app says or shows that it closes it sooner.",
+    ),
+    _router(
         "proxyRealIpCidrs",
         "trusted",
         values.NETWORKS,

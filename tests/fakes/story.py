@@ -262,7 +262,9 @@ class Story:
         assert not self.core.connections
         kept = sum(not app.transport.closing for app in self.apps)
         assert counters.upstream_idle == kept, f"{kept} connections to apps are open, {counters.upstream_idle} idle"
+        assert counters.queued == 0, "requests are left waiting"
         for upstream in self.core.registry.report():
+            assert upstream["in_flight"] == upstream["queued"] == 0, upstream
             for endpoint in cast(list[dict[str, object]], upstream["endpoints"]):
                 assert endpoint["load"] == 0, upstream
         self.core.registry.close()

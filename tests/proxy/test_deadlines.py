@@ -21,6 +21,7 @@ NAMED = {
     "body_idle": Edge().body_timeout,
     "body_rate": deadlines.BODY_GRACE,
     "body_rest": deadlines.DRAIN_SECONDS,
+    "turn": Edge().app_queue_timeout,
     "connect": Policy().connect_timeout,
     "app_takes": Policy().idle_timeout,
     "app_head": Policy().idle_timeout,
@@ -31,7 +32,7 @@ NAMED = {
     "tunnel_half_closed": deadlines.HALF_TUNNEL_SECONDS,
     "tunnel_parting": deadlines.STALL_SECONDS,
     "linger": deadlines.DRAIN_SECONDS,
-    "idle_upstream": deadlines.IDLE_SECONDS,
+    "idle_upstream": Edge().upstream_idle_timeout,
 }
 """What the first figure of each row must be."""
 

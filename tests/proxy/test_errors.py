@@ -32,5 +32,6 @@ def test_only_what_never_reached_an_app_or_came_too_late_may_be_retried() -> Non
     assert {failure for failure in Failure if failure.retry is Retry.ANOTHER_ENDPOINT} == {
         Failure.CONNECT_FAILED,
         Failure.CONNECT_TIMEOUT,
+        Failure.ROUTER_EXHAUSTED,
     }
     assert {failure for failure in Failure if failure.retry is Retry.IF_REUSED} == {Failure.UPSTREAM_RESET}

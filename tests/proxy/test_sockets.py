@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import socket
 from typing import cast
 
@@ -13,6 +14,8 @@ from proxy.sockets import (
     RECEIVE_BUFFER,
     UNSENT_LOW_WATER,
     bind,
+    descriptors,
+    has_news,
     kernel_unsent,
     limit_received,
     limit_unsent,
@@ -165,3 +168,35 @@ def test_a_peer_has_one_address(name: object, address: str) -> None:
     """A client of IPv4 is the same on a socket that takes both."""
     transport = FakeTransport(lambda *_: None, cast("tuple[str, int]", name))
     assert peer_address(transport) == address
+
+
+@pytest.mark.parametrize("said", ["nothing", "bytes", "its end", "a reset"])
+def test_what_the_kernel_knows_before_the_loop_does(said: str) -> None:
+    async def story() -> None:
+        server, transport, client = await connected()
+        async with server:
+            assert not has_news(transport)
+            if said == "bytes":
+                client.sendall(b"x")
+            elif said == "its end":
+                client.shutdown(socket.SHUT_WR)
+            elif said == "a reset":
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                client.close()
+            # The loop has not turned since; on loopback the kernel knows at once.
+            assert has_news(transport) == (said != "nothing")
+            client.close()
+            transport.abort()
+
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(story())
+
+
+def test_a_transport_without_a_socket_has_no_news() -> None:
+    assert not has_news(asyncio.BaseTransport())
+
+
+def test_how_many_descriptors_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 1024))
+    assert descriptors() == 256
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert descriptors() == 1 << 20

@@ -140,6 +140,14 @@ def test_settings_of_connections() -> None:
         log_format="deis",
         request_ids=False,
     )
+    limits = {
+        "app_requests": 7,
+        "app_queue": 8,
+        "app_queue_timeout": 0.5,
+        "upstream_idle": 9,
+        "upstream_idle_timeout": 4.0,
+    }
+    config = dataclasses.replace(config, **limits)
 
     assert edge(config, "default") == Edge(
         trusted=("10.0.0.0/8",),
@@ -149,6 +157,7 @@ def test_settings_of_connections() -> None:
         log_format="deis",
         request_ids=False,
         default_route="default",
+        **limits,
     )
 
 

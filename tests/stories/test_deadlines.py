@@ -585,6 +585,18 @@ def test_an_idle_connection_to_an_app_is_closed(story: Story, said: bytes, secon
     assert not app.is_kept
 
 
+@stops_in("turn")
+def test_a_request_does_not_wait_long_for_others_to_end(story: Story) -> None:
+    story.is_set(app_requests=1)
+    story.calls().says(GET)
+    story.calls()
+    story.client(GET)
+    story.passes(0.8)
+    story.client_hears_nothing()
+    story.passes(0.4)
+    story.answer("app_busy", 503)
+
+
 @stops_in("connect")
 def test_short_timeouts_are_kept_within_a_fifth_of_a_second(story: Story) -> None:
     story.serves(connect_timeout=0.5, request_timeout=0.5)

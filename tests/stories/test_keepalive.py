@@ -213,3 +213,74 @@ def test_the_idle_time_of_a_client_is_the_operators_to_set(story: Story) -> None
     assert story.caller.is_kept
     story.passes(0.4)
     assert not story.caller.is_kept
+
+
+# ── apps that close idle connections without having said when ─────────────────────────────────────────────────────────
+
+
+def test_an_idle_connection_that_the_app_ended_is_not_lent_in_the_same_breath(story: Story) -> None:
+    app = story.keeps_warm()
+    story.calls()
+    app.transport.inbox.append(None)
+    app.transport.deliver()  # the loop has not turned since
+    story.caller.transport.protocol.data_received(GET)
+    assert not app.is_kept
+    story.loop.settle()
+    assert story.dialled == [POD]
+
+
+def test_an_app_that_closes_twice_after_the_same_time_is_not_waited_for_again(story: Story) -> None:
+    for _ in range(2):
+        app = story.keeps_warm()
+        story.passes(5.0)
+        app.closes()
+        assert not app.is_kept
+    app = story.keeps_warm()
+    story.passes(3.8)
+    assert app.is_kept
+    story.passes(0.4)
+    assert not app.is_kept
+
+
+def test_what_one_connection_taught_holds_for_those_that_are_idle_already(story: Story) -> None:
+    first = story.keeps_warm()
+    story.passes(2.0)
+    first.closes()
+    clients = [story.calls() for _ in range(2)]
+    for client in clients:
+        client.says(GET)
+    one, other = story.lends(), story.lends()
+    one.says(OK)
+    story.passes(0.5)
+    other.says(OK)
+    story.passes(1.5)
+    one.closes()
+    assert other.is_kept
+    story.passes(0.2)
+    assert not other.is_kept  # idle for more than a second: half of what the app waits
+
+
+def test_a_process_that_ends_does_not_teach_patience(story: Story) -> None:
+    clients = [story.calls() for _ in range(5)]
+    for client in clients:
+        client.says(GET)
+    for app in [story.lends() for _ in clients]:
+        app.says(OK)
+    story.passes(0.3)
+    for app in story.apps:
+        app.closes()
+    app = story.keeps_warm()
+    story.passes(59)
+    assert app.is_kept
+
+
+def test_the_operator_says_how_long_idle_connections_are_kept(story: Story) -> None:
+    old = story.keeps_warm()
+    story.is_set(upstream_idle_timeout=2.0)
+    story.client(GET)
+    assert story.lends(reused=True) is old
+    old.says(OK)
+    story.passes(1.8)
+    assert old.is_kept
+    story.passes(0.4)
+    assert not old.is_kept

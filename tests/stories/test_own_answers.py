@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from collections.abc import Callable
@@ -45,6 +46,18 @@ def connects_late(story: Story) -> None:
 def refuses(story: Story) -> None:
     story.client(GET)
     story.refuses()
+
+
+def refuses_a_port(story: Story) -> None:
+    story.client(GET)
+    story.refuses(OSError(errno.EADDRNOTAVAIL, "no port"))
+
+
+def comes_in_a_crowd(story: Story) -> None:
+    story.is_set(app_requests=1, app_queue=0)
+    story.calls().says(GET)
+    story.calls()
+    story.client(GET)
 
 
 def resets(story: Story) -> None:
@@ -108,12 +121,14 @@ MEETINGS: dict[Failure, Callable[[Story], None]] = {
     Failure.MAINTENANCE: set_so(maintenance=True),
     Failure.BODY_TOO_LARGE: set_so(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc", body_size=2),
     Failure.NO_ENDPOINT: set_so(endpoints=()),
+    Failure.APP_BUSY: comes_in_a_crowd,
     Failure.CONNECT_FAILED: refuses,
     Failure.CONNECT_TIMEOUT: connects_late,
     Failure.UPSTREAM_RESET: resets,
     Failure.BAD_RESPONSE: app_says(b"what?\r\n\r\n"),
     Failure.RESPONSE_HEAD_TOO_LARGE: app_says(b"HTTP/1.1 200 OK\r\n" + 300 * b"X: y\r\n" + b"\r\n"),
     Failure.RESPONSE_TIMEOUT: answers_late,
+    Failure.ROUTER_EXHAUSTED: refuses_a_port,
 }
 WITHOUT_ANSWER = {
     Failure.CLIENT_GONE,  # nobody is there

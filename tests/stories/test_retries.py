@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import Failure
-from tests.fakes.story import GET, HOST, POD, POD_2, POD_3, Story
+from tests.fakes.story import GET, HOST, POD, POD_2, POD_3, AppEnd, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 POST = b"POST /pay HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\n100"
@@ -58,6 +58,50 @@ def test_a_retry_never_takes_another_idle_connection(story: Story) -> None:
     one.says(GET)
     story.lends(reused=True).resets()
     assert story.dialled == [POD]
+
+
+def breaks(app: AppEnd) -> None:
+    """It has heard the request, and is gone."""
+    app.hears(b"GET / HTTP/1.1\r\n", ...)
+    app.resets()
+
+
+def answers_and_closes(app: AppEnd) -> None:
+    app.hears(b"GET / HTTP/1.1\r\n", ...)
+    app.says(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+
+def test_a_retry_goes_to_another_endpoint_if_there_is_one(story: Story) -> None:
+    story.keeps_warm()
+    story.serves(endpoints=(POD, POD_2))
+    for _ in range(100):
+        story.calls()
+        story.client(GET)
+        if not story.dialled:
+            breaks(story.lends(reused=True))
+            assert story.dialled == [POD_2]
+            return
+        answers_and_closes(story.lends())  # the other one was chosen
+    pytest.fail("the idle connection was never lent")
+
+
+def test_retries_come_to_an_end_when_an_app_closes_on_everybody(story: Story) -> None:
+    """Ten to begin with, one for ten requests: an app in trouble is not asked twice for ever."""
+    answers = {204: 0, 502: 0}
+    for _ in range(60):
+        story.keeps_warm()
+        story.calls()
+        story.client(GET)
+        breaks(story.lends(reused=True))
+        if story.dialled:
+            answers_and_closes(story.lends())
+            story.client_hears(b"HTTP/1.1 204 No Content\r\n", ...)
+            answers[204] += 1
+        else:
+            story.answer("upstream_reset", 502)
+            answers[502] += 1
+    assert answers == {204: 21, 502: 39}  # ten, and a tenth of the 119 requests before the last one
+    assert retries(story) == {Failure.UPSTREAM_RESET: 21}
 
 
 def test_a_reset_on_a_fresh_connection_is_not_retried(story: Story) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import Failure
-from proxy.http.exchange import MAX_ATTEMPTS, Exchange
+from proxy.http.exchange import MAX_ATTEMPTS, MAX_KEPT, Exchange
 from proxy.http1.parser import RequestFields, RequestLine, ResponseHead
 
 OK = ResponseHead(200, b"HTTP/1.1 200 OK\r\n", 1)
@@ -70,6 +70,7 @@ class Lender(Notes):
     def __init__(self, *apps: App | None) -> None:
         super().__init__()
         self._apps = list(apps)
+        self.generous = True
 
     def lend(self, exchange: Exchange, fresh: bool) -> App | None:
         self.told.append("fresh" if fresh else "lend")
@@ -78,8 +79,9 @@ class Lender(Notes):
     def forget(self, exchange: Exchange) -> None:
         self.told.append("forget")
 
-    def retried(self, failure: Failure) -> None:
+    def retried(self, failure: Failure) -> bool:
         self.told.append(failure)
+        return self.generous
 
 
 def exchange(method: bytes = b"GET", minor: int = 1) -> tuple[Exchange, Client]:
@@ -179,6 +181,24 @@ def test_a_reused_connection_that_died_is_followed_by_a_fresh_one() -> None:
     assert app.told == [("request", b"", True)]
     assert client.told == []
     assert asked.attempts == 2
+
+
+def test_without_a_retry_left_a_reused_connection_that_died_is_a_failure() -> None:
+    asked, client = exchange()
+    lender = Lender(App(reused=True), App())
+    lender.generous = False
+    asked.begin(lender, b"", True, 100.0)
+    asked.failed(Failure.UPSTREAM_RESET)
+    assert lender.told == ["lend", Failure.UPSTREAM_RESET]
+    assert client.told == [Failure.UPSTREAM_RESET]
+
+
+@pytest.mark.parametrize(("size", "attempts"), [(MAX_KEPT, 2), (MAX_KEPT + 1, 1)])
+def test_a_body_too_large_to_be_kept_is_not_sent_again(size: int, attempts: int) -> None:
+    asked, _ = exchange(b"PUT")
+    asked.begin(Lender(App(reused=True), App()), bytes(size), True, 100.0)
+    asked.failed(Failure.UPSTREAM_RESET)
+    assert asked.attempts == attempts
 
 
 def test_attempts_come_to_an_end() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.deadlines import IDLE_SECONDS
 from proxy.http1 import upstream
 from proxy.http1.upstream import MAX_FIELDS, MAX_HEAD, MAX_INTERIM
 from tests.fakes.story import GET, Story
@@ -74,7 +73,7 @@ def test_what_an_app_may_say_is_bounded(story: Story, answer: bytes, failure: st
 
 def test_an_idle_connection_is_not_kept_for_ever(story: Story) -> None:
     app = story.keeps_warm()
-    story.passes(IDLE_SECONDS - 1)
+    story.passes(story.edge.upstream_idle_timeout - 1)
     assert app.is_kept
     story.passes(2)
     assert not app.is_kept

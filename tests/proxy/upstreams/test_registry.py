@@ -37,12 +37,19 @@ def test_the_report_is_sorted_and_says_who_is_busy(story: Story) -> None:
     assert story.core.registry.report() == [
         {
             "route": "a/b",
+            "in_flight": 0,
+            "queued": 0,
             "endpoints": [
-                {"address": "10.0.0.1:8080", "load": 0, "idle": 0},
-                {"address": "10.0.0.2:8080", "load": 0, "idle": 0},
+                {"address": "10.0.0.1:8080", "load": 0, "idle": 0, "ejected": False},
+                {"address": "10.0.0.2:8080", "load": 0, "idle": 0, "ejected": False},
             ],
         },
-        {"route": "shop/web", "endpoints": [{"address": "10.0.0.1:8080", "load": 1, "idle": 0}]},
+        {
+            "route": "shop/web",
+            "in_flight": 1,
+            "queued": 0,
+            "endpoints": [{"address": "10.0.0.1:8080", "load": 1, "idle": 0, "ejected": False}],
+        },
     ]
 
 
@@ -56,3 +63,23 @@ def test_closing_stops_to_dial_and_closes_what_is_idle(story: Story) -> None:
     story.loop.settle()
     assert story.dialled == []
     assert idle.transport.heard  # busy: it finishes what it has
+
+
+def test_room_is_made_a_tenth_at_a_time(story: Story) -> None:
+    story.is_set(upstream_idle=40)
+    clients = [story.calls() for _ in range(41)]
+    for client in clients:
+        client.says(GET)
+    for app in [story.lends() for _ in clients]:
+        app.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    story.passes(0.6)
+    assert story.core.counters.upstream_idle == 36
+    assert [app.is_kept for app in story.apps[:6]] == [False] * 5 + [True]
+
+
+def test_idle_connections_are_closed_until_so_many_are_left(story: Story) -> None:
+    idle = story.keeps_warm()
+    story.core.registry.close_idle(1)
+    assert idle.is_kept
+    story.core.registry.close_idle(0)
+    assert not idle.is_kept

@@ -12,7 +12,8 @@ from proxy.clock import Wheel
 from proxy.errors import Failure
 from proxy.http.exchange import App
 from proxy.metrics import Counters, RouteCounters
-from proxy.routes import Address, TableChange
+from proxy.routes import Address, Edge, TableChange
+from proxy.upstreams.limits import Limits
 from proxy.upstreams.upstream import Upstream
 from tests.fakes.story import GET, POD, POD_2, Story
 
@@ -34,6 +35,12 @@ class Waiting:
         self.outcome.set_result(failure)
 
 
+def known(loop: asyncio.AbstractEventLoop, wheel: Wheel, totals: Counters) -> Upstream:
+    """One app's, with nobody else around."""
+    counters = RouteCounters("app", "ns", "svc")
+    return Upstream("ns/svc", loop, wheel, totals, counters, Limits(Edge(), 1000), lambda: None)
+
+
 def unused_port() -> int:
     """A port that nobody listens on: bound and released."""
     with socket.socket() as sock:
@@ -47,7 +54,7 @@ async def lend(*addresses: Address, patience: float = 5.0) -> tuple[App | Failur
     loop = asyncio.get_running_loop()
     wheel, totals = Wheel(loop), Counters()
     wheel.start()
-    upstream = Upstream("ns/svc", loop, wheel, totals, RouteCounters("app", "ns", "svc"))
+    upstream = known(loop, wheel, totals)
     upstream.update(addresses, patience)
     waiting = Waiting(loop)
     try:
@@ -132,7 +139,7 @@ def test_an_endpoint_that_goes_while_it_is_dialled_is_left_at_once(runner: async
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         async with server:
             good: Address = server.sockets[0].getsockname()
-            upstream = Upstream("ns/svc", loop, wheel, totals, RouteCounters("app", "ns", "svc"))
+            upstream = known(loop, wheel, totals)
             upstream.update([deaf], 30.0)
             waiting = Waiting(loop)
             upstream.lend(waiting, False)  # type: ignore[arg-type]  # as much of one as is looked at
@@ -142,7 +149,7 @@ def test_an_endpoint_that_goes_while_it_is_dialled_is_left_at_once(runner: async
             async with asyncio.timeout(10):
                 app = await waiting.outcome
             assert waiting.endpoint == b"127.0.0.1:%d" % good[1]
-            assert upstream.report() == [{"address": waiting.endpoint.decode(), "load": 1, "idle": 0}]
+            assert upstream.report() == [{"address": waiting.endpoint.decode(), "load": 1, "idle": 0, "ejected": False}]
             assert (totals.upstream_connects, totals.upstream_open) == (1, 1)
             app.close()  # type: ignore[union-attr]  # the connection itself, not only what an exchange may ask of it
             wheel.stop()
@@ -171,7 +178,7 @@ def test_a_connection_that_is_made_just_when_its_endpoint_goes_is_not_used(runne
         second = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         async with first, second:
             old, new = (server.sockets[0].getsockname() for server in (first, second))
-            upstream = Upstream("ns/svc", loop, wheel, totals, RouteCounters("app", "ns", "svc"))
+            upstream = known(loop, wheel, totals)
             upstream.update([old], 30.0)
             waiting = Waiting(loop)
             upstream.lend(waiting, False)  # type: ignore[arg-type]  # as much of one as is looked at
@@ -221,8 +228,8 @@ def test_a_known_address_keeps_its_endpoint_and_a_returning_one_is_new(story: St
     app = story.keeps_warm()
     story.serves(endpoints=(POD_2, POD))
     assert upstream.report() == [
-        {"address": "10.0.0.2:8080", "load": 0, "idle": 0},
-        {"address": "10.0.0.1:8080", "load": 0, "idle": 1},
+        {"address": "10.0.0.2:8080", "load": 0, "idle": 0, "ejected": False},
+        {"address": "10.0.0.1:8080", "load": 0, "idle": 1, "ejected": False},
     ]
     story.serves(endpoints=(POD_2,))
     story.serves(endpoints=(POD_2, POD))

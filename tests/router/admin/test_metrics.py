@@ -61,6 +61,7 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
     shop.request_bytes, shop.response_bytes = 11, 22
     shop.errors = {Failure.NO_ENDPOINT: 3}
     shop.retries = {Failure.CONNECT_FAILED: 2}
+    shop.ejections, shop.ejected = 3, 1
     shop.duration.observe(0.02)
     shop.duration.observe(99.0)
     counters.unrouted.errors = {Failure.UNKNOWN_HOST: 5}
@@ -77,6 +78,8 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
         labels(app="shop/web", reason="no_endpoint"): 3,
         labels(app="_other", reason="unknown_host"): 5,
     }
+    assert samples["router_upstream_ejections_total"] == {labels(app="shop/web", namespace="shop", service="web"): 3}
+    assert samples["router_upstream_ejected"] == {labels(app="shop/web", namespace="shop", service="web"): 1}
     assert samples["router_retries_total"] == {labels(app="shop/web", reason="connect_failed"): 2}
     assert samples["router_request_duration_seconds_count"][labels(**app)] == 2
     assert samples["router_request_duration_seconds_sum"][labels(**app)] == pytest.approx(99.02)

@@ -13,7 +13,8 @@ OF_THE_CONTRACT = {
         ssl.hsts.preload port upstream referrerPolicy proxyDomain proxyLocations allowLocationsFrom regexDomain
         disableRequestStartHeader nginx.proxyBuffers.enabled nginx.proxyBuffers.number nginx.proxyBuffers.size
         nginx.proxyBuffers.busySize tcellAppID""",
-    Place.ROUTER: """platformDomain defaultTimeout bodySize largeHeaderBuffersSize maxHeaders proxyRealIpCidrs
+    Place.ROUTER: """platformDomain defaultTimeout bodySize largeHeaderBuffersSize maxHeaders maxRequestsPerApp
+        maxQueuedPerApp queueTimeout maxIdleUpstreamConnections upstreamIdleTimeout proxyRealIpCidrs
         useProxyProtocol enforceWhitelists defaultWhitelist whitelistMode requestIDs requestStartHeader
         enableRegexDomains defaultServiceEnabled defaultAppName defaultServiceIP disableServerTokens http2Enabled
         referrerPolicy accessLog.format accessLog.enabled gzip.enabled gzip.compLevel gzip.disable gzip.httpVersion
