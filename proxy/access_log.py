@@ -1,4 +1,4 @@
-"""Access log: one line per request, made in batches away from the request, in one of three formats.
+"""Access log: one line per request or stream, made in batches away from the request, in one of three formats.
 
 ``json`` is for machines (names as Envoy's where Envoy has one), ``combined`` is what every log reader knows, ``deis``
 is the ancestors' fourteen fields for parsers that exist. Query strings, cookies and credentials never enter a line;
@@ -23,6 +23,7 @@ from proxy.metrics import Counters
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
     from proxy.http1.parser import RequestLine
+    from proxy.stream import Stream
 
 __all__ = ["FORMATS", "AccessLog"]
 
@@ -71,13 +72,26 @@ def _request(line: RequestLine) -> bytes:
 class AccessLog:
     """Gathers exchanges that are over and hands finished lines to a sink."""
 
-    __slots__ = ("_counters", "_day", "_format", "_iso", "_pending", "_second", "_sink", "active")
+    __slots__ = (
+        "_counters",
+        "_day",
+        "_format",
+        "_iso",
+        "_pending",
+        "_second",
+        "_sink",
+        "_stream_format",
+        "_streams",
+        "active",
+    )
 
     def __init__(self, sink: Callable[[bytes], bool] | None, counters: Counters) -> None:
         self._sink = sink
         self._counters = counters
         self._format: Callable[[AccessLog, Exchange, Peer, float], bytes] = AccessLog._json
+        self._stream_format: Callable[[AccessLog, Stream, float], bytes] = AccessLog._json_stream
         self._pending: list[tuple[Exchange, Peer]] = []
+        self._streams: list[Stream] = []
         self._second = -1
         self._iso = b""
         self._day = b""
@@ -87,6 +101,7 @@ class AccessLog:
         """Switch format, or off. Lines gathered so far are written as they were meant."""
         self.flush()
         self._format = FORMATS[name]
+        self._stream_format = STREAM_FORMATS[name]
         self.active = enabled and self._sink is not None
 
     def add(self, exchange: Exchange, peer: Peer) -> None:
@@ -96,18 +111,28 @@ class AccessLog:
         if len(pending) >= MAX_BATCH:
             self.flush()
 
+    def add_stream(self, stream: Stream) -> None:
+        """Note a stream that is over."""
+        self._streams.append(stream)
+        if len(self._streams) >= MAX_BATCH:
+            self.flush()
+
     def flush(self) -> None:
         """Write what was gathered. Called at every turn of the wheel; never blocks."""
-        pending = self._pending
-        if not pending or self._sink is None:
+        pending, streams = self._pending, self._streams
+        if not (pending or streams) or self._sink is None:
             return
         self._pending = []
         offset = wall() - now()
         make = self._format
-        batch = b"".join([make(self, exchange, peer, offset) for exchange, peer in pending])
-        self._counters.log_lines += len(pending)
-        if not self._sink(batch):
-            self._counters.log_dropped += len(pending)
+        lines = [make(self, exchange, peer, offset) for exchange, peer in pending]
+        if streams:
+            self._streams = []
+            make_stream = self._stream_format
+            lines += [make_stream(self, stream, offset) for stream in streams]
+        self._counters.log_lines += len(lines)
+        if not self._sink(b"".join(lines)):
+            self._counters.log_dropped += len(lines)
 
     def _stamp(self, at: float) -> None:
         """Make the texts of a second that was not seen last time."""
@@ -204,6 +229,61 @@ class AccessLog:
             b"%.3f" % exchange.took,
         )
 
+    # ── streams ───────────────────────────────────────────────────────────────────────────────────────────────────
+    # They have no request. Codes are those of nginx's stream module: 200 for whatever ended by itself.
+
+    def _json_stream(self, stream: Stream, offset: float) -> bytes:
+        route = stream.route
+        began = stream.started + offset
+        self._stamp(began)
+        names = {"app": route.app, "namespace": route.namespace, "service": route.service}
+        failure = stream.failure
+        return (
+            b'{"time":"%b.%03dZ","response_code":%d,"protocol":"tcp","stream":"%b","duration_ms":%.3f,'
+            b'"dial_ms":%b,"upstream_host":"%b","attempts":%d,"bytes_in":%d,"bytes_out":%d,"error_reason":"%b",'
+            b'"close_reason":"%b",%b,"downstream_remote_address":"%b"}\n'
+        ) % (
+            self._iso,
+            int(began * 1000) % 1000,
+            (failure.status if failure else 0) or 200,
+            route.name.encode(),
+            stream.took * 1e3,
+            b"%.3f" % (stream.dialled * 1e3) if stream.dialled >= 0.0 else b"null",
+            stream.endpoint_label,
+            stream.attempts,
+            stream.bytes_in,
+            stream.bytes_out,
+            failure.value.encode() if failure else b"",
+            stream.reason.encode(),
+            json.dumps(names)[1:-1].encode(),
+            stream.client_address.encode(),
+        )
+
+    def _combined_stream(self, stream: Stream, offset: float) -> bytes:
+        self._stamp(stream.started + offset)
+        failure = stream.failure
+        return b'%b - - [%b] "TCP %b" %d %d "-" "-"\n' % (
+            stream.client_address.encode(),
+            self._day,
+            stream.route.name.encode(),
+            (failure.status if failure else 0) or 200,
+            stream.bytes_out,
+        )
+
+    def _deis_stream(self, stream: Stream, offset: float) -> bytes:
+        self._stamp(stream.started + offset)
+        failure = stream.failure
+        return b'[%b+00:00] - %b - %b - - - %d - "TCP %b" - %d - "-" - "-" - "-" - %b - - - - - %.3f\n' % (
+            self._iso,
+            stream.route.app.encode(),
+            stream.client_address.encode(),
+            (failure.status if failure else 0) or 200,
+            stream.route.name.encode(),
+            stream.bytes_out,
+            stream.endpoint_label or b"-",
+            stream.took,
+        )
+
 
 def _json_tail(exchange: Exchange, peer: Peer) -> bytes:
     """The part of a line that repeats while the same client asks the same app with the same fields."""
@@ -235,3 +315,9 @@ FORMATS: Final[dict[str, Callable[[AccessLog, Exchange, Peer, float], bytes]]] =
     "deis": AccessLog._deis,
 }
 """By the name the operator writes (``accessLog.format``)."""
+
+STREAM_FORMATS: Final[dict[str, Callable[[AccessLog, Stream, float], bytes]]] = {
+    "json": AccessLog._json_stream,
+    "combined": AccessLog._combined_stream,
+    "deis": AccessLog._deis_stream,
+}

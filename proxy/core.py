@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proxy.entrance import Entrance
     from proxy.http.exchange import Exchange
     from proxy.http1.downstream import Http1Downstream
+    from proxy.stream import Stream
 
 __all__ = ["Core", "TlsFront"]
 
@@ -74,7 +75,7 @@ class Core:
         self.registry = Registry(loop, self.wheel, self.counters)
         self.table = LiveTable(self.registry)
         self.ids = RequestIds(secrets.randbits(64))
-        self.connections: set[Http1Downstream] = set()
+        self.connections: set[Http1Downstream | Stream] = set()
         self.entering: set[Entrance] = set()
         """Connections that have not shown yet whether a PROXY header comes first."""
         self.draining = False
@@ -94,6 +95,16 @@ class Core:
         """A client connection is gone."""
         self.connections.discard(connection)
         self.counters.open_connections["https" if secure else "http"] -= 1
+        if self.emptied is not None and not self.connections:
+            self.emptied.set()
+
+    def joined(self, stream: Stream) -> None:
+        """A client connection on a port of its own is there."""
+        self.connections.add(stream)
+
+    def left(self, stream: Stream) -> None:
+        """It is gone."""
+        self.connections.discard(stream)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
 

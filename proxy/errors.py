@@ -98,6 +98,14 @@ class Failure(enum.Enum):
     )
     CLIENT_GONE = "client_gone", 0, Side.CLIENT, Retry.NEVER, "The client went away before the answer was complete."
     CLIENT_TOO_SLOW = "client_too_slow", 0, Side.CLIENT, Retry.NEVER, "The client stopped reading the answer."
+    TOO_MANY_CONNECTIONS = (
+        "too_many_connections",
+        0,
+        Side.CLIENT,
+        Retry.NEVER,
+        "Too many connections from this address, or too many at once.",
+    )
+    CLIENT_SILENT = "client_silent", 0, Side.CLIENT, Retry.NEVER, "The client connected and said nothing."
     # ── routing and policy ────────────────────────────────────────────────────────────────────────────────────────
     UNKNOWN_HOST = "unknown_host", 404, Side.POLICY, Retry.NEVER, "No app is served under this name."
     MISDIRECTED = "misdirected", 421, Side.CLIENT, Retry.NEVER, "This connection was opened for another name."
@@ -169,7 +177,7 @@ class Failure(enum.Enum):
         0,
         Side.UPSTREAM,
         Retry.NEVER,
-        "Nothing passed through this upgraded connection for too long.",
+        "Nothing passed through this tunnel for too long.",
     )
     # ── the router's own ──────────────────────────────────────────────────────────────────────────────────────────
     DRAINING = "draining", 503, Side.ROUTER, Retry.NEVER, "The router is shutting down."

@@ -17,6 +17,7 @@ from proxy.http1.downstream import Http1Downstream
 from proxy.metrics import Counters
 from proxy.routes import TableChange
 from proxy.sockets import BACKLOG, bind
+from proxy.stream import Bind, Streams
 from proxy.tls_channel import TlsChannel
 
 __all__ = ["Gateway", "Ports", "TlsFront"]
@@ -33,7 +34,7 @@ class Ports:
 class Gateway:
     """One data plane in one process, on one loop."""
 
-    __slots__ = ("_core", "_loop", "_servers")
+    __slots__ = ("_core", "_loop", "_servers", "_streams")
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Gateway:
         """``log`` takes batches of access-log lines; it must not block, and returns False when it had to drop them."""
         self._loop = loop
         self._core = Core(loop, tls, log)
+        self._streams = Streams(self._core)
         self._servers: list[asyncio.AbstractServer] = []
 
     def __repr__(self) -> str:
@@ -62,7 +64,8 @@ class Gateway:
     async def listen(self, host: str, http_port: int, https_port: int | None) -> Ports:
         """Bind and accept. Port 0 picks a free one; ``https_port`` None: no TLS. Raises OSError.
 
-        Both sockets are bound before either accepts: a port in use fails the start, not half of it.
+        Both sockets are bound before either accepts: a port in use fails the start, not half of it. Ports of streams
+        come and go with their routes, on the same address; one that is in use is tried again and again.
         """
         plain = bind(host, http_port)
         try:
@@ -70,12 +73,15 @@ class Gateway:
         except OSError:
             plain.close()
             raise
-        return await self.accept(plain, secure)
+        return await self.accept(plain, secure, lambda port: bind(host, port))
 
-    async def accept(self, plain: socket.socket, secure: socket.socket | None) -> Ports:
+    async def accept(
+        self, plain: socket.socket, secure: socket.socket | None, streams: Bind | None = None
+    ) -> Ports:
         """Accept from sockets that listen already (``proxy.sockets.bind``), and own them from now on.
 
-        Others may accept from the same sockets: whoever is free takes the next connection.
+        Others may accept from the same sockets: whoever is free takes the next connection. ``streams`` gives the
+        sockets of streams' ports when there is a route for them; None: streams are not served here.
         """
         core = self._core
         core.wheel.start()
@@ -88,17 +94,28 @@ class Gateway:
             self._servers.append(
                 await self._loop.create_server(lambda: https_connection(core, front), sock=secure, backlog=BACKLOG)
             )
+        if streams is not None:
+            self._streams.listen(streams)
         return Ports(plain.getsockname()[1], None if secure is None else secure.getsockname()[1])
 
     def publish(self, change: TableChange) -> None:
         """Make a change current for every request that begins from now on; those under way keep what they have."""
         self._core.table.apply(change)
+        self._streams.apply(change.streams, change.gone_streams)
         edge = self._core.table.edge.definition
         self._core.log.configure(edge.log_format, edge.log_enabled)
 
     def report(self) -> list[dict[str, object]]:
         """Every upstream with its endpoints, loads and idle connections."""
         return self._core.registry.report()
+
+    def report_streams(self) -> list[dict[str, object]]:
+        """Every stream route with its port, endpoints and loads."""
+        return self._streams.report()
+
+    def stream_port(self, name: str) -> int | None:
+        """The port that is listened on for a stream route; None: there is none."""
+        return self._streams.port(name)
 
     async def drain(self, grace: float) -> None:
         """Stop accepting, let exchanges finish (each answer says ``Connection: close``), at most ``grace`` seconds."""
@@ -108,6 +125,7 @@ class Gateway:
             server.close()
         for waiting in list(core.entering):
             waiting.abort_now()
+        self._streams.close_ports()
         for connection in list(core.connections):
             connection.drain()
         if core.connections:
@@ -125,6 +143,7 @@ class Gateway:
             server.close()
         for waiting in list(core.entering):
             waiting.abort_now()
+        self._streams.close()
         for connection in list(core.connections):
             connection.abort_now()
         core.registry.close()

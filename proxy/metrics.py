@@ -12,7 +12,7 @@ from typing import Final
 
 from proxy.errors import Failure
 
-__all__ = ["BUCKETS", "Counters", "Histogram", "RouteCounters"]
+__all__ = ["BUCKETS", "Counters", "Histogram", "RouteCounters", "StreamCounters"]
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds: the eleven that ingress-nginx users have in their dashboards."""
@@ -73,6 +73,29 @@ class RouteCounters:
         """How often one began to be left out."""
 
 
+class StreamCounters:
+    """What the connections of one stream route added up to; dropped when the route is gone."""
+
+    __slots__ = ("app", "closed", "denied", "namespace", "open", "received", "retries", "sent", "service", "total")
+
+    def __init__(self, app: str, namespace: str, service: str) -> None:
+        self.app = app
+        self.namespace = namespace
+        self.service = service
+        self.total = 0
+        """Connections admitted, ever."""
+        self.open = 0
+        self.received = 0
+        """Bytes from clients, of connections that are over."""
+        self.sent = 0
+        """Bytes to clients, of connections that are over."""
+        self.closed: dict[str, int] = {}
+        """By reason: a failure's name, ``client_closed`` or ``app_closed`` (who said its last word first)."""
+        self.denied: dict[Failure, int] = {}
+        """Connections that were closed before anything was done for them."""
+        self.retries: dict[Failure, int] = {}
+
+
 class Counters:
     """Everything one gateway counts."""
 
@@ -88,6 +111,7 @@ class Counters:
         "proxy_headers",
         "queued",
         "routes",
+        "streams",
         "tls_failures",
         "tls_handshakes",
         "tunnels",
@@ -103,6 +127,8 @@ class Counters:
     def __init__(self) -> None:
         self.routes: dict[str, RouteCounters] = {}
         """By route name."""
+        self.streams: dict[str, StreamCounters] = {}
+        """By name of the stream route."""
         self.unrouted = RouteCounters("_other", "", "")
         """Requests that met no route: unknown hosts, heads that are not HTTP."""
         self.accepted: dict[str, int] = {"http": 0, "https": 0}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Address", "Edge", "HostRule", "Policy", "Route", "TableChange"]
+__all__ = ["Address", "Edge", "HostRule", "Policy", "Route", "StreamRoute", "TableChange"]
 
 Address = tuple[str, int]
 """``(IP literal, port)``. Names are resolved by the control plane, never on the request path."""
@@ -78,6 +78,35 @@ class HostRule:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamRoute:
+    """One port whose connections go to one Service byte for byte, whatever they say. Times in seconds.
+
+    ``name`` is the identity that survives every change; the operator decides which there are. No endpoints means that
+    the port listens and closes at once who comes.
+    """
+
+    name: str
+    port: int
+    """The port that is listened on; 0 picks a free one."""
+    app: str
+    namespace: str
+    service: str
+    endpoints: tuple[Address, ...] = ()
+    connect_timeout: float = 10.0
+    """To connect to one endpoint; another one is tried after it."""
+    idle_timeout: float = 1200.0
+    """Longest silence of both sides together."""
+    first_byte_timeout: float = 0.0
+    """How long a client may say nothing after it connected, whatever the app says; 0: only ``idle_timeout`` counts."""
+    proxy_protocol: str = ""
+    """``v1`` or ``v2``: the PROXY header that tells the app who comes; empty: none."""
+    connections_per_client: int = 0
+    """Connections that one client address (IPv6: one /64) may have open; 0: any number."""
+    new_per_second: float = 0.0
+    """Connections that it may open per second, ten at once; 0: any number."""
+
+
+@dataclass(frozen=True, slots=True)
 class Edge:
     """What holds for every connection, whoever's app it asks for: the operator's settings."""
 
@@ -118,8 +147,9 @@ class Edge:
 class TableChange:
     """The difference between two tables, applied as one: either all of it is visible to a request, or none.
 
-    A name stands in at most one of ``routes`` and ``gone_routes`` (the same holds for hosts). Every route that a host
-    rule of the resulting table names must exist in the resulting table. ``edge`` is None when it did not change.
+    A name stands in at most one of ``routes`` and ``gone_routes`` (the same holds for hosts and streams). Every route
+    that a host rule of the resulting table names must exist in the resulting table. ``edge`` is None when it did not
+    change.
     """
 
     generation: int
@@ -127,4 +157,6 @@ class TableChange:
     gone_routes: frozenset[str] = frozenset()
     hosts: Mapping[bytes, HostRule] = field(default_factory=dict)
     gone_hosts: frozenset[bytes] = frozenset()
+    streams: Mapping[str, StreamRoute] = field(default_factory=dict)
+    gone_streams: frozenset[str] = frozenset()
     edge: Edge | None = None

@@ -24,6 +24,7 @@ __all__ = [
     "bind",
     "descriptors",
     "has_news",
+    "keep_alive",
     "kernel_unsent",
     "limit_received",
     "limit_unsent",
@@ -33,6 +34,9 @@ __all__ = [
 
 BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn."""
+
+KEEP_ALIVE: Final = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+"""A peer whose machine is gone is noticed within two minutes; balancers in between see that the connection lives."""
 
 UNSENT_LOW_WATER: Final = 128 * 1024
 """Bytes that the kernel takes for a peer beyond what is on its way. Without it a reader that stalls parks megabytes
@@ -141,3 +145,16 @@ def descriptors() -> int:
     """How many files and sockets this process may have open."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft if soft != resource.RLIM_INFINITY else 1 << 20
+
+
+def keep_alive(target: asyncio.BaseTransport | socket.socket) -> None:
+    """Let the kernel ask a silent peer now and then whether it is there."""
+    if isinstance(target, socket.socket):
+        target.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEP_ALIVE:
+            if hasattr(socket, name):
+                target.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        return
+    with _borrowed(target) as sock:
+        if sock is not None:
+            keep_alive(sock)

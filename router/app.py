@@ -29,7 +29,7 @@ from router import __version__
 from router.admin.health import Health
 from router.admin.metrics import RouterCollector, registry
 from router.admin.server import AdminServer
-from router.compile import Compiler, OwnNames
+from router.compile import Compiler, OwnNames, OwnPorts
 from router.kubernetes.client import Api
 from router.publisher import Publisher
 from router.reconcile import Reconciler
@@ -37,6 +37,7 @@ from router.settings import LogTo, Settings
 from router.sources.batch import Batch
 from router.sources.cluster import ClusterSource
 from router.sources.manifests import manifests
+from router.streams import GIT
 from tls.fallback import self_signed
 from tls.sni import Front, without_undecodable_names
 from tls.store import CertificateStore
@@ -70,7 +71,8 @@ async def _serve(settings: Settings) -> None:
     own = OwnNames.of(settings.name, settings.namespace)
     api = None if settings.manifests else await Api.connect(settings.kubeconfig)
     cluster = ClusterSource(api, own, settings.watch_namespaces) if api else None
-    compiler = Compiler(own, trusted_endpoints=cluster is None)
+    own_ports = OwnPorts(settings.git_port, frozenset({settings.http_port, settings.https_port, settings.admin_port}))
+    compiler = Compiler(own, trusted_endpoints=cluster is None, ports=own_ports)
     reconciler = Reconciler(compiler, Publisher(store, gateway))
     health = Health((lambda: cluster.waits_for) if cluster else None)
     collector = RouterCollector(
@@ -81,7 +83,12 @@ async def _serve(settings: Settings) -> None:
         heard=cluster.heard if cluster else None,
     )
     ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
-    admin = AdminServer(health, reconciler, registry(collector), gateway.report, ports)
+
+    def report_streams() -> list[dict[str, object]]:
+        ports["git"] = gateway.stream_port(GIT)  # which comes and goes with the builder
+        return gateway.report_streams()
+
+    admin = AdminServer(health, reconciler, registry(collector), gateway.report, ports, report_streams)
     stop = _listen_to_signals(loop, gateway, sink)
     if sink and isinstance(settings.access_log, Path):  # without a file, SIGHUP means that our terminal is gone
         loop.add_signal_handler(signal.SIGHUP, sink.reopen)
@@ -98,6 +105,7 @@ async def _serve(settings: Settings) -> None:
             if not stop.is_set():
                 chosen = await gateway.listen(settings.bind, settings.http_port, settings.https_port)
                 ports["http"], ports["https"] = chosen.http, chosen.https
+                ports["git"] = gateway.stream_port(GIT)
                 _tune_garbage_collection()
                 health.serve()
                 _say_listening(ports)

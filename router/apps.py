@@ -26,11 +26,14 @@ from router.own import OwnNames
 from router.problems import Problem, Reason, bounded
 from router.quotas import CONNECT_TIMEOUT, ENDPOINTS, PAGE_BYTES, SILENCE
 
-__all__ = ["CompiledApp", "compile_app", "default_policy", "routable"]
+__all__ = ["CompiledApp", "compile_app", "default_policy", "routable", "stream_target"]
 
 T = TypeVar("T")
 
 PAGE: Final = "index.html"
+
+_PLAIN: Final = App(**defaults(Place.APP))
+"""An app that says nothing."""
 
 _LABELS: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
 
@@ -108,6 +111,20 @@ def compile_app(
         ),
         problems=bounded(says.problems),
     )
+
+
+def stream_target(
+    service: Service,
+    port: ServicePort | None,
+    cluster: Cluster,
+    trusted_endpoints: bool,
+    fence: Fence,
+) -> tuple[str, tuple[Address, ...], tuple[Problem, ...]]:
+    """What a Service comes to as the target of a stream: its app's name, its endpoints at ``port``, its Problems."""
+    says = _Voice(service)
+    door = _Door(fence, trusted_endpoints)
+    addresses = _addresses(_PLAIN, service, port, cluster.slices(service.key), door, says)
+    return _app_name(service, says), tuple(sorted(addresses)), tuple(says.problems)
 
 
 @dataclass(slots=True)

@@ -35,6 +35,7 @@ def as_json(snapshot: Snapshot) -> str:
     """The reports of the operator's port, in one object."""
     report = {
         "routes": snapshot.report_routes(),
+        "streams": snapshot.report_streams(),
         "certificates": snapshot.report_certificates(),
         "problems": [problem.as_json() for problem in snapshot.problems],
     }
@@ -48,6 +49,10 @@ def as_text(snapshot: Snapshot) -> str:
     rows = [("STATE", "ROUTE", "HOST", "GOES TO")]
     for name in sorted(snapshot.apps):
         rows.extend(_rows(snapshot.apps[name]))
+    for stream in snapshot.streams.values():
+        endpoints = ", ".join(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in stream.endpoints)
+        where = f"{stream.namespace}/{stream.service}"
+        rows.append(("live", where, f"port {stream.port}", endpoints or "nothing ready (closed at once)"))
     summary = f"{_count(len(snapshot.apps), 'route')}, {_count(len(problems), 'problem')}, {_count(len(notes), 'note')}"
     parts = [_table(rows), *_section("Problems", problems), *_section("Notes", notes), summary]
     return "\n\n".join(parts)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
 
-from proxy.routes import Edge, HostRule, Route, TableChange
+from proxy.routes import Edge, HostRule, Route, StreamRoute, TableChange
 from router import own
 from router.addresses import API_SERVER, OWN, Fence, forms
 from router.annotations import domains
@@ -34,16 +34,18 @@ from router.certificates import Pairs, candidates, judge, next_judgement
 from router.claim_record import ENTRY, UNREADABLE, ClaimKey, RecordError, decode, stamp
 from router.claims import Claimant, Claims
 from router.cluster import Cluster
+from router.model import Builder
 from router.objects import Change, ConfigMap, Deployment, ObjectKey, Service
-from router.own import OwnNames
+from router.own import OwnNames, OwnPorts
 from router.problems import Ledger, Problem, Reason, bounded
 from router.quotas import CERTIFICATES, DOMAINS, LOCATIONS, Allowance
 from router.snapshot import AppReport, CertificateReport, HostReport, Role, Snapshot, State
+from router.streams import compile_streams, targets
 from tls.certificate import Certificate
 from tls.change import CertificateChange
 from tls.policy import TlsPolicy
 
-__all__ = ["Compiler", "OwnNames"]
+__all__ = ["Compiler", "OwnNames", "OwnPorts"]
 
 DEFAULT_ROUTE: Final = "default"
 """Name of the route for unknown hosts; names of apps have a slash."""
@@ -107,10 +109,18 @@ class _Published(Generic[K, V]):
 
 class Compiler:
     """See the module. ``trusted_endpoints``: the objects are the operator's own, so endpoints may be on loopback.
-    ``fence``: addresses that no app may have."""
+    ``fence``: addresses that no app may have. ``ports``: those that are spoken for."""
 
-    def __init__(self, names: OwnNames | None = None, *, trusted_endpoints: bool, fence: Fence | None = None) -> None:
+    def __init__(
+        self,
+        names: OwnNames | None = None,
+        *,
+        trusted_endpoints: bool,
+        fence: Fence | None = None,
+        ports: OwnPorts | None = None,
+    ) -> None:
         self._own = names or OwnNames()
+        self._ports = ports or OwnPorts()
         self._trusted = trusted_endpoints
         self._told_fence = fence or Fence()
         self._fence = self._told_fence
@@ -119,6 +129,8 @@ class Compiler:
         self._cluster = Cluster()
         self._config = read_router(self._own.candidates("Deployment", self._own.deployment)[0], {}, None)[0]
         self._default_policy = default_policy(self._config)
+        self._builder: Builder | None = None
+        self._stream_targets: frozenset[ObjectKey] = frozenset()
         self._apps: dict[str, CompiledApp] = {}
         # Who has to do with whom.
         self._claims = Claims()
@@ -143,6 +155,7 @@ class Compiler:
         self._rules = _Published[bytes, HostRule]()
         self._names = _Published[str, str]()
         self._certificates = _Published[str, Certificate]()
+        self._streams = _Published[str, StreamRoute]()
         self._default: str | None = None
         self._reports: dict[str, AppReport] = {}
         self._reported: Mapping[str, AppReport] = {}
@@ -153,6 +166,7 @@ class Compiler:
         self._dirty_config = True
         self._dirty_record = False
         self._dirty_fence = False
+        self._dirty_streams = True
 
     def __repr__(self) -> str:
         return f"<Compiler generation {self._generation}: {len(self._apps)} apps, {len(self._rules.entries)} hosts>"
@@ -168,6 +182,7 @@ class Compiler:
                     self._dirty_apps.add(f"{key.namespace}/{key.name}")
                     self._dirty_config |= key in self._own.candidates("Service", self._own.builder)
                     self._dirty_fence |= key == API_SERVICE or key in self._own_services()
+                    self._dirty_streams |= key in self._stream_targets
                 case "Secret":
                     self._dirty_secrets.add(key)
                 case "ConfigMap":
@@ -198,6 +213,7 @@ class Compiler:
             self._read_record(milliseconds)
         if self._dirty_fence:
             self._read_fence()
+        streams = self._read_streams() if self._dirty_streams else self._streams.entries
         affected = self._recompile(milliseconds)
         secrets = set(self._dirty_secrets)
         for key in secrets:
@@ -215,10 +231,11 @@ class Compiler:
         self._note_settled(affected, after)
         secrets |= self._note_chosen(before, after)
         secrets.update(self._own.candidates("Secret", self._own.platform_certificate))
-        table = self._table_change(affected, before, after)
+        table = self._table_change(affected, before, after, streams)
         certificates = self._certificate_change(before, after, secrets, platform, now)
         self._dirty_apps.clear()
         self._dirty_secrets.clear()
+        self._dirty_streams = False
         return self._snapshot(affected, table, certificates, now)
 
     # ── the router's own objects ──────────────────────────────────────────────────────────────────────────────────
@@ -243,7 +260,9 @@ class Compiler:
         self._ledger.put("router", problems)
         key = self._ours("Service", self._own.builder)
         builder = self._cluster.get(Service, key.namespace, key.name)
-        self._ledger.put("builder", read_builder(key, builder.annotations) if builder else ())
+        self._builder, problems = read_builder(key, builder.annotations, self._builder) if builder else (None, ())
+        self._ledger.put("builder", problems)
+        self._dirty_streams = True
         if config != self._config:
             self._config = config
             self._default_policy = default_policy(config)
@@ -317,11 +336,28 @@ class Compiler:
             self._learned = learned
             self._fence = self._told_fence.beside(learned)
             self._dirty_apps |= {name for name, app in self._apps.items() if self._is_at(app.service, changed)}
+            self._dirty_streams = True
 
     def _is_at(self, service: Service, places: Container[str]) -> bool:
         """Whether an endpoint of a Service, or its own address, is at one of these places."""
         texts = (service.cluster_ip, *self._cluster.addresses(service.key))
         return any(form in places for text in texts for form in forms(text))
+
+    def _read_streams(self) -> dict[str, StreamRoute]:
+        """Every port that leads to one Service: they are few, so all are read when one may differ."""
+        builder = self._ours("Service", self._own.builder)
+        self._stream_targets = targets(self._config, builder)
+        found = compile_streams(
+            self._cluster,
+            self._config,
+            (builder, self._builder) if self._builder else None,
+            deployment=self._ours("Deployment", self._own.deployment),
+            ports=self._ports,
+            trusted_endpoints=self._trusted,
+            fence=self._fence,
+        )
+        self._ledger.put("streams", found.problems)
+        return dict(found.routes)
 
     def _read_platform_certificate(self, key: ObjectKey) -> bool:
         """Whether the platform's certificate now covers other names than it did."""
@@ -656,7 +692,11 @@ class Compiler:
     # ── what differs ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def _table_change(
-        self, affected: Iterable[str], before: Iterable[_Settled], after: Mapping[str, _Settled]
+        self,
+        affected: Iterable[str],
+        before: Iterable[_Settled],
+        after: Mapping[str, _Settled],
+        streams: Mapping[str, StreamRoute],
     ) -> TableChange:
         routes = {name: settled.route for name, settled in after.items() if settled.route is not None}
         default = self._default_route()
@@ -667,10 +707,11 @@ class Compiler:
             {host for settled in before for host in settled.rules},
             {host: rule for settled in after.values() for host, rule in settled.rules.items()},
         )
+        new_streams, gone_streams = self._streams.replace(list(self._streams.entries), streams)
         edge = own.edge(self._config, DEFAULT_ROUTE if default else "")
         different = edge if edge != self._edge else None
         self._edge = edge
-        return TableChange(0, new_routes, gone_routes, new_rules, gone_rules, different)
+        return TableChange(0, new_routes, gone_routes, new_rules, gone_rules, new_streams, gone_streams, edge=different)
 
     def _default_route(self) -> Route | None:
         """Who answers unknown hosts, if the operator named somebody (contract 4)."""
@@ -695,6 +736,8 @@ class Compiler:
                 table.gone_routes,
                 table.hosts,
                 table.gone_hosts,
+                table.streams,
+                table.gone_streams,
                 table.edge,
                 certificates.certificates,
                 certificates.gone,
@@ -724,6 +767,7 @@ class Compiler:
             apps=self._reported,
             served=self._served,
             default_policy=self._default_policy,
+            streams=self._streams.entries.copy(),
             record=record,
         )
 

@@ -1,6 +1,7 @@
 """What was asked for, typed: seconds, bytes, canonical names and networks. Frozen, comparable, in nobody's syntax.
 
-``App`` is what one routable Service says, ``RouterConfig`` what the router's own Deployment says. Which annotation
+``App`` is what one routable Service says, ``RouterConfig`` what the router's own Deployment says, ``Builder`` what the
+builder Service says. Which annotation
 fills which field, in which grammar and with which default, is ``router.annotations.fields``' business; None means "not
 said" wherever somebody else's word counts then.
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["App", "RouterConfig"]
+__all__ = ["App", "Builder", "RouterConfig"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class RouterConfig:
     """The operator's settings that apply live (contract 4)."""
 
     platform_domain: str | None
+    tcp_ports: tuple[tuple[int, str, str, str | int | None], ...]
+    """(port to listen on, namespace, Service, its port or None for the only one)."""
     default_timeout: float
     body_size: int
     max_head: int
@@ -82,3 +85,15 @@ class RouterConfig:
     hsts_max_age: int
     hsts_include_subdomains: bool
     hsts_preload: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """The Service that git pushes go to."""
+
+    connect_timeout: float
+    tcp_timeout: float
+    proxy_protocol: str | None
+    """``v1`` or ``v2``: it wants to be told who comes."""
+    connections_per_client: int
+    connection_rate: int

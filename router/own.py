@@ -18,7 +18,7 @@ from router.model import RouterConfig
 from router.objects import ObjectKey
 from tls.policy import CIPHERS, TlsPolicy, Version
 
-__all__ = ["GIVEN", "OwnNames", "edge", "read_given", "tls_policy"]
+__all__ = ["GIVEN", "OwnNames", "OwnPorts", "edge", "read_given", "tls_policy"]
 
 GIVEN: Final = "given"
 """The entry of the ConfigMap of claims in which the operator gives names to namespaces: a line for each, ``shop.example
@@ -105,6 +105,25 @@ class OwnNames:
         below = (owner for name, owner in self.given.items() if domains.covers(host, name))
         return _GIVEN_AWAY if any(owner != namespace for owner in below) else ""
 
+
+@dataclass(frozen=True, slots=True)
+class OwnPorts:
+    """Which ports are spoken for (contract 10); process settings."""
+
+    git: int = 2222
+    """Where git pushes come; 0 picks a free one."""
+    taken: frozenset[int] = frozenset({8080, 8443, 9090})
+    """Ports that the router listens on for other purposes."""
+
+    def objection(self, port: int) -> str:
+        """Why a port may not be given to a Service; "" if it may."""
+        if port in self.taken or port == self.git or port in _WELL_KNOWN:
+            return "expected another port: this one is the router's or the node's own"
+        return ""
+
+
+_WELL_KNOWN: Final = frozenset({22, 80, 443})
+"""Nobody may pretend to be the machine's own SSH or the router's front door (hardening P-08)."""
 
 _GIVEN_AWAY: Final = "expected another name: the operator gave this one to another namespace"
 

@@ -84,6 +84,8 @@ class Reason(enum.Enum):
         "refused_address",
         "An endpoint that no app may have: loopback, metadata, the router itself, another namespace's Pod, a name.",
     )
+    UNKNOWN_SERVICE = "unknown_service", "A Service that is not there."
+    PORT_TAKEN = "port_taken", "A port that nothing else may listen on, or that is given to somebody already."
     # ── pages and certificates ────────────────────────────────────────────────────────────────────────────────────
     PAGE_MISSING = "page_missing", "A maintenance page that is not there; the built-in one is shown."
     CERTIFICATE_MISSING = "certificate_missing", "A Secret with a certificate that is not there."

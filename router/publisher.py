@@ -75,6 +75,9 @@ def lay_table(below: TableChange | None, above: TableChange) -> TableChange:
         gone_routes=(below.gone_routes - above.routes.keys()) | above.gone_routes,
         hosts={host: rule for host, rule in below.hosts.items() if host not in above.gone_hosts} | dict(above.hosts),
         gone_hosts=(below.gone_hosts - above.hosts.keys()) | above.gone_hosts,
+        streams={name: stream for name, stream in below.streams.items() if name not in above.gone_streams}
+        | dict(above.streams),
+        gone_streams=(below.gone_streams - above.streams.keys()) | above.gone_streams,
         edge=below.edge if above.edge is None else above.edge,
     )
 

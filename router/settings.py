@@ -185,7 +185,7 @@ FIELDS: Final = (
     Field("bind", "ADDR", _address, "an IP address", "address to listen on, all ports alike"),
     Field("http_port", "N", _port, _A_PORT, "port for http; 0 picks a free one"),
     Field("https_port", "N", _port, _A_PORT, "port for https; 0 picks a free one"),
-    Field("git_port", "N", _port, _A_PORT, "port for git over SSH; accepted, nothing listens there yet"),
+    Field("git_port", "N", _port, _A_PORT, "port for git over SSH, open while there is a builder; 0 picks a free one"),
     Field("admin_port", "N", _port, _A_PORT, "port for probes, metrics and reports; 0 picks a free one"),
     Field("workers", "N", _number(1, 1), "1: more than one worker is not offered yet", "processes that serve traffic"),
     Field(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
-from proxy.routes import Address, Policy, TableChange
+from proxy.routes import Address, Policy, StreamRoute, TableChange
 from router.claim_record import Record
 from router.problems import Problem
 from tls.certificate import Certificate
@@ -141,6 +141,8 @@ class Snapshot:
     served: Mapping[str, CertificateReport] = field(repr=False)
     """By ``namespace/secret``."""
     default_policy: Policy = field(repr=False)
+    streams: Mapping[str, StreamRoute] = field(default_factory=dict, repr=False)
+    """By name: every port that leads to one Service."""
     record: Record | None = field(default=None, repr=False)
     """What the elected replica should write as the record of claims; None: nothing. The same object in the next
     snapshot if nothing else is to be written."""
@@ -149,6 +151,18 @@ class Snapshot:
         """Every routable Service, by name, as plain data for ``/routes`` and ``check``."""
         platform = self._platform()
         return [self.apps[name].as_json(self.default_policy, platform) for name in sorted(self.apps)]
+
+    def report_streams(self) -> list[dict[str, object]]:
+        """Every port that leads to one Service, by name, as plain data for ``check``."""
+        return [
+            {
+                "stream": name,
+                "port": stream.port,
+                "service": f"{stream.namespace}/{stream.service}",
+                "endpoints": [f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in stream.endpoints],
+            }
+            for name, stream in sorted(self.streams.items())
+        ]
 
     def report_certificates(self, now: datetime | None = None) -> list[dict[str, object]]:
         """Every certificate in use, by Secret, for ``/certificates``; days count from ``now``, else from ``at``."""

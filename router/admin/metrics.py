@@ -69,6 +69,7 @@ class RouterCollector(Collector):
         yield from self._requests([*asked, counters.unrouted])
         yield from self._connections()
         yield from self._websockets()
+        yield from self._streams()
         yield from self._log()
         yield from self._config()
         if self._heard is not None:
@@ -184,6 +185,40 @@ class RouterCollector(Collector):
         for reason, count in counters.tunnels_closed.copy().items():
             closed.add_metric((reason,), count)
         yield closed
+
+    def _streams(self) -> Iterator[Metric]:
+        labels = ("stream", *_APP)
+        is_open = GaugeMetricFamily("router_stream_open", "Streams open now, by the port they came by.", labels=labels)
+        total = CounterMetricFamily("router_stream_connections", "Connections that became streams.", labels=labels)
+        received = CounterMetricFamily(
+            "router_stream_received_bytes", "Bytes from clients, of streams that are over.", labels=labels
+        )
+        sent = CounterMetricFamily(
+            "router_stream_sent_bytes", "Bytes to clients, of streams that are over.", labels=labels
+        )
+        closed = CounterMetricFamily(
+            "router_stream_closed",
+            "Streams that ended, by who ended them first or what went wrong.",
+            labels=("stream", "reason"),
+        )
+        denied = CounterMetricFamily(
+            "router_stream_denied", "Connections turned away before anything was done.", labels=("stream", "reason")
+        )
+        retries = CounterMetricFamily(
+            "router_stream_retries", "Further endpoints tried, by what failed first.", labels=("stream", "reason")
+        )
+        for stream, counted in self._counters.streams.copy().items():
+            mine = (stream, counted.app, counted.namespace, counted.service)
+            is_open.add_metric(mine, counted.open)
+            total.add_metric(mine, counted.total)
+            received.add_metric(mine, counted.received)
+            sent.add_metric(mine, counted.sent)
+            for reason, count in counted.closed.copy().items():
+                closed.add_metric((stream, reason), count)
+            for family, counts in ((denied, counted.denied), (retries, counted.retries)):
+                for failure, count in counts.copy().items():
+                    family.add_metric((stream, failure.value), count)
+        yield from (is_open, total, received, sent, closed, denied, retries)
 
     def _log(self) -> Iterator[Metric]:
         counters = self._counters

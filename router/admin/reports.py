@@ -15,13 +15,20 @@ from router.snapshot import Snapshot
 __all__ = ["certificates", "problems", "routes"]
 
 
-def routes(snapshot: Snapshot | None, ports: Mapping[str, int | None], upstreams: Sequence[object]) -> bytes:
-    """Every app with its state, names, endpoints and rules; the ports; every upstream with its load."""
+def routes(
+    snapshot: Snapshot | None,
+    ports: Mapping[str, int | None],
+    upstreams: Sequence[object],
+    streams: Sequence[object] = (),
+) -> bytes:
+    """Every app with its state, names, endpoints and rules; the ports; every upstream and every stream route with its
+    load."""
     return _json(
         snapshot,
         ports=ports,
         routes=snapshot.report_routes() if snapshot else [],
         upstreams=upstreams,
+        streams=streams,
     )
 
 

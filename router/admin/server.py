@@ -32,12 +32,14 @@ class AdminServer:
         metrics: CollectorRegistry,
         upstreams: Callable[[], Sequence[object]],
         ports: dict[str, int | None],
+        streams: Callable[[], Sequence[object]] = tuple,
     ) -> None:
         self._health = health
         self._reconciler = reconciler
         self._metrics = metrics
         self._upstreams = upstreams
         self._ports = ports
+        self._streams = streams
         app = web.Application()
         app.add_routes(
             [
@@ -79,8 +81,8 @@ class AdminServer:
         return web.Response(body=await asyncio.to_thread(encode, self._metrics), headers={"Content-Type": content_type})
 
     async def _routes(self, _: web.Request) -> web.Response:
-        snapshot, upstreams = self._reconciler.snapshot, self._upstreams()
-        return _json(await asyncio.to_thread(reports.routes, snapshot, self._ports, upstreams))
+        snapshot, upstreams, streams = self._reconciler.snapshot, self._upstreams(), self._streams()
+        return _json(await asyncio.to_thread(reports.routes, snapshot, self._ports.copy(), upstreams, streams))
 
     async def _problems(self, _: web.Request) -> web.Response:
         return _json(await asyncio.to_thread(reports.problems, self._reconciler.snapshot))

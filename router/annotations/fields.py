@@ -90,6 +90,10 @@ def _router(key: str, attribute: str, grammar: Grammar, default: str | None, hel
     return Field(Place.ROUTER, key, attribute, grammar, default, help)
 
 
+def _builder(key: str, attribute: str, grammar: Grammar, default: str | None, help: str) -> Field:
+    return Field(Place.BUILDER, key, attribute, grammar, default, help)
+
+
 def _later(place: Place, key: str, grammar: Grammar, default: str | None, help: str) -> Field:
     return Field(place, key, "", grammar, default, help, Effect.LATER)
 
@@ -224,6 +228,13 @@ FIELDS: Final[tuple[Field, ...]] = (
     _none(Place.APP, "tcellAppID", "A commercial firewall that the ancestors could load."),
     # ── router Deployment ─────────────────────────────────────────────────────────────────────────────────────────
     _router("platformDomain", "platform_domain", values.PLATFORM_DOMAIN, None, "What short names are put below."),
+    _router(
+        "tcpPorts",
+        "tcp_ports",
+        values.TCP_PORTS,
+        None,
+        "Further ports whose connections go to a Service byte for byte: port to listen on, Service, its port.",
+    ),
     _router("defaultTimeout", "default_timeout", values.DURATION, "1300s", "tcpTimeout of apps that say nothing."),
     _router("bodySize", "body_size", values.SIZE, "0", "Largest request body of apps that say nothing, 0 for any."),
     _router(
@@ -376,8 +387,35 @@ FIELDS: Final[tuple[Field, ...]] = (
     _none(Place.ROUTER, "proxyBuffers.size", _PROXY_BUFFERS),
     _none(Place.ROUTER, "proxyBuffers.busySize", _PROXY_BUFFERS),
     # ── builder Service ───────────────────────────────────────────────────────────────────────────────────────────
-    _later(Place.BUILDER, "connectTimeout", values.DURATION, "10s", "Longest time to connect to the builder."),
-    _later(Place.BUILDER, "tcpTimeout", values.DURATION, "1200s", "Longest silence of a git push."),
+    _builder(
+        "connectTimeout",
+        "connect_timeout",
+        values.DURATION,
+        "10s",
+        "Longest time to connect to one of the builder's endpoints; another one is tried after it.",
+    ),
+    _builder("tcpTimeout", "tcp_timeout", values.DURATION, "1200s", "Longest silence of a git push."),
+    _builder(
+        "proxyProtocol",
+        "proxy_protocol",
+        values.choice("v1", "v2"),
+        None,
+        "Tell the builder who comes, in a PROXY header of this version; it must expect one.",
+    ),
+    _builder(
+        "connectionsPerClient",
+        "connections_per_client",
+        values.integer(0, 100_000),
+        "20",
+        "Connections that one client address may have open, 0 for any number. Trusted balancers are not counted.",
+    ),
+    _builder(
+        "connectionRate",
+        "connection_rate",
+        values.integer(0, 100_000),
+        "10",
+        "New connections per second from one client address, 0 for any number.",
+    ),
 )
 
 _BY_PLACE: Final = {

@@ -1,4 +1,4 @@
-"""Annotations → model and Problems: ``Mapping[str, str]`` in, ``App`` or ``RouterConfig`` out, never an exception.
+"""Annotations → model and Problems: ``Mapping[str, str]`` in, a model out, never an exception.
 
 One rule for everything (contract 2): a good value counts; a bad scalar leaves the last good value in force, or the
 default when there was none; a list is judged element by element; an allow-list fails closed. Whatever is not honoured
@@ -17,7 +17,7 @@ from typing import Any, Final
 from router.annotations.errors import Unfit
 from router.annotations.fields import NGINX, Effect, Field, Place, defaults, known_keys
 from router.annotations.values import BLANKS, LIST_LIMIT, ListOf
-from router.model import App, RouterConfig
+from router.model import App, Builder, RouterConfig
 from router.objects import PREFIXES, ObjectKey
 from router.problems import Problem, Reason
 
@@ -51,9 +51,12 @@ def read_router(
     return RouterConfig(**values), tuple(problems)
 
 
-def read_builder(service: ObjectKey, annotations: Mapping[str, str]) -> tuple[Problem, ...]:
-    """What is wrong with the builder Service's annotations; their effect comes later."""
-    return tuple(_read(Place.BUILDER, service, annotations, {})[1])
+def read_builder(
+    service: ObjectKey, annotations: Mapping[str, str], previous: Builder | None
+) -> tuple[Builder, tuple[Problem, ...]]:
+    """What the builder Service says; without any annotation, the defaults."""
+    values, problems = _read(Place.BUILDER, service, annotations, _values_of(previous))
+    return Builder(**values), tuple(problems)
 
 
 def written_as(place: Place, key: str, annotations: Mapping[str, str]) -> str:
@@ -63,7 +66,7 @@ def written_as(place: Place, key: str, annotations: Mapping[str, str]) -> str:
     return next((name for name in names if name in annotations), f"{PREFIXES[0]}{key}")
 
 
-def _values_of(model: App | RouterConfig | None) -> dict[str, Any]:
+def _values_of(model: App | Builder | RouterConfig | None) -> dict[str, Any]:
     return {} if model is None else {field.name: getattr(model, field.name) for field in model_fields(model)}
 
 

@@ -43,6 +43,7 @@ __all__ = [
     "PORT",
     "REGEX_LABEL",
     "SIZE",
+    "TCP_PORTS",
     "ListOf",
     "Scalar",
     "choice",
@@ -257,6 +258,17 @@ def _port(text: str) -> str | int:
     raise Unfit("the name or the number of a port of this Service")
 
 
+_TCP_PORT: Final = re.compile(rf"([0-9]{{1,5}}):({_DNS_LABEL})/({_DNS_LABEL})(?::([a-z0-9-]{{1,15}}))?")
+
+
+def _tcp_port(text: str) -> tuple[int, str, str, str | int | None]:
+    """``port:namespace/service[:port]`` → (port to listen on, namespace, Service, its port)."""
+    found = _TCP_PORT.fullmatch(text)
+    if not found or not 1 <= int(found[1]) <= 65535:
+        raise Unfit("a mapping port:namespace/service:port, such as 5432:shop/database:5432")
+    return int(found[1]), found[2], found[3], None if found[4] is None else _port(found[4])
+
+
 def _anything(text: str) -> str:
     return text
 
@@ -277,6 +289,7 @@ LOCATIONS: Final = ListOf("paths", _location)
 NAMESPACES: Final = ListOf("namespaces", _matching(_DNS_LABEL, "the name of a namespace"))
 OBJECT_NAME: Final = Scalar("name of an object", _object_name)
 PORT: Final = Scalar("name or number of a port", _port)
+TCP_PORTS: Final = ListOf("mappings port:namespace/service:port", _tcp_port)
 APP_NAME: Final = Scalar(
     "name", _matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,126}", "a name of letters, digits, '.', '_', '/' and '-'")
 )

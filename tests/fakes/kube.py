@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from examples.authority import Pair
-from proxy.routes import Edge, HostRule, Route
+from proxy.routes import Edge, HostRule, Route, StreamRoute
 from router.addresses import Fence
 from router.compile import Compiler, OwnNames
 from router.objects import Change, ObjectKey
@@ -114,6 +114,7 @@ class World:
         self.compiler = Compiler(names, trusted_endpoints=trusted_endpoints, fence=fence)
         self.routes: dict[str, Route] = {}
         self.hosts: dict[str, HostRule] = {}
+        self.streams: dict[str, StreamRoute] = {}
         self.edge: Edge | None = None
         self.certificates: dict[str, Certificate] = {}
         self.names: dict[str, str] = {}
@@ -135,6 +136,10 @@ class World:
         assert {host.decode() for host in table.gone_hosts} <= self.hosts.keys()
         assert certificates.gone <= self.certificates.keys()
         assert certificates.gone_names <= self.names.keys()
+        assert not table.streams.keys() & table.gone_streams
+        for name in table.gone_streams:
+            del self.streams[name]
+        self.streams.update(table.streams)
         for name in table.gone_routes:
             del self.routes[name]
         for host in table.gone_hosts:

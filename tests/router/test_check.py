@@ -80,7 +80,7 @@ def test_problems_are_listed_and_counted(directory: Path) -> None:
 def test_the_same_as_json(directory: Path) -> None:
     (directory / "c.yaml").write_text("kind: [")
     report = json.loads(as_json(compiled(directory, "drycc")))
-    assert report.keys() == {"routes", "certificates", "problems"}
+    assert report.keys() == {"routes", "streams", "certificates", "problems"}
     assert [route["name"] for route in report["routes"]] == ["shop/api", "shop/web"]
     assert "unreadable_file" in {problem["reason"] for problem in report["problems"]}
 

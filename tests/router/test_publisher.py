@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.routes import Edge, HostRule, Route, TableChange
+from proxy.routes import Edge, HostRule, Route, StreamRoute, TableChange
 from router.publisher import Publisher, lay_certificates, lay_table
 from tls.certificate import Certificate
 from tls.change import CertificateChange
@@ -31,6 +31,7 @@ class Gateway:
     def __init__(self, journal: list[str] | None = None) -> None:
         self.routes: dict[str, Route] = {}
         self.hosts: dict[bytes, HostRule] = {}
+        self.streams: dict[str, StreamRoute] = {}
         self.edge = Edge()
         self.generations: list[int] = []
         self.fails = 0
@@ -46,13 +47,16 @@ class Gateway:
             self.routes.pop(name, None)
         for host in change.gone_hosts:
             self.hosts.pop(host, None)
+        for name in change.gone_streams:
+            self.streams.pop(name, None)
+        self.streams |= change.streams
         self.routes |= change.routes
         self.hosts |= change.hosts
         self.edge = change.edge or self.edge
 
     @property
     def state(self) -> tuple[object, ...]:
-        return self.routes, self.hosts, self.edge
+        return self.routes, self.hosts, self.streams, self.edge
 
 
 class Store(CertificateStore):
@@ -124,6 +128,7 @@ NAMES = ["a", "b", "c"]
 def tables(draw: st.DrawFn, generation: int) -> TableChange:
     gone = draw(st.sets(st.sampled_from(NAMES)))
     gone_hosts = draw(st.sets(st.sampled_from(NAMES)))
+    gone_streams = draw(st.sets(st.sampled_from(NAMES)))
     return TableChange(
         generation,
         {n: route(n, draw(st.sampled_from(["one", "two"]))) for n in NAMES if n not in gone and draw(st.booleans())},
@@ -134,6 +139,12 @@ def tables(draw: st.DrawFn, generation: int) -> TableChange:
             if n not in gone_hosts and draw(st.booleans())
         },
         frozenset(n.encode() for n in gone_hosts),
+        {
+            n: StreamRoute(n, draw(st.sampled_from([1, 2])), n, "shop", n)
+            for n in NAMES
+            if n not in gone_streams and draw(st.booleans())
+        },
+        frozenset(gone_streams),
         draw(st.none() | st.builds(Edge, max_fields=st.integers(1, 3))),
     )
 
@@ -153,6 +164,7 @@ def test_laying_tables_is_as_good_as_publishing_one_after_the_other(
     assert laid.generation == 3
     assert not laid.routes.keys() & laid.gone_routes
     assert not laid.hosts.keys() & laid.gone_hosts
+    assert not laid.streams.keys() & laid.gone_streams
 
 
 @st.composite

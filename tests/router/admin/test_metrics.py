@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.errors import Failure
-from proxy.metrics import BUCKETS, Counters, RouteCounters
+from proxy.metrics import BUCKETS, Counters, RouteCounters, StreamCounters
 from proxy.routes import TableChange
 from router.admin.metrics import RouterCollector, registry
 from router.compile import Compiler
@@ -205,3 +205,21 @@ def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconcil
         "secret", "service", "stage", "state", "version",
     }  # fmt: skip
     assert not any("a.localhost" in value for values in samples.values() for key in values for _, value in key)
+
+
+def test_streams(reconciler: Reconciler) -> None:
+    counters = Counters()
+    git = counters.streams["git"] = StreamCounters("drycc/drycc-builder", "drycc", "drycc-builder")
+    git.total, git.open, git.received, git.sent = 7, 2, 1000, 2000
+    git.closed = {"client_closed": 4, "tunnel_idle": 1}
+    git.denied = {Failure.TOO_MANY_CONNECTIONS: 3}
+    git.retries = {Failure.CONNECT_FAILED: 1}
+    samples = scraped(RouterCollector(counters, reconciler, "1"))
+    mine = labels(stream="git", app="drycc/drycc-builder", namespace="drycc", service="drycc-builder")
+    assert samples["router_stream_open"][mine] == 2
+    assert samples["router_stream_connections_total"][mine] == 7
+    assert samples["router_stream_received_bytes_total"][mine] == 1000
+    assert samples["router_stream_sent_bytes_total"][mine] == 2000
+    assert samples["router_stream_closed_total"][labels(stream="git", reason="tunnel_idle")] == 1
+    assert samples["router_stream_denied_total"] == {labels(stream="git", reason="too_many_connections"): 3}
+    assert samples["router_stream_retries_total"] == {labels(stream="git", reason="connect_failed"): 1}

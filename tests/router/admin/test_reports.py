@@ -37,6 +37,7 @@ def test_before_the_first_snapshot_there_is_nothing_to_report() -> None:
         "ports": PORTS,
         "routes": [],
         "upstreams": [],
+        "streams": [],
     }
     assert json.loads(reports.problems(None)) == {"generation": 0, "problems": []}
     assert json.loads(reports.certificates(None, NOW)) == {"generation": 0, "certificates": []}

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from router.annotations.fields import FIELDS, Effect, Place, defaults, known_keys
-from router.model import App, RouterConfig
+from router.model import App, Builder, RouterConfig
 
 OF_THE_CONTRACT = {
     Place.APP: """domains certificates whitelist allowlist denylist connectTimeout tcpTimeout requestTimeout bodySize
@@ -13,7 +13,7 @@ OF_THE_CONTRACT = {
         ssl.hsts.preload port upstream referrerPolicy proxyDomain proxyLocations allowLocationsFrom regexDomain
         disableRequestStartHeader nginx.proxyBuffers.enabled nginx.proxyBuffers.number nginx.proxyBuffers.size
         nginx.proxyBuffers.busySize tcellAppID""",
-    Place.ROUTER: """platformDomain defaultTimeout bodySize largeHeaderBuffersSize maxHeaders maxRequestsPerApp
+    Place.ROUTER: """platformDomain tcpPorts defaultTimeout bodySize largeHeaderBuffersSize maxHeaders maxRequestsPerApp
         maxQueuedPerApp queueTimeout maxIdleUpstreamConnections upstreamIdleTimeout proxyRealIpCidrs
         useProxyProtocol enforceWhitelists defaultWhitelist whitelistMode requestIDs requestStartHeader
         enableRegexDomains defaultServiceEnabled defaultAppName defaultServiceIP disableServerTokens http2Enabled
@@ -24,7 +24,7 @@ OF_THE_CONTRACT = {
         trafficStatusZoneSize serverNameHashMaxSize serverNameHashBucketSize largeHeaderBuffersCount
         loadModsecurityModule loadTcellModule globalTcellAppID http2MaxHeaderSize http2MaxFieldSize logFormat
         proxyBuffers.enabled proxyBuffers.number proxyBuffers.size proxyBuffers.busySize""",
-    Place.BUILDER: "connectTimeout tcpTimeout",
+    Place.BUILDER: "connectTimeout tcpTimeout proxyProtocol connectionsPerClient connectionRate",
 }
 
 
@@ -33,8 +33,8 @@ def test_every_key_of_the_contract_and_of_the_ancestors_is_there_and_no_other(pl
     assert set(known_keys(place)) == set(OF_THE_CONTRACT[place].split())
 
 
-@pytest.mark.parametrize(("place", "model"), [(Place.APP, App), (Place.ROUTER, RouterConfig)])
-def test_the_table_fills_the_model_exactly(place: Place, model: type[App] | type[RouterConfig]) -> None:
+@pytest.mark.parametrize(("place", "model"), [(Place.APP, App), (Place.ROUTER, RouterConfig), (Place.BUILDER, Builder)])
+def test_the_table_fills_the_model_exactly(place: Place, model: type[App | RouterConfig | Builder]) -> None:
     filled = [field.attribute for field in FIELDS if field.place is place and field.attribute]
 
     assert sorted(filled) == sorted(field.name for field in dataclasses.fields(model))

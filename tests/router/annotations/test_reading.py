@@ -99,8 +99,15 @@ def test_what_comes_later_is_checked_already() -> None:
     _, problems = read_router(OWN, {f"{P}gzip.compLevel": "12", f"{P}http2Enabled": "true"}, None)
 
     assert reasons(problems) == [Reason.BAD_VALUE, Reason.NOT_YET, Reason.NOT_YET]
-    assert reasons(read_builder(WEB, {f"{P}nginx.tcpTimeout": "1200"})) == [Reason.NOT_YET]
-    assert reasons(read_builder(WEB, {f"{P}nginx.tcpTimeout": "1200x"})) == [Reason.BAD_VALUE, Reason.NOT_YET]
+
+
+def test_the_builder_service_says_how_pushes_are_let_through() -> None:
+    builder, problems = read_builder(WEB, {f"{P}nginx.tcpTimeout": "600", f"{P}proxyProtocol": "v2"}, None)
+    assert (builder.tcp_timeout, builder.connect_timeout, builder.proxy_protocol, problems) == (600.0, 10.0, "v2", ())
+
+    builder, problems = read_builder(WEB, {f"{P}nginx.tcpTimeout": "600x", f"{P}proxyProtocol": "v3"}, builder)
+    assert (builder.tcp_timeout, builder.proxy_protocol) == (600.0, "v2")
+    assert reasons(problems) == [Reason.BAD_VALUE, Reason.BAD_VALUE]
 
 
 def test_a_bad_scalar_keeps_the_last_good_value_or_else_the_default() -> None:
@@ -197,7 +204,7 @@ def test_no_annotations_ever_raise_and_what_was_good_stays(before: dict[str, str
     first, _ = read(before)
     app, problems = read(after, first)
     read_router(OWN, after, read_router(OWN, before, None)[0])
-    read_builder(WEB, after)
+    read_builder(WEB, after, read_builder(WEB, before, None)[0])
 
     values = {field.name: getattr(app, field.name) for field in dataclasses.fields(App)}
     again, same = read(after, app)
