@@ -75,9 +75,7 @@ class Gateway:
             raise
         return await self.accept(plain, secure, lambda port: bind(host, port))
 
-    async def accept(
-        self, plain: socket.socket, secure: socket.socket | None, streams: Bind | None = None
-    ) -> Ports:
+    async def accept(self, plain: socket.socket, secure: socket.socket | None, streams: Bind | None = None) -> Ports:
         """Accept from sockets that listen already (``proxy.sockets.bind``), and own them from now on.
 
         Others may accept from the same sockets: whoever is free takes the next connection. ``streams`` gives the

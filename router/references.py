@@ -1,4 +1,5 @@
-"""Which Secrets and ConfigMaps a Service names: what has to be asked for by name, and nothing else ever is.
+"""Which Secrets and ConfigMaps a Service names, and which Services the operator: what has to be asked for by name, and
+nothing else ever is.
 
 Only in the Service's own namespace, only names that pass the grammar of the annotation (contract 3, hardening M-05).
 One *wish* is a chain of names of which the first that is there counts, as a mapping ``domain:name`` means
@@ -12,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from router.annotations.reading import read_app
+from router.annotations.reading import read_app, read_router
 from router.certificates import candidates
-from router.objects import PREFIXES, ObjectKey
+from router.objects import PREFIXES, Change, ObjectKey
 
-__all__ = ["Wish", "wishes"]
+__all__ = ["Wish", "mapped_services", "wishes"]
 
 Wish = tuple[ObjectKey, ...]
 
@@ -52,3 +53,19 @@ def wishes(service: ObjectKey, raw: Mapping[str, Any], before: frozenset[Wish] =
         if kind not in usable and any(text.strip() for name, text in named.items() if name.endswith(f"/{key}")):
             found |= {wish for wish in before if wish[0].kind == kind}
     return frozenset(found)
+
+
+def mapped_services(settings: Change, before: frozenset[Wish]) -> frozenset[Wish]:
+    """The Services that ``tcpPorts`` on the router's Deployment leads ports to; they need no label for that.
+
+    ``before``: as for :func:`wishes`.
+    """
+    metadata = settings.object.get("metadata") if settings.object else None
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    if not isinstance(annotations, dict):
+        return frozenset()
+    named = {key: text for key, text in annotations.items() if key.endswith("tcpPorts") and isinstance(text, str)}
+    if not any(text.strip() for text in named.values()):
+        return frozenset()
+    ports = read_router(settings.key, named, None)[0].tcp_ports
+    return frozenset((ObjectKey("Service", namespace, name),) for _, namespace, name, _ in ports) or before

@@ -2,7 +2,8 @@
 
 Lists and watches (``router.kubernetes.watch``): Services that carry our label, under its name of today or the
 ancestors', and EndpointSlices. By name (``router.sources.named``): the Secrets and ConfigMaps that Services name, the
-router's own Deployment or DaemonSet, its Service, platform certificate and record of claims, the builder's Service.
+router's own Deployment or DaemonSet, its Service, platform certificate and record of claims, the builder's Service, and
+those that the operator leads ports to.
 
 The first batch waits until every list is complete and everything by name was answered, so that nobody is ever ready
 with half a table (hardening R-02). What is forbidden counts as answered where it is only a part: one namespace of a
@@ -28,7 +29,7 @@ from router.kubernetes.watch import Away, Back, Heard, Reach, Relisted, Scope, S
 from router.objects import PREFIXES, Change, ObjectKey
 from router.own import OwnNames
 from router.problems import Problem, Reason
-from router.references import Wish, wishes
+from router.references import Wish, mapped_services, wishes
 from router.sources.batch import Batch
 from router.sources.named import NamedObjects, NamedReader
 from router.sources.sights import HOLD, Sights, narrow
@@ -46,6 +47,8 @@ SLICE: Final = 250
 
 _ROUTABLE: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
 _BY_NAME: Final = 1 << len(_ROUTABLE)
+_PORTS: Final = "ports"
+"""Who wishes for the Services that the operator's ``tcpPorts`` name."""
 _OWNED_BY: Final = "kubernetes.io/service-name"
 
 
@@ -95,7 +98,7 @@ class ClusterSource:
                 self.reach,
                 self.heard,
                 group,
-                tell=self._tell_named,
+                tell=lambda change: self._tell_named(change, named),
                 complain=self._complain,
                 optional=frozenset({"DaemonSet"}),
             )
@@ -291,12 +294,13 @@ class ClusterSource:
         }
         return frozenset((key,) for key in keys)
 
-    def _tell_named(self, change: Change) -> None:
+    def _tell_named(self, change: Change, named: NamedObjects) -> None:
         key = change.key
         if key.kind == "Service" and self._is_elsewhere(key, _BY_NAME, change.object is not None):
             return
         if key.kind in ("Deployment", "DaemonSet"):
             change = self._settings_change(change)
+            named.wish(_PORTS, mapped_services(change, named.wished(_PORTS)))
         self._note(change)
 
     def _settings_change(self, change: Change) -> Change:

@@ -65,6 +65,31 @@ def test_the_operator_s_port_tells_what_is_in_force(tmp_path: Path, app: App) ->
         assert 'router_requests_total{app="shop/web"' in child.admin("/metrics")[1]
 
 
+def test_the_git_port_is_open_while_there_is_a_builder(tmp_path: Path, app: App) -> None:
+    (tmp_path / "shop.yaml").write_text(manifest("shop/web", app))
+    builder = tmp_path / "builder.yaml"
+    with router(tmp_path, "--git-port", "0") as child:
+
+        def port() -> int | None:
+            number: int | None = json.loads(child.admin("/routes")[1])["ports"]["git"]
+            return number
+
+        assert child.ports["git"] is None
+        builder.write_text(manifest("drycc/drycc-builder", app))
+        soon(lambda: port() is not None)
+        with socket.create_connection(
+            ("127.0.0.1", port() or 0), SOON
+        ) as git:  # to an app that speaks HTTP: any will do
+            git.sendall(b"GET / HTTP/1.1\r\nHost: git\r\nConnection: close\r\n\r\n")
+            git.shutdown(socket.SHUT_WR)
+            answer = b"".join(iter(lambda: git.recv(1000), b""))
+        assert answer.endswith(b"first")
+        (stream,) = json.loads(child.admin("/routes")[1])["streams"]
+        assert (stream["stream"], stream["app"]) == ("git", "drycc/drycc-builder")
+        builder.unlink()
+        soon(lambda: port() is None)
+
+
 def test_a_replaced_certificate_meets_the_next_handshake(tmp_path: Path, app: App) -> None:
     pairs = [self_signed(datetime(2026, 1, 1, tzinfo=UTC)) for _ in range(2)]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.objects import ObjectKey
-from router.references import wishes
+from router.objects import Change, ObjectKey
+from router.references import mapped_services, wishes
 
 WEB = ObjectKey("Service", "shop", "web")
 
@@ -88,3 +88,16 @@ def test_whatever_is_written_nothing_leaves_the_namespace(text: str) -> None:
 )
 def test_strange_shapes_are_no_wishes(raw: dict[str, Any]) -> None:
     assert wishes(WEB, raw) == frozenset()
+
+
+def test_the_operators_ports_are_wishes_for_services() -> None:
+    def said(**annotations: Any) -> Change:
+        return Change(ObjectKey("Deployment", "drycc", "drycc-router"), service(**annotations))
+
+    database = frozenset({(ObjectKey("Service", "shop", "database"),)})
+    assert mapped_services(said(tcpPorts="5432:shop/database, 1:x"), frozenset()) == database
+    assert mapped_services(said(tcpPorts="nonsense"), database) == database
+    assert mapped_services(said(tcpPorts=" "), database) == frozenset()
+    assert mapped_services(said(), database) == frozenset()
+    assert mapped_services(Change(ObjectKey("Deployment", "drycc", "drycc-router"), None), database) == frozenset()
+    assert mapped_services(Change(ObjectKey("Deployment", "drycc", "drycc-router"), {"metadata": 7}), database) == set()

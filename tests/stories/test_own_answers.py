@@ -138,6 +138,8 @@ WITHOUT_ANSWER = {
     Failure.TUNNEL_IDLE,  # the answer was 101: see test_tunnels
 }
 BY_NO_REQUEST = {
+    Failure.CLIENT_SILENT,  # of a stream: see tests/wire/test_streams.py
+    Failure.TOO_MANY_CONNECTIONS,  # of a stream: see tests/wire/test_streams.py
     Failure.DRAINING,  # nothing is accepted any more
     Failure.INTERNAL_ERROR,  # a bug would be needed
 }

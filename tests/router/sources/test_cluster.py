@@ -135,6 +135,27 @@ def test_the_first_batch_is_everything_and_nothing_that_is_not_needed(tmp_path: 
     assert server.audit.foreign_secret_reads({("shop", "shop-cert"), *(("drycc", name) for name in own)}) == []
 
 
+def test_services_that_the_operator_leads_ports_to_need_no_label(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: "Service shop/database" in listener.objects)
+        assert "Service shop/queue" not in listener.objects
+
+        server.put(deployment({"tcpPorts": "5432:shop/database:pg, 5672:shop/queue"}))
+        await listener.until(lambda: "Service shop/queue" in listener.objects)
+        server.put(deployment({"tcpPorts": "none that is in order"}))
+        await listener.until(lambda: (listener.annotation("Deployment drycc/drycc-router", "tcpPorts") or "")[0] == "n")
+        assert "Service shop/queue" in listener.objects
+
+    story(
+        tmp_path,
+        *SHOP,
+        deployment({"tcpPorts": "5432:shop/database:pg"}),
+        service("shop", "database", routable=False),
+        service("shop", "queue", routable=False),
+        tell=tell,
+    )
+
+
 def test_nobody_is_ready_with_half_a_table(tmp_path: Path) -> None:
     """Hardening R-02: the list of slices fails, then answers; until then nothing is told, and it is said why."""
 
