@@ -13,7 +13,9 @@ import json
 import logging
 import os
 import resource
+import secrets
 import signal
+import socket
 import sys
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from datetime import UTC, datetime
@@ -30,6 +32,7 @@ from router.admin.health import Health
 from router.admin.metrics import RouterCollector, registry
 from router.admin.server import AdminServer
 from router.compile import Compiler, OwnNames, OwnPorts
+from router.feedback import Feedback
 from router.kubernetes.client import Api
 from router.publisher import Publisher
 from router.reconcile import Reconciler
@@ -74,6 +77,9 @@ async def _serve(settings: Settings) -> None:
     own_ports = OwnPorts(settings.git_port, frozenset({settings.http_port, settings.https_port, settings.admin_port}))
     compiler = Compiler(own, trusted_endpoints=cluster is None, ports=own_ports)
     reconciler = Reconciler(compiler, Publisher(store, gateway))
+    feedback = Feedback(api, own, settings.identity or _identity(), reconciler.complain) if api else None
+    if feedback:
+        reconciler.listeners.append(feedback.hear)
     health = Health((lambda: cluster.waits_for) if cluster else None)
     collector = RouterCollector(
         gateway.counters,
@@ -81,6 +87,7 @@ async def _serve(settings: Settings) -> None:
         __version__,
         lost_lines=lambda: sink.lost if sink else 0,
         heard=cluster.heard if cluster else None,
+        feedback=feedback,
     )
     ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
 
@@ -101,6 +108,8 @@ async def _serve(settings: Settings) -> None:
                 group.create_task(reconciler.listen(_batches(settings, cluster)), name="source"),
                 group.create_task(reconciler.run(), name="reconcile"),
             ]
+            if feedback:
+                tasks.append(group.create_task(feedback.run(), name="feedback"))
             await _first_of(reconciler.published.wait(), stop.wait())
             if not stop.is_set():
                 chosen = await gateway.listen(settings.bind, settings.http_port, settings.https_port)
@@ -114,6 +123,8 @@ async def _serve(settings: Settings) -> None:
             # ── down: out of the load balancer's sight, then exchange by exchange ─────────────────────────────────
             health.drain()
             log.info("draining, for at most %g s", settings.drain_grace)
+            if feedback:
+                await feedback.close()  # somebody else is to lead from now on
             await gateway.drain(settings.drain_grace)
             for task in tasks:
                 task.cancel()
@@ -122,6 +133,11 @@ async def _serve(settings: Settings) -> None:
         if api:
             await api.close()
         _close(gateway, sink)
+
+
+def _identity() -> str:
+    """What no other replica is called, where nobody said what this one is."""
+    return f"{socket.gethostname()}_{secrets.token_hex(4)}"
 
 
 def _batches(settings: Settings, cluster: ClusterSource | None) -> AsyncGenerator[Batch, None]:

@@ -61,12 +61,22 @@ class Reconciler:
         self.failures = 0
         self.stages: dict[str, Histogram] = {stage: Histogram() for stage in ("compile", "certificates", "publish")}
         """Seconds that each stage took."""
+        self.listeners: list[Callable[[Snapshot], None]] = []
+        """Told every snapshot once it is current, in order; quick, and never raising."""
 
     async def listen(self, source: AsyncIterator[Batch]) -> None:
         """Take what the source says, for as long as it says something."""
         async for batch in source:
-            self._waiting.append(batch)
-            self._news.set()
+            self.note(batch)
+
+    def note(self, batch: Batch) -> None:
+        """Take one batch."""
+        self._waiting.append(batch)
+        self._news.set()
+
+    def complain(self, about: str, problems: tuple[Problem, ...]) -> None:
+        """Take what a part of this process has to say about itself: all that is wrong under an id now."""
+        self.note(Batch(problems={about: problems}))
 
     async def run(self) -> None:
         """Reconcile for ever."""
@@ -118,12 +128,13 @@ class Reconciler:
             self.succeeded = False
             return
         if self._publisher.refused != refused:
-            self._waiting.append(_about_refused(self._publisher.refused))
-            self._news.set()
+            self.note(_about_refused(self._publisher.refused))
         self._tell(snapshot)
         self.snapshot = snapshot
         self.succeeded = True
         self.published.set()
+        for listener in self.listeners:
+            listener(snapshot)
 
     def _compile(self, batches: list[Batch]) -> Snapshot:
         """In a thread; the only place where the compiler is touched."""

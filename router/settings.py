@@ -57,6 +57,8 @@ class Settings:
     workers: int = 1
     namespace: str = "drycc"
     name: str = "drycc-router"
+    identity: str | None = None
+    """None: the host's name and something random."""
     access_log: Path | LogTo = LogTo.STDOUT
     drain_grace: float = 25.0
     log_level: int = logging.INFO
@@ -134,6 +136,12 @@ def _object_name(text: str) -> str:
     return text
 
 
+def _identity(text: str) -> str:
+    if not re.fullmatch("[A-Za-z0-9][-A-Za-z0-9._]{0,127}", text):
+        raise ValueError
+    return text
+
+
 def _readable(text: str) -> Path:
     path = Path(text)
     if not text or not path.is_file() or not os.access(path, os.R_OK):
@@ -202,6 +210,14 @@ FIELDS: Final = (
         _object_name,
         "the name of an object",
         "the router's own name in its namespace: of its Deployment or DaemonSet, its Service and its Lease",
+    ),
+    Field(
+        "identity",
+        "NAME",
+        _identity,
+        "a word of at most 128 letters, digits and .-_",
+        "what this replica is called in the Lease; no two may have the same. By default made of the host's name",
+        environment=("POD_NAME",),
     ),
     Field(
         "access_log",

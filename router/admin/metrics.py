@@ -25,6 +25,7 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 
 from proxy.metrics import BUCKETS, Counters, Histogram, RouteCounters
+from router.feedback import Feedback
 from router.kubernetes.watch import Heard
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot, State
@@ -53,12 +54,14 @@ class RouterCollector(Collector):
         version: str,
         lost_lines: Callable[[], int] = lambda: 0,
         heard: Heard | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         self._counters = counters
         self._reconciler = reconciler
         self._version = version
         self._lost_lines = lost_lines
         self._heard = heard
+        self._feedback = feedback
         self._invalid: set[tuple[str, str, str]] = set()
         """What the last scrape saw: a problem that is gone is shown once more, as 0, so that alerts resolve at once."""
 
@@ -74,6 +77,8 @@ class RouterCollector(Collector):
         yield from self._config()
         if self._heard is not None:
             yield from _watches(self._heard)
+        if self._feedback is not None:
+            yield from _feedback(self._feedback)
         snapshot = self._reconciler.snapshot
         if snapshot is not None:
             yield from self._routes(snapshot)
@@ -309,6 +314,18 @@ def _watches(heard: Heard) -> Iterator[Metric]:
     for kind, last in heard.last.copy().items():
         lag.add_metric((kind,), now - last)
     yield lag
+
+
+def _feedback(feedback: Feedback) -> Iterator[Metric]:
+    """What this replica writes for all; without a cluster there is nothing of it."""
+    leads = int(feedback.election.leads)
+    yield GaugeMetricFamily("router_leader", "Whether this replica writes for all: Events and the record.", leads)
+    record = CounterMetricFamily(
+        "router_claim_record_attempts", "Attempts to write the record of claims, by outcome.", labels=("outcome",)
+    )
+    for outcome, count in feedback.keeper.outcomes.copy().items():
+        record.add_metric((outcome,), count)
+    yield record
 
 
 def _certificates(snapshot: Snapshot) -> Metric:

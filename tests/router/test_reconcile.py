@@ -328,3 +328,21 @@ def test_a_certificate_that_only_openssl_refuses_becomes_a_problem_until_it_is_m
         await stage.until(lambda: found() == [])
 
     Stage(compiler).plays(story)
+
+
+def test_listeners_hear_every_snapshot_in_order_and_what_the_process_says_of_itself_is_a_problem() -> None:
+    stage_heard: list[Snapshot] = []
+    problem = Problem(Reason.NOT_PERMITTED, ObjectKey("Lease", "drycc", "drycc-router"), "", "get", "expected a right")
+
+    async def story(stage: Stage) -> None:
+        stage.reconciler.listeners.append(stage_heard.append)
+        stage.says(service("web"))
+        await stage.until(lambda: len(stage_heard) == 1)
+        stage.reconciler.complain("feedback:lease", (problem,))
+        await stage.until(lambda: len(stage_heard) == 2)
+        assert stage.reconciler.snapshot is stage_heard[-1]
+        stage.reconciler.complain("feedback:lease", ())
+        await stage.until(lambda: len(stage_heard) == 3)
+
+    Stage().plays(story)
+    assert [problem in snapshot.problems for snapshot in stage_heard] == [False, True, False]

@@ -62,12 +62,19 @@ def test_the_pod_s_namespace_is_ours_unless_told_otherwise(tmp_path: Path) -> No
     assert read({**flags, "namespace": "flag"}, {"POD_NAMESPACE": "pod"}).namespace == "flag"
 
 
+def test_a_replica_is_called_after_its_pod(tmp_path: Path) -> None:
+    flags = {"manifests": str(tmp_path)}
+    assert read(flags, {}).identity is None
+    assert read(flags, {"POD_NAME": "drycc-router-7d4b9-x2x4z"}).identity == "drycc-router-7d4b9-x2x4z"
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
         ("manifests", "/no/such/directory"),
         ("manifests", ""),
         ("manifests", __file__),
+        ("identity", "a b"),
         ("bind", "localhost"),
         ("bind", ""),
         ("http_port", "65536"),

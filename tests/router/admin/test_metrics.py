@@ -15,11 +15,15 @@ from proxy.metrics import BUCKETS, Counters, RouteCounters, StreamCounters
 from proxy.routes import TableChange
 from router.admin.metrics import RouterCollector, registry
 from router.compile import Compiler
+from router.feedback import Feedback
 from router.objects import Change, ObjectKey
+from router.own import OwnNames
 from router.problems import Problem, Reason
 from router.publisher import Publisher
 from router.reconcile import Reconciler
 from router.snapshot import CertificateReport, Role
+from tests.fakes.apiserver.direct import Direct
+from tests.fakes.apiserver.store import Store
 from tls.fallback import self_signed
 from tls.store import CertificateStore
 
@@ -190,6 +194,18 @@ def test_when_certificates_expire(compiler: Compiler, reconciler: Reconciler) ->
     [(key, value)] = samples["router_tls_cert_not_after_timestamp_seconds"].items()
     assert dict(key) == {"namespace": "shop", "secret": "web-cert", "cn": pair.subject}
     assert value == pair.not_after.timestamp()
+
+
+def test_who_writes_for_all_and_how_that_goes(reconciler: Reconciler) -> None:
+    feedback = Feedback(Direct(Store()), OwnNames(), "me", lambda *_: None)
+    feedback.keeper.outcomes["written"] = 3
+    collector = RouterCollector(Counters(), reconciler, "1", feedback=feedback)
+    samples = scraped(collector)
+    assert samples["router_leader"] == {(): 0}
+    assert samples["router_claim_record_attempts_total"] == {labels(outcome="written"): 3}
+    assert "router_leader" not in scraped(RouterCollector(Counters(), reconciler, "1")), (
+        "without a cluster nobody leads"
+    )
 
 
 def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconciler: Reconciler) -> None:
