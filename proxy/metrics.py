@@ -101,6 +101,7 @@ class Counters:
 
     __slots__ = (
         "accepted",
+        "aliases",
         "connect",
         "header",
         "in_flight",
@@ -133,6 +134,8 @@ class Counters:
         """Requests that met no route: unknown hosts, heads that are not HTTP."""
         self.accepted: dict[str, int] = {"http": 0, "https": 0}
         """Client connections accepted, by listener."""
+        self.aliases = 0
+        """Field lines dropped for a name that an app could take for the router's own."""
         self.open_connections: dict[str, int] = {"http": 0, "https": 0}
         self.proxy_headers: dict[str, int] = dict.fromkeys(("client", "own", "none", "bad", "late", "untrusted"), 0)
         """Connections that passed the entrance, by what came first: a header that told of a ``client``, one in which

@@ -48,6 +48,11 @@ MAX_WAITING: Final = 64 * 1024
 """Bytes of pipelined requests kept while one is under way; beyond it the socket is not read."""
 MAX_DRAIN: Final = 64 * 1024
 """Bytes of an unwanted body that are read to keep a connection usable, and to let the client read its answer."""
+TURN_BYTES: Final = 64 * 1024
+"""A read of this many bytes is followed by everybody else's turn: the loop goes on reading while a socket fills whole
+buffers, and one client on a fast line would have it for itself (hardening W-05)."""
+TURN_HEADS: Final = 32
+"""Requests that are answered without their app, one behind the other, before everybody else has a turn."""
 _HEAD: Final = 0  # between requests, or in the middle of a head
 _BODY: Final = 1  # reading a request's body for an exchange
 _WAIT: Final = 2  # the request is complete, the response is not
@@ -83,11 +88,13 @@ class Http1Downstream(asyncio.Protocol):
         "_fields",
         "_full",
         "_head_begun",
+        "_held",
         "_held_at",
         "_left",
         "_parsing",
         "_peer",
         "_reencode",
+        "_resting",
         "_server_name",
         "_state",
         "_tail",
@@ -114,6 +121,10 @@ class Http1Downstream(asyncio.Protocol):
         self._head_begun = True  # the first head has its time from the moment of accept
         self._ended = False
         self._full = False
+        self._held = False
+        """The exchange does not want more of the body now."""
+        self._resting = False
+        """Reading goes on with the next turn of the loop."""
         self._tail = _NO_TAIL
         """The last head behind its request line: what ends in it again is the same fields, and nothing behind them."""
         self._fields = _NO_FIELDS
@@ -154,6 +165,8 @@ class Http1Downstream(asyncio.Protocol):
             self._read_heads(self._buffer + data if self._buffer else data)
         elif state == _BODY:
             self._read_body(data)
+            if len(data) >= TURN_BYTES and self._state == _BODY:
+                self._rest()
         elif state in (_WAIT, _FULL):
             self._buffer += data
             if len(self._buffer) > MAX_WAITING:
@@ -161,6 +174,8 @@ class Http1Downstream(asyncio.Protocol):
         elif state == _TUNNEL:
             if self._exchange is not None:
                 self._exchange.request_body(data, False)
+                if len(data) >= TURN_BYTES and self._state == _TUNNEL:
+                    self._rest()
         elif state == _DRAIN:
             self._drain(data)
         elif state == _LINGER:
@@ -185,7 +200,7 @@ class Http1Downstream(asyncio.Protocol):
             return True
         if state == _BODY:
             self._gone(Failure.CLIENT_GONE)
-        return False
+        return state == _HEAD and self._parsing
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gone(Failure.CLIENT_GONE)
@@ -265,6 +280,30 @@ class Http1Downstream(asyncio.Protocol):
         else:
             self._abort()
 
+    # ── fairness ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _rest(self) -> None:
+        """Do no more for this client in this turn of the loop."""
+        if not self._resting:
+            self._resting = True
+            self._transport.pause_reading()
+            self._core.loop.call_soon(self._wake)
+
+    def _wake(self) -> None:
+        """Everybody has had a turn."""
+        self._resting = False
+        if self._state in (_BODY, _TUNNEL):
+            if not self._held:
+                self._transport.resume_reading()
+        elif self._state == _HEAD and self._parsing:
+            self._parsing = False
+            self._read_heads(self._buffer)
+            if self._state == _HEAD and not self._parsing:
+                if self._ended:
+                    self._linger()
+                else:
+                    self._transport.resume_reading()
+
     # ── heads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _read_heads(self, data: bytes) -> None:
@@ -274,6 +313,7 @@ class Http1Downstream(asyncio.Protocol):
             return
         self._parsing = True
         self._buffer = b""
+        turn = TURN_HEADS
         try:
             while data:
                 if data[0] == 13:
@@ -299,12 +339,19 @@ class Http1Downstream(asyncio.Protocol):
                     return
                 data = self._buffer
                 self._buffer = b""
+                turn -= 1
+                if not turn:
+                    break
             self._buffer = data
         except Malformed as error:
             self._buffer = b""
             self._refuse(error.failure)
         finally:
             self._parsing = False
+        if not turn and data:
+            self._core.wheel.arm(self, now() + self._edge.head_timeout)
+            self._parsing = True  # what else comes waits behind what is here
+            self._rest()
 
     def _check_partial(self, data: bytes, line_end: int) -> None:
         """A head that is not complete yet must still be able to become a good one; nobody waits for a bad one."""
@@ -332,6 +379,8 @@ class Http1Downstream(asyncio.Protocol):
             self._refresh(edge)
             known = False
         if end > edge.max_head:
+            if line_end > edge.max_target + 64:
+                raise Malformed(Failure.TARGET_TOO_LONG, "the request line is too long")
             raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
         line = parse_request_line(data[:line_end], edge.max_target)
         # Version 1.0 has rules of its own for the same fields, and is rare: its heads are always judged.
@@ -391,7 +440,7 @@ class Http1Downstream(asyncio.Protocol):
             exchange.line = RequestLine(line.method, target if target[0] == 0x2F else b"*", line.minor)
             if line.method not in _UNUSUAL:
                 try:
-                    target = origin_form(target, fields.name)
+                    target = origin_form(target, fields.host)
                 except Malformed as error:
                     self._refuse_exchange(exchange, error.failure)
                     return
@@ -420,7 +469,14 @@ class Http1Downstream(asyncio.Protocol):
 
     def _read_fields(self, block: bytes, minor: int, edge: LiveEdge) -> RequestFields:
         """Judge a header section that differs from the last one on this connection."""
-        fields = parse_fields(block, edge.max_fields)
+        try:
+            fields = parse_fields(block, edge.max_fields)
+        except Malformed as error:
+            if minor == 0 and error.failure is Failure.CODING_NOT_IMPLEMENTED:
+                raise Malformed(Failure.BAD_FRAMING, "Transfer-Encoding in HTTP/1.0") from None
+            raise
+        if fields.aliases:
+            self._core.counters.aliases += fields.aliases
         if not fields.host and minor:
             raise Malformed(Failure.BAD_HOST, "HTTP/1.1 without a Host")
         if minor == 0:
@@ -495,6 +551,7 @@ class Http1Downstream(asyncio.Protocol):
             return
         if last:
             self._state = _WAIT
+            self._held = False
             self._transport.resume_reading()  # TLS hands over all records of one read, whether or not it was stopped
             if not self._full:
                 self.deadline = FAR
@@ -642,6 +699,7 @@ class Http1Downstream(asyncio.Protocol):
         self._break_off()
 
     def hold(self) -> None:
+        self._held = True
         self._transport.pause_reading()
         if self._state == _BODY:
             self._held_at = self._held_at or now()
@@ -649,7 +707,9 @@ class Http1Downstream(asyncio.Protocol):
                 self.deadline = FAR  # it is not the client that is slow
 
     def resume(self) -> None:
-        self._transport.resume_reading()
+        self._held = False
+        if not self._resting:
+            self._transport.resume_reading()
         if self._state == _BODY:
             moment = now()
             if self._held_at:
@@ -758,6 +818,7 @@ class Http1Downstream(asyncio.Protocol):
             self._next(self._buffer, moment)
         elif state == _BODY:
             self._state = _DRAIN
+            self._held = False
             self._transport.resume_reading()
             self._core.wheel.arm(self, now() + DRAIN_SECONDS)
 

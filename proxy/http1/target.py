@@ -16,17 +16,18 @@ from proxy.http1.parser import Malformed, canonical_name
 
 __all__ = ["normalise", "origin_form"]
 
-_ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?#@]+)([/?].*)?", re.DOTALL)
+_ABSOLUTE: Final = re.compile(rb"[Hh][Tt][Tt][Pp]([Ss])?://([^/?#@]+)([/?].*)?", re.DOTALL)
+_PORT: Final = re.compile(rb":([0-9]*)$")
 _DOTS: Final = re.compile(rb"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$)")
 _DOT_SEGMENT: Final = frozenset((b".", b"%2e"))
 _DOT_DOT_SEGMENT: Final = frozenset((b"..", b".%2e", b"%2e.", b"%2e%2e"))
 
 
-def origin_form(target: bytes, name: bytes) -> bytes:
+def origin_form(target: bytes, host: bytes) -> bytes:
     """The target as it is routed and forwarded: ``/path?query``, or ``*`` for ``OPTIONS *``.
 
-    ``name`` is the canonical name of Host. Raises Malformed: bad_request for a form that has no place here, bad_host
-    when an absolute target names another host than Host does (RFC 9112 3.2.2).
+    ``host`` is the value of Host. Raises Malformed: bad_request for a form that has no place here, bad_host when an
+    absolute target names another host or port than Host does (RFC 9112 3.2.2).
     """
     if target[0] != 0x2F:  # "/"
         if target == b"*":
@@ -34,14 +35,22 @@ def origin_form(target: bytes, name: bytes) -> bytes:
         match = _ABSOLUTE.fullmatch(target)
         if match is None:
             raise Malformed(Failure.BAD_REQUEST, "the target is neither '/path' nor 'http://host/path'")
-        if canonical_name(match.group(1)) != name:
+        secure, authority, rest = match.groups()
+        usual = 443 if secure else 80
+        if canonical_name(authority) != canonical_name(host) or _port(authority, usual) != _port(host, usual):
             raise Malformed(Failure.BAD_HOST, "the target names another host than Host")
-        target = match.group(2) or b"/"
+        target = rest or b"/"
         if target[0] != 0x2F:
             target = b"/" + target
     if b"/." in target or b"%" in target:
         return normalise(target)
     return target
+
+
+def _port(authority: bytes, usual: int) -> int:
+    """The port in an authority that is known to be good."""
+    match = _PORT.search(authority)
+    return int(match.group(1)) if match is not None and match.group(1) else usual
 
 
 def normalise(target: bytes) -> bytes:

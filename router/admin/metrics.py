@@ -152,6 +152,11 @@ class RouterCollector(Collector):
         for outcome, count in counters.proxy_headers.items():
             headers.add_metric((outcome,), count)
         yield headers
+        yield CounterMetricFamily(
+            "router_alias_fields_dropped",
+            "Request fields dropped because apps could take their names for the router's own.",
+            counters.aliases,
+        )
         yield CounterMetricFamily("router_tls_handshakes", "TLS handshakes completed.", counters.tls_handshakes)
         yield CounterMetricFamily("router_tls_handshake_failures", "TLS handshakes failed.", counters.tls_failures)
         yield CounterMetricFamily(

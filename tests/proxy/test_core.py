@@ -15,7 +15,7 @@ def test_a_request_is_counted_by_status_method_and_protocol(story: Story) -> Non
         (b"GET", b"1.1", "GET", "http/1.1"),
         (b"POST", b"1.0", "POST", "http/1.0"),
         (b"PROPFIND", b"1.1", "other", "http/1.1"),
-        (b"get", b"1.1", "other", "http/1.1"),
+        (b"purge", b"1.1", "other", "http/1.1"),
     ):
         story.calls()
         story.client(method + b" / HTTP/" + version + b"\r\n" + HOST + b"\r\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.http1 import downstream
-from proxy.http1.downstream import MAX_WAITING
+from proxy.http1.downstream import MAX_WAITING, TURN_BYTES, TURN_HEADS
 from tests.fakes.story import GET, HOST, Story
 
 OK = b"HTTP/1.1 200 OK\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\nContent-Length: 2\r\n\r\nok"
@@ -104,3 +104,115 @@ def test_giving_up_at_once_resets_and_counts(story: Story) -> None:
     assert story.caller.is_cut
     assert not app.is_kept
     assert story.counted() == {(499, "GET", "http/1.1"): 1}
+
+
+# ── everybody has a turn ──────────────────────────────────────────────────────────────────────────────────────────────
+BIG = TURN_BYTES * b"x"
+
+
+def test_after_a_large_read_of_a_body_the_others_have_a_turn(story: Story) -> None:
+    story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (3 * len(BIG)))
+    app = story.lends()
+    connection = story.caller.transport.protocol
+    connection.data_received(BIG)
+    assert not story.caller.is_heeded
+    story.loop.settle()
+    assert story.caller.is_heeded
+    connection.data_received(BIG[:-1])
+    assert story.caller.is_heeded
+    app.hears(..., 2 * BIG[:-1])
+
+
+def test_a_turn_does_not_wake_a_client_whose_app_is_full(story: Story) -> None:
+    story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (4 * len(BIG)))
+    app = story.lends()
+    app.stops_reading()
+    connection = story.caller.transport.protocol
+    connection.data_received(BIG)
+    connection.data_received(BIG)
+    story.loop.settle()
+    assert not story.caller.is_heeded
+    app.reads_again()
+    assert story.caller.is_heeded
+
+
+def test_an_app_that_reads_again_does_not_take_anybodys_turn(story: Story) -> None:
+    story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (4 * len(BIG)))
+    app = story.lends()
+    app.stops_reading()
+    connection = story.caller.transport.protocol
+    connection.data_received(2 * BIG)
+    app.transport.reads = True
+    app.transport.take()
+    assert not story.caller.is_heeded
+    story.loop.settle()
+    assert story.caller.is_heeded
+
+
+def test_a_body_that_ends_with_a_large_read_leaves_nobody_waiting(story: Story) -> None:
+    story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(BIG))
+    app = story.lends()
+    story.caller.transport.protocol.data_received(BIG)
+    assert story.caller.is_heeded
+    app.hears(...)
+    app.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    story.client_hears(...)
+    story.client(GET)
+    story.lends(reused=True)
+
+
+UNKNOWN = b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n"
+
+
+def test_of_many_requests_without_an_app_only_some_are_answered_per_turn(story: Story) -> None:
+    connection = story.calls().transport.protocol
+    connection.data_received(3 * TURN_HEADS * UNKNOWN)
+    heard = bytes(story.caller.transport.heard)
+    assert heard.count(b"HTTP/1.1 404 ") == TURN_HEADS
+    assert not story.caller.is_heeded
+    story.loop.settle()
+    assert story.client_hears(...).count(b"HTTP/1.1 404 ") == 3 * TURN_HEADS
+    assert story.caller.is_heeded
+
+
+def test_what_comes_between_two_turns_waits_for_its_own(story: Story) -> None:
+    connection = story.calls().transport.protocol
+    connection.data_received(2 * TURN_HEADS * UNKNOWN)
+    connection.data_received(UNKNOWN + GET)
+    assert connection.eof_received()
+    story.loop.settle()
+    assert story.client_hears(...).count(b"HTTP/1.1 404 ") == 2 * TURN_HEADS + 1
+    app = story.lends()
+    app.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    story.client_hears(b"HTTP/1.1 204 No Content\r\n", ...)
+    assert story.caller.transport.closing
+
+
+def test_who_has_said_everything_before_its_last_turn_is_answered_and_let_go(story: Story) -> None:
+    for behind in (b"", b"GET / HT"):
+        connection = story.calls().transport.protocol
+        connection.data_received((TURN_HEADS + 1) * UNKNOWN + behind)
+        assert connection.eof_received()
+        story.loop.settle()
+        assert story.client_hears(...).count(b"HTTP/1.1 404 ") == TURN_HEADS + 1
+        assert story.caller.transport.closing
+
+
+def test_who_leaves_before_its_turn_is_gone(story: Story) -> None:
+    connection = story.calls().transport.protocol
+    connection.data_received(2 * TURN_HEADS * UNKNOWN)
+    story.client_leaves()
+    story.loop.settle()
+    assert story.core.connections == set()
+
+
+def test_a_turn_that_never_comes_is_a_head_that_comes_too_late(story: Story) -> None:
+    """Between two turns a deadline stands as ever."""
+    connection = story.calls().transport.protocol
+    story.passes(9.5)
+    connection.data_received(2 * TURN_HEADS * UNKNOWN)
+    story.loop._soon.clear()
+    story.passes(9)
+    assert story.caller.is_kept
+    story.passes(2)
+    assert not story.caller.is_kept

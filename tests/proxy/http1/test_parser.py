@@ -38,7 +38,7 @@ class TestRequestLine:
             (b"GET / HTTP/1.0", b"GET", b"/", 0),
             (b"GET / HTTP/1.9", b"GET", b"/", 1),
             (b"M-SEARCH * HTTP/1.1", b"M-SEARCH", b"*", 1),
-            (b'get /?a=b&c=%00[]|"<> HTTP/1.1', b"get", b'/?a=b&c=%00[]|"<>', 1),
+            (b'purge /?a=b&c=%00[]|"<> HTTP/1.1', b"purge", b'/?a=b&c=%00[]|"<>', 1),
             (b"GET /caf\xc3\xa9 HTTP/1.1", b"GET", b"/caf\xc3\xa9", 1),
             (32 * b"M" + b" / HTTP/1.1", 32 * b"M", b"/", 1),
         ],
@@ -72,6 +72,10 @@ class TestRequestLine:
             b"\xc3\xa9 / HTTP/1.1",
             b"GET / HTTP/\xd9\xa1.1",
             b"GET / HTTQ/1.1",
+            b"get / HTTP/1.1",
+            b"Post / HTTP/1.1",
+            b"TRACe / HTTP/1.1",
+            b"patch / HTTP/1.1",
         ],
     )
     def test_anything_else_is_refused(self, line: bytes) -> None:
@@ -177,6 +181,18 @@ class TestFields:
         assert len(parser._request_memo.special) <= MEMO_LINES
         assert len(parser._line_memo) <= MEMO_LINES
         assert len(parser._names) <= MEMO_LINES
+
+    def test_aliases_of_the_routers_names_are_dropped_and_counted(self) -> None:
+        block = b"X_Real_IP: 1\r\nX-Forwarded_User: 2\r\ncontent_length: 3\r\nX_Mine: 4\r\nX_Real_IP: 5"
+        for _ in range(2):
+            fields = parse_fields(block, 10)
+            assert (fields.aliases, fields.lines) == (3 + 1, [b"X_Mine: 4"])
+
+    def test_whatever_begins_with_x_forwarded_is_a_word_about_the_client(self) -> None:
+        lines = (b"X-Forwarded-User: root", b"x-forwarded-client-cert: x", b"X-Forwarded-My_Own: y")
+        for _ in range(2):
+            fields = parse_fields(b"\r\n".join(lines), 10)
+            assert (fields.forwarded, fields.lines, fields.aliases) == (lines, [], 0)
 
     def test_an_upgrade_counts_when_connection_names_it(self) -> None:
         assert parse_fields(b"Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade", 10).upgrade == b"websocket"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.errors import Failure
 from proxy.http1.parser import Malformed
@@ -59,7 +61,9 @@ def test_an_encoded_nul_is_refused(target: bytes) -> None:
     ("target", "origin"),
     [
         (b"http://a.example/b?c", b"/b?c"),
-        (b"HTTPS://A.Example:8443/b", b"/b"),
+        (b"http://a.example:80/b", b"/b"),
+        (b"http://a.example:/b", b"/b"),
+        (b"HTTPS://A.Example:443/b", b"/b"),
         (b"http://a.example.", b"/"),
         (b"http://a.example?q", b"/?q"),
         (b"http://a.example/x/../y", b"/y"),
@@ -68,6 +72,33 @@ def test_an_encoded_nul_is_refused(target: bytes) -> None:
 )
 def test_other_forms_become_the_origin_form(target: bytes, origin: bytes) -> None:
     assert origin_form(target, b"a.example") == origin
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"http://a.example:8080/x", b"A.example:8080"),
+        (b"https://[2001:DB8::1]/x", b"[2001:db8::1]:443"),
+        (b"http://a.example/x", b"a.example.:80"),
+    ],
+)
+def test_the_same_host_in_another_spelling_is_the_same(target: bytes, host: bytes) -> None:
+    assert origin_form(target, host) == b"/x"
+
+
+@pytest.mark.parametrize(
+    ("target", "host"),
+    [
+        (b"http://a.example:8080/", b"a.example"),
+        (b"http://a.example/", b"a.example:8080"),
+        (b"https://a.example/", b"a.example:80"),
+        (b"https://[2001:db8::1]:1/", b"[2001:db8::1]"),
+    ],
+)
+def test_another_port_is_another_host(target: bytes, host: bytes) -> None:
+    with pytest.raises(Malformed) as caught:
+        origin_form(target, host)
+    assert caught.value.failure is Failure.BAD_HOST
 
 
 @pytest.mark.parametrize(
@@ -87,3 +118,12 @@ def test_other_targets_are_refused(target: bytes) -> None:
     with pytest.raises(Malformed) as caught:
         origin_form(target, b"a.example")
     assert caught.value.failure is Failure.BAD_REQUEST
+
+
+@given(st.lists(st.sampled_from(["/", ".", "..", "%2e", "%2E", "a", ";", "%2f", "\\", "?"]), max_size=12).map("".join))
+def test_what_is_normal_stays_as_it_is(path: str) -> None:
+    """Judged, routed and forwarded is one path: whoever normalises it again, the app included, finds nothing to do."""
+    normal = normalise(b"/" + path.encode())
+    assert normalise(normal) == normal
+    segments = normal.partition(b"?")[0].lower().replace(b"%2e", b".").split(b"/")
+    assert not {b".", b".."} & set(segments)

@@ -113,10 +113,12 @@ def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
     counters.log_lines, counters.log_dropped = 12, 13
     counters.tunnels, counters.tunnels_open, counters.tunnels_closed = 14, 15, {"client_closed": 16}
     counters.overhead.observe(0.001)
+    counters.aliases = 17
 
     samples = scraped(RouterCollector(counters, reconciler, "1.2.3", lambda: 100))
     assert samples["router_connections_accepted_total"] == {labels(listener="http"): 1, labels(listener="https"): 2}
     assert samples["router_open_connections"] == {labels(listener="http"): 3, labels(listener="https"): 4}
+    assert samples["router_alias_fields_dropped_total"] == {(): 17}
     assert samples["router_tls_handshakes_total"] == {(): 5}
     assert samples["router_tls_handshake_failures_total"] == {(): 6}
     assert samples["router_requests_in_flight"] == {(): 7}
