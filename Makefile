@@ -23,8 +23,9 @@ run: $(VENV)/.runtime ## run the router in front of the demo apps (Ctrl-C ends e
 test: $(VENV)/.dev ## run the tests (ARGS="tests/tls -x" narrows them)
 	@$(BIN)/python -m pytest $(ARGS)
 
-fuzz: $(VENV)/.dev ## search long for inputs that tell our parsers from others (ARGS as for test)
-	@DRYCC_FUZZ=long $(BIN)/python -m pytest tests/fuzz --timeout 3600 $(ARGS)
+fuzz: $(VENV)/.dev ## search for inputs that tell our parsers from others, and keep them (ARGS="--minutes 60" for longer)
+	@$(BIN)/python -m tests.fuzz $(ARGS)
+	@DRYCC_FUZZ=long $(BIN)/python -m pytest tests/fuzz --timeout 3600
 
 check: $(VENV)/.dev ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .

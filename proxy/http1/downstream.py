@@ -86,6 +86,7 @@ class Http1Downstream(asyncio.Protocol):
         "_ended",
         "_exchange",
         "_fields",
+        "_forgiven",
         "_full",
         "_head_begun",
         "_held",
@@ -119,6 +120,8 @@ class Http1Downstream(asyncio.Protocol):
         self._buffer = b""
         self._parsing = False
         self._head_begun = True  # the first head has its time from the moment of accept
+        self._forgiven = False
+        """An empty line came before the next head."""
         self._ended = False
         self._full = False
         self._held = False
@@ -292,17 +295,23 @@ class Http1Downstream(asyncio.Protocol):
     def _wake(self) -> None:
         """Everybody has had a turn."""
         self._resting = False
-        if self._state in (_BODY, _TUNNEL):
-            if not self._held:
-                self._transport.resume_reading()
-        elif self._state == _HEAD and self._parsing:
+        if self._parsing:
             self._parsing = False
-            self._read_heads(self._buffer)
-            if self._state == _HEAD and not self._parsing:
-                if self._ended:
+            if self._state == _HEAD:
+                self._read_heads(self._buffer)
+                if self._parsing:
+                    return  # not done yet: once more next turn
+                if self._state == _HEAD and self._ended:
                     self._linger()
-                else:
-                    self._transport.resume_reading()
+        state = self._state
+        if state in (_BODY, _TUNNEL):
+            stopped = self._held
+        elif state in (_WAIT, _FULL):
+            stopped = len(self._buffer) > MAX_WAITING
+        else:
+            stopped = state != _HEAD
+        if not stopped:
+            self._transport.resume_reading()
 
     # ── heads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -321,7 +330,8 @@ class Http1Downstream(asyncio.Protocol):
                     # begins with more of them is judged as a head, and is none.
                     if data == b"\r":
                         break
-                    if data.startswith(b"\r\n"):
+                    if data.startswith(b"\r\n") and not self._forgiven:
+                        self._forgiven = True
                         data = data[2:]
                         if not data:
                             break
@@ -373,6 +383,7 @@ class Http1Downstream(asyncio.Protocol):
         """One complete head: judge it, and take what there is of its body. ``known``: its fields are the last ones."""
         moment = now()
         self._head_begun = False
+        self._forgiven = False
         core = self._core
         edge = core.table.edge
         if edge is not self._edge:

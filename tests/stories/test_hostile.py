@@ -160,7 +160,8 @@ REFUSED: dict[str, tuple[bytes, str, int]] = {
     **{
         f"field {line!r}": (b"GET / HTTP/1.1\r\n" + HOST + line + b"\r\n\r\n", "bad_request", 400)
         for line in (b" X: y", b"\tX: y", b"X: a\r\n b", b"X: a\r\n\tb", b"X : y", b"X\t: y", b": y", b"X", b"X;y",
-                     b"X: \x00", b"X: \x01", b"X: \x1f", b"X: \x7f", b"X: \x0b", b"X: a\rb", b"X: a\nb", b"X: a\r\rY: b",
+                     b"X: \x00", b"X: \x01", b"X: \x1f", b"X: \x7f", b"X: \x0b", b"X: a\rb", b"X: a\nb",
+                     b"X: a\r\rY: b",
                      b"X\x00: y", b"X\x80: y", b"X(: y", b"X@: y", b"X/: y", b"X\x1c: y", b"\xef\xbb\xbfX: y",
                      b"Host : other.example", b"\nHost: other.example", b"X: y\n" + HOST, b"\rX: y", b"X:\n\nGET /")
     },

@@ -119,6 +119,29 @@ def test_more_empty_lines_are_not_http(story: Story) -> None:
     assert story.dialled == []
 
 
+def test_more_empty_lines_are_not_http_however_they_come(story: Story) -> None:
+    for pieces in ((b"\r\n", b"\r\n"), (b"\r\n\r", b"\n"), (b"\r", b"\n", b"\r", b"\n")):
+        story.calls()
+        story.client(*pieces, get(b"/1"))
+        story.answer("bad_request", 400)
+    assert story.dialled == []
+
+
+def test_an_empty_line_is_forgiven_before_each_request(story: Story) -> None:
+    for path in (b"/1", b"/2"):
+        story.client(b"\r\n", get(path))
+        app = story.lends(reused=path == b"/2")
+        app.hears(b"GET " + path, ...)
+        app.says(ok(b""))
+        story.client_hears(b"HTTP/1.1 200 OK\r\n", ...)
+    story.client(b"\r\n")
+    story.passes(74)
+    assert story.caller.is_kept
+    story.passes(2)
+    story.client_hears_nothing()  # it was idle, and not in the middle of a request
+    assert not story.caller.is_kept
+
+
 def test_a_client_that_has_said_everything_still_gets_its_answers(story: Story) -> None:
     story.client(get(b"/1") + get(b"/2"))
     story.caller.closes()

@@ -188,6 +188,32 @@ def test_what_comes_between_two_turns_waits_for_its_own(story: Story) -> None:
     assert story.caller.transport.closing
 
 
+def test_what_follows_many_turns_is_heard_as_ever(story: Story) -> None:
+    connection = story.calls().transport.protocol
+    connection.data_received(TURN_HEADS * UNKNOWN + GET)
+    story.loop.settle()
+    app = story.lends()
+    assert story.caller.is_heeded
+    app.hears(...)
+    app.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    story.client_hears(...)
+    story.client(GET)
+    story.lends(reused=True)
+
+
+def test_who_reads_no_answers_gets_no_more_turns_until_it_does(story: Story) -> None:
+    connection = story.calls().transport.protocol
+    story.caller.stops_reading()
+    connection.data_received(10 * TURN_HEADS * UNKNOWN)
+    story.loop.settle()
+    assert bytes(b"".join(story.caller.transport.unread)).count(b"HTTP/1.1 404 ") < 10 * TURN_HEADS
+    story.caller.reads_again()
+    assert story.client_hears(...).count(b"HTTP/1.1 404 ") == 10 * TURN_HEADS
+    assert story.caller.is_heeded
+    story.client(UNKNOWN)
+    story.answer("unknown_host", 404)
+
+
 def test_who_has_said_everything_before_its_last_turn_is_answered_and_let_go(story: Story) -> None:
     for behind in (b"", b"GET / HT"):
         connection = story.calls().transport.protocol
