@@ -328,13 +328,11 @@ class Http1Downstream(asyncio.Protocol):
                 if data[0] == 13:
                     # One empty line before a request is forgiven (RFC 9112 2.2), wherever somebody counted wrong; what
                     # begins with more of them is judged as a head, and is none.
-                    if data == b"\r":
-                        break
                     if data.startswith(b"\r\n") and not self._forgiven:
                         self._forgiven = True
                         data = data[2:]
-                        if not data:
-                            break
+                    if not data or data == b"\r":
+                        break
                 line_end = data.find(b"\r\n")
                 tail = self._tail
                 if line_end == len(data) - len(tail) and data.endswith(tail):

@@ -120,7 +120,7 @@ def test_more_empty_lines_are_not_http(story: Story) -> None:
 
 
 def test_more_empty_lines_are_not_http_however_they_come(story: Story) -> None:
-    for pieces in ((b"\r\n", b"\r\n"), (b"\r\n\r", b"\n"), (b"\r", b"\n", b"\r", b"\n")):
+    for pieces in ((b"\r\n", b"\r\n"), (b"\r\n\r", b"\n"), (b"\r\n\r\n",), (b"\r", b"\n", b"\r", b"\n")):
         story.calls()
         story.client(*pieces, get(b"/1"))
         story.answer("bad_request", 400)
