@@ -8,6 +8,7 @@ What must not enter: any decision about traffic, annotations or certificates.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import json
 import logging
@@ -153,9 +154,20 @@ def _prepare_the_process() -> None:
     """Limits and hooks that hold for everything in this process."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection is a descriptor, most are two
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would have every private key in it
+    _keep_memory_to_ourselves()
     sys.setswitchinterval(0.001)  # seconds; a thread that parses manifests hands the loop its turn back sooner
     sys.unraisablehook = without_undecodable_names(sys.unraisablehook)
+
+
+PR_SET_DUMPABLE: Final = 4
+
+
+def _keep_memory_to_ourselves() -> None:
+    """No core dumps, and no other process of this user may look into our memory, environment or open files (/proc,
+    ptrace): every private key is in there (hardening K-04)."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
+        log.warning("PR_SET_DUMPABLE: %s", os.strerror(ctypes.get_errno()))
 
 
 def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

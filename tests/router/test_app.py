@@ -242,3 +242,17 @@ def test_what_nobody_caught_is_logged_without_its_text(caplog: pytest.LogCapture
     assert record.getMessage() == "callback failed"
     assert record.exc_info
     assert "c4n4ry" not in JsonLines().format(record)
+
+
+def test_nobody_looks_into_its_memory(tmp_path: Path) -> None:
+    """Hardening K-04: no core dumps, and what /proc tells of a process is root's alone."""
+    asked = (
+        "import ctypes, resource; from router.app import _keep_memory_to_ourselves as keep; keep();"
+        "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True, timeout=SOON)
+    assert said.stdout == "0 (0, 0)\n"
+    with router(tmp_path) as child:
+        limits = Path(f"/proc/{child.ports['pid']}/limits").read_text()
+        assert limits.partition("Max core file size")[2].split()[:2] == ["0", "0"]
+        assert Path(f"/proc/{child.ports['pid']}/fd").stat().st_uid == 0
