@@ -23,11 +23,11 @@ HOST = b"Host: shop.example\r\n"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def on_loop(story: Coroutine[Any, Any, T]) -> T:
-    """Run under the loop that the router uses, within :data:`SOON`."""
+def on_loop(story: Coroutine[Any, Any, T], within: float = SOON) -> T:
+    """Run under the loop that the router uses, within so many seconds."""
 
     async def bounded() -> T:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(within):
             return await story
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

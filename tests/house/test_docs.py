@@ -12,6 +12,7 @@ import pytest
 from docs.generate import PAGES
 from proxy.access_log import FORMATS
 from proxy.errors import Failure
+from tests.stories.test_hostile import REFUSED
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -70,6 +71,14 @@ def test_the_verbs_that_readme_and_contributing_name_are_in_the_makefile() -> No
 def test_every_failure_has_its_row_in_troubleshooting() -> None:
     wanted = {failure.value for failure in Failure}
     assert rows("operations.md", "Troubleshooting by X-Router-Error") - {"X"} == wanted
+
+
+def test_every_refusal_that_is_told_in_a_story_stands_in_the_page_about_http() -> None:
+    written = set(re.findall(r"`(\w+)`", (DOCS / "http.md").read_text(encoding="utf-8")))
+    assert {failure for _, failure, _ in REFUSED.values()} <= written
+    assert {failure.value for failure in Failure} >= {
+        name for name in written if name.startswith(("bad_", "response_"))
+    }
 
 
 def rows(page: str, heading: str) -> set[str]:
