@@ -9,9 +9,11 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.access_log import AccessLog
+from proxy.admission import Admission
 from proxy.clock import Wheel
 from proxy.http.heads import Peer, RequestIds
 from proxy.live import LiveRoute, LiveTable
@@ -28,6 +30,12 @@ __all__ = ["Core", "TlsFront"]
 
 WRITE_HIGH_WATER: Final = 64 * 1024
 """Bytes of an answer kept for a slow client before its app is not read any further."""
+
+IDLE_UNDER_PRESSURE: Final = 5.0
+"""Seconds that a client may be idle while places are few (hardening S-06)."""
+IDLE_LEAST: Final = 0.5
+"""Seconds that it may be idle however few there are: who has just come is about to say something."""
+MOST_LOOKED_AT: Final = 10_000
 
 _METHOD_LABELS: Final = {name.encode("ascii"): name for name in METHODS}
 
@@ -49,6 +57,7 @@ class Core:
     """One per process."""
 
     __slots__ = (
+        "admission",
         "connections",
         "counters",
         "draining",
@@ -57,6 +66,7 @@ class Core:
         "ids",
         "log",
         "loop",
+        "on_tick",
         "registry",
         "table",
         "tls",
@@ -71,10 +81,13 @@ class Core:
         self.tls = tls
         self.counters = Counters()
         self.log = AccessLog(log, self.counters)
-        self.wheel = Wheel(loop, self.log.flush)
+        self.wheel = Wheel(loop, self.tick)
         self.registry = Registry(loop, self.wheel, self.counters)
         self.table = LiveTable(self.registry)
         self.ids = RequestIds(secrets.randbits(64))
+        self.admission = Admission(self.counters)
+        self.on_tick: Callable[[], None] | None = None
+        """Called ten times a second, after what the core itself has to do."""
         self.connections: set[Http1Downstream | Stream] = set()
         self.entering: set[Entrance] = set()
         """Connections that have not shown yet whether a PROXY header comes first."""
@@ -82,6 +95,50 @@ class Core:
         self.emptied: asyncio.Event | None = None
         """Set while draining: the last connection is gone."""
         self.write_high_water = WRITE_HIGH_WATER
+
+    def tick(self) -> None:
+        """What is due ten times a second."""
+        self.log.flush()
+        if self.on_tick is not None:
+            self.on_tick()
+
+    def arrived(self, address: str) -> bool:
+        """A connection of this client was accepted. False: the client has as many as it may, and it must close."""
+        edge = self.table.edge
+        admission = self.admission
+        most = edge.max_per_client
+        # Trusted peers speak for many: their clients are counted, by a PROXY header or by request, and not they.
+        if not admission.take(address, most) and not (address in edge.trusted and admission.take(address, 0)):
+            self.counters.connections_refused += 1
+            return False
+        admission.come()
+        return True
+
+    def departed(self, address: str) -> None:
+        """A connection that arrived is gone."""
+        self.admission.give(address)
+        self.admission.go()
+
+    def relieve(self, moment: float) -> int:
+        """Let idle clients go: as many as there are too many, the longest idle first, and all that were idle for long.
+
+        Returns how many. Looks at a bounded number of connections: ten thousand take a few milliseconds.
+        """
+        candidates = [
+            (since, number, connection)
+            for number, connection in enumerate(islice(self.connections, MOST_LOOKED_AT))
+            if (since := connection.idle_since()) <= moment - IDLE_LEAST
+        ]
+        candidates.sort()
+        excess = self.admission.excess
+        gone = 0
+        for since, _, connection in candidates:
+            if gone >= excess and since > moment - IDLE_UNDER_PRESSURE:
+                break
+            connection.drain()
+            gone += 1
+        self.counters.idle_closed += gone
+        return gone
 
     def opened(self, connection: Http1Downstream, secure: bool) -> None:
         """A client connection is ready (over TLS: its handshake is done)."""
@@ -92,18 +149,24 @@ class Core:
         counters.open_connections[listener] += 1
 
     def closed(self, connection: Http1Downstream, secure: bool) -> None:
-        """A client connection is gone."""
+        """A client connection is gone; nothing to do for one that never was ready."""
+        if connection not in self.connections:
+            return
         self.connections.discard(connection)
+        if not secure:  # over TLS its channel was there before it, and is there a little longer
+            self.departed(connection.address)
         self.counters.open_connections["https" if secure else "http"] -= 1
         if self.emptied is not None and not self.connections:
             self.emptied.set()
 
     def joined(self, stream: Stream) -> None:
-        """A client connection on a port of its own is there."""
+        """A client connection on a port of its own is there, and one to an endpoint will be."""
+        self.admission.come(2)
         self.connections.add(stream)
 
     def left(self, stream: Stream) -> None:
         """It is gone."""
+        self.admission.go(2)
         self.connections.discard(stream)
         if self.emptied is not None and not self.connections:
             self.emptied.set()

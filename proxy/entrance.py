@@ -48,6 +48,7 @@ class Entrance(asyncio.Protocol):
         self._address = peer_address(transport)
         core = self._core
         core.entering.add(self)
+        core.admission.come()
         core.wheel.arm(self, now() + core.table.edge.head_timeout)
 
     def data_received(self, data: bytes) -> None:
@@ -94,7 +95,10 @@ class Entrance(asyncio.Protocol):
 
     def _gone(self) -> None:
         self.slot = -1
-        self._core.entering.discard(self)
+        core = self._core
+        if self in core.entering:
+            core.entering.discard(self)
+            core.admission.go()  # whoever is behind takes a place of its own
 
     def _turn_away(self, failure: Failure) -> None:
         outcome = "bad" if failure is Failure.BAD_PROXY_HEADER else "untrusted"

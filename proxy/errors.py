@@ -100,10 +100,10 @@ class Failure(enum.Enum):
     CLIENT_TOO_SLOW = "client_too_slow", 0, Side.CLIENT, Retry.NEVER, "The client stopped reading the answer."
     TOO_MANY_CONNECTIONS = (
         "too_many_connections",
-        0,
-        Side.CLIENT,
+        429,
+        Side.POLICY,
         Retry.NEVER,
-        "Too many connections from this address, or too many at once.",
+        "Too many connections from this address.",
     )
     CLIENT_SILENT = "client_silent", 0, Side.CLIENT, Retry.NEVER, "The client connected and said nothing."
     # ── routing and policy ────────────────────────────────────────────────────────────────────────────────────────

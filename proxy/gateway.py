@@ -10,17 +10,20 @@ import asyncio
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
+from proxy.clock import now
 from proxy.core import Core, TlsFront
-from proxy.entrance import Entrance
-from proxy.http1.downstream import Http1Downstream
+from proxy.doors import http_connection, https_connection
 from proxy.metrics import Counters
 from proxy.routes import TableChange
-from proxy.sockets import BACKLOG, bind
+from proxy.sockets import BACKLOG, bind, descriptors, open_descriptors
 from proxy.stream import Bind, Streams
-from proxy.tls_channel import TlsChannel
 
 __all__ = ["Gateway", "Ports", "TlsFront"]
+
+MEASURE_SECONDS: Final = 1.0
+"""Between two looks at how many descriptors there may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +34,21 @@ class Ports:
     https: int | None
 
 
+class _Door:
+    """A socket that listens, what meets who comes through it, and the server that accepts; None: nobody is accepted."""
+
+    __slots__ = ("meet", "server", "sock")
+
+    def __init__(self, sock: socket.socket, meet: Callable[[], asyncio.Protocol]) -> None:
+        self.sock = sock
+        self.meet = meet
+        self.server: asyncio.AbstractServer | None = None
+
+
 class Gateway:
     """One data plane in one process, on one loop."""
 
-    __slots__ = ("_core", "_loop", "_servers", "_streams")
+    __slots__ = ("_core", "_doors", "_in_use", "_loop", "_measure_at", "_reopening", "_streams")
 
     def __init__(
         self,
@@ -47,7 +61,10 @@ class Gateway:
         self._loop = loop
         self._core = Core(loop, tls, log)
         self._streams = Streams(self._core)
-        self._servers: list[asyncio.AbstractServer] = []
+        self._doors: list[_Door] = []
+        self._reopening: asyncio.Task[None] | None = None
+        self._in_use = 0
+        self._measure_at = 0.0
 
     def __repr__(self) -> str:
         core = self._core
@@ -83,18 +100,79 @@ class Gateway:
         """
         core = self._core
         core.wheel.start()
-        self._servers.append(await self._loop.create_server(lambda: http_connection(core), sock=plain, backlog=BACKLOG))
+        self._doors.append(_Door(plain, lambda: http_connection(core)))
         if secure is not None:
             if core.tls is None:
                 secure.close()
                 raise ValueError("an https port needs tls")
             front = core.tls
-            self._servers.append(
-                await self._loop.create_server(lambda: https_connection(core, front), sock=secure, backlog=BACKLOG)
-            )
+            self._doors.append(_Door(secure, lambda: https_connection(core, front)))
+        self._in_use = open_descriptors() + len(self._doors)
+        self._measure()
+        core.on_tick = self._watch
+        core.admission.on_full = self._pause
+        await self._open()
         if streams is not None:
             self._streams.listen(streams)
         return Ports(plain.getsockname()[1], None if secure is None else secure.getsockname()[1])
+
+    # ── places ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _measure(self) -> None:
+        """How many places there are may change while we serve: by the operator's setting, and by ``prlimit``."""
+        core = self._core
+        core.admission.allow(core.table.edge.definition.max_connections, descriptors(), self._in_use)
+        self._measure_at = now() + MEASURE_SECONDS
+
+    def _watch(self) -> None:
+        """Ten times a second: make room before there is none, and accept again as soon as there is some."""
+        core = self._core
+        moment = now()
+        if moment >= self._measure_at:
+            self._measure()
+        admission = core.admission
+        core.counters.places, core.counters.places_taken = admission.most, admission.connections
+        if admission.excess > 0 and not core.draining:
+            if admission.excess_files > 0:
+                core.registry.close_idle(max(0, core.counters.upstream_idle - admission.excess_files))
+            core.relieve(moment)
+        if admission.is_full:
+            self._pause()
+        elif self._reopening is None and not core.draining and any(door.server is None for door in self._doors):
+            self._reopening = self._loop.create_task(self._open(), name="accept again")
+
+    def _pause(self) -> None:
+        """Accept nobody for a while: the kernel keeps them waiting, which costs neither them nor us anything."""
+        paused = False
+        for door in self._doors:
+            if door.server is not None:
+                door.server.close()
+                door.server = None
+                paused = True
+        self._core.counters.accept_pauses += paused
+
+    async def _open(self) -> None:
+        """Accept at every door that is closed."""
+        try:
+            for door in self._doors:
+                if door.server is None:
+                    # The server owns and closes what it gets, so it gets a second descriptor of the same socket.
+                    door.server = await self._loop.create_server(door.meet, sock=door.sock.dup(), backlog=BACKLOG)
+        finally:
+            self._reopening = None
+
+    def _shut(self) -> None:
+        """Accept nobody any more; who waits in the kernel finds the connection reset, unless others accept it."""
+        if self._reopening is not None:
+            self._reopening.cancel()
+        for door in self._doors:
+            if door.server is not None:
+                door.server.close()
+                door.server = None
+            door.sock.close()
+        self._doors.clear()
+
+    # ── what is told ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def publish(self, change: TableChange) -> None:
         """Make a change current for every request that begins from now on; those under way keep what they have."""
@@ -119,8 +197,7 @@ class Gateway:
         """Stop accepting, let exchanges finish (each answer says ``Connection: close``), at most ``grace`` seconds."""
         core = self._core
         core.draining = True
-        for server in self._servers:
-            server.close()
+        self._shut()
         for waiting in list(core.entering):
             waiting.abort_now()
         self._streams.close_ports()
@@ -137,8 +214,7 @@ class Gateway:
     def close(self) -> None:
         """Give everything up at once."""
         core = self._core
-        for server in self._servers:
-            server.close()
+        self._shut()
         for waiting in list(core.entering):
             waiting.abort_now()
         self._streams.close()
@@ -147,21 +223,3 @@ class Gateway:
         core.registry.close()
         core.wheel.stop()
         core.log.flush()
-
-
-def http_connection(core: Core) -> asyncio.Protocol:
-    """What meets a new connection on the http port."""
-    if core.table.edge.proxy_protocol:
-        return Entrance(core, lambda address: Http1Downstream(core, False, 80, address), answers=True)
-    return Http1Downstream(core, False, 80)
-
-
-def https_connection(core: Core, front: TlsFront) -> asyncio.Protocol:
-    """What meets a new connection on the https port."""
-
-    def secured(address: str) -> TlsChannel:
-        return TlsChannel(front.context(), lambda: Http1Downstream(core, True, 443, address), core.wheel, core.counters)
-
-    if core.table.edge.proxy_protocol:
-        return Entrance(core, secured, answers=False)
-    return secured("")

@@ -35,7 +35,10 @@ class LiveEdge:
         "keepalive_timeout",
         "max_fields",
         "max_head",
+        "max_per_client",
+        "max_requests",
         "max_target",
+        "metered",
         "proxy_protocol",
         "request_ids",
         "trusted",
@@ -49,6 +52,10 @@ class LiveEdge:
         self.max_fields = definition.max_fields
         self.max_head = definition.max_head
         self.max_target = definition.max_target
+        self.max_per_client = definition.max_per_client
+        self.max_requests = definition.max_requests
+        self.metered = bool(definition.max_requests or (definition.max_per_client and definition.trusted))
+        """Whether requests are counted on their connections."""
         self.proxy_protocol = definition.proxy_protocol
         self.request_ids = definition.request_ids
         self.trusted = NetworkSet(definition.trusted) if definition.trusted else _NOBODY

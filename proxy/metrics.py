@@ -100,15 +100,20 @@ class Counters:
     """Everything one gateway counts."""
 
     __slots__ = (
+        "accept_pauses",
         "accepted",
         "aliases",
         "connect",
+        "connections_refused",
         "header",
+        "idle_closed",
         "in_flight",
         "log_dropped",
         "log_lines",
         "open_connections",
         "overhead",
+        "places",
+        "places_taken",
         "proxy_headers",
         "queued",
         "routes",
@@ -137,6 +142,16 @@ class Counters:
         self.aliases = 0
         """Field lines dropped for a name that an app could take for the router's own."""
         self.open_connections: dict[str, int] = {"http": 0, "https": 0}
+        self.accept_pauses = 0
+        """How often the router stopped accepting because every place was taken."""
+        self.connections_refused = 0
+        """Connections, and requests of a trusted proxy, refused because their client had as many as it may."""
+        self.places = 0
+        """Client connections that there may be."""
+        self.places_taken = 0
+        """Those there are, handshakes and half-heard PROXY headers included; as of the last tick."""
+        self.idle_closed = 0
+        """Idle clients let go to make room for others."""
         self.proxy_headers: dict[str, int] = dict.fromkeys(("client", "own", "none", "bad", "late", "untrusted"), 0)
         """Connections that passed the entrance, by what came first: a header that told of a ``client``, one in which
         the peer spoke for itself (``own``), ``none``; or why they were closed."""

@@ -136,6 +136,12 @@ class Edge:
     """Idle connections to all apps together; 0: a share of the descriptors."""
     upstream_idle_timeout: float = 60.0
     """How long one is kept."""
+    max_connections: int = 0
+    """Client connections in all; 0: as many as descriptors allow."""
+    max_per_client: int = 0
+    """Connections of one client, or requests under way of one behind a trusted proxy; 0: any number."""
+    max_requests: int = 0
+    """Requests that a connection may make; 0: any number."""
     default_route: str = ""
     """Name of the route that answers unknown hosts; empty: 404."""
     log_format: str = "json"

@@ -63,6 +63,10 @@ class RouterConfig:
     app_queue_timeout: float
     upstream_idle: int
     upstream_idle_timeout: float
+    max_target: int
+    max_connections: int
+    max_per_client: int
+    max_requests: int
     trusted: tuple[str, ...]
     proxy_protocol: bool
     enforce_allow: bool

@@ -159,6 +159,9 @@ class Http1Downstream(asyncio.Protocol):
         if peer.secure and core.tls is not None:
             self._tls = transport.get_extra_info("ssl_object")
             self._server_name = core.tls.server_name(self._tls)
+        elif not core.arrived(address):
+            self._turn_back()
+            return
         core.opened(self, peer.secure)
         core.wheel.arm(self, now() + self._edge.head_timeout)
 
@@ -892,6 +895,26 @@ class Http1Downstream(asyncio.Protocol):
         """A reset: nobody can take what was sent for the whole."""
         reset_on_close(self._transport)
         self._abort()
+
+    @property
+    def address(self) -> str:
+        """The client's, as the connection tells it."""
+        return self._peer.address
+
+    def idle_since(self) -> float:
+        """Since when nothing is asked or answered here (monotonic seconds); FAR while something is."""
+        if self._state != _HEAD or self._buffer or self._full:
+            return FAR
+        edge = self._edge
+        return self.deadline - (edge.head_timeout if self._fields is _NO_FIELDS else edge.keepalive_timeout)
+
+    def _turn_back(self) -> None:
+        """Refuse a connection before anything is read, for as little as possible."""
+        self._state = _CLOSED
+        self.slot = -1
+        made = answers.answer(Failure.TOO_MANY_CONNECTIONS)
+        self._transport.write(b"".join((made.line, made.fields, _CLOSE, b"\r\n", made.body)))
+        self._transport.close()
 
     def drain(self) -> None:
         """The router stops: an idle connection closes, a busy one closes after its answer."""

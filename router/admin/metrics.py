@@ -144,6 +144,23 @@ class RouterCollector(Collector):
         for listener, count in counters.open_connections.items():
             is_open.add_metric((listener,), count)
         yield is_open
+        yield CounterMetricFamily(
+            "router_connections_refused",
+            "Connections, and requests of a trusted proxy, refused because their client had too many.",
+            counters.connections_refused,
+        )
+        yield CounterMetricFamily(
+            "router_idle_connections_closed", "Idle clients let go to make room for others.", counters.idle_closed
+        )
+        yield CounterMetricFamily(
+            "router_accept_pauses", "Times that nobody was accepted, as every place was taken.", counters.accept_pauses
+        )
+        places = GaugeMetricFamily(
+            "router_connection_places", "Client connections that there may be, and those taken.", labels=("state",)
+        )
+        places.add_metric(("all",), counters.places)
+        places.add_metric(("taken",), counters.places_taken)
+        yield places
         headers = CounterMetricFamily(
             "router_proxy_headers",
             "Connections while useProxyProtocol is on, by what came first or why they were closed.",

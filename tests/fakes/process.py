@@ -156,9 +156,13 @@ class Router:
 
 
 @contextlib.contextmanager
-def router(manifests: Path, *arguments: str) -> Iterator[Router]:
+def router(manifests: Path, *arguments: str, files: int = 0) -> Iterator[Router]:
+    """``files``: the most it may have open, if it matters."""
     command = [sys.executable, "-m", "router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
     free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
+    if files:
+        limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
+        command = [sys.executable, "-c", f"{limited}; os.execv(sys.argv[1], sys.argv[1:])", *command]
     process = subprocess.Popen(
         [*command, *free, "--access-log", "off", *arguments],
         stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ import pytest
 
 from proxy.clock import TICK
 from proxy.core import Core, TlsFront
-from proxy.gateway import http_connection, https_connection
+from proxy.doors import http_connection, https_connection
 from proxy.http1.downstream import Http1Downstream
 from proxy.http1.upstream import Http1Upstream
 from proxy.routes import Address, Edge, HostRule, Policy, Route, TableChange
@@ -260,6 +260,9 @@ class Story:
         assert counters.in_flight == 0, "exchanges are left over"
         assert counters.open_connections == {"http": 0, "https": 0}
         assert not self.core.connections
+        assert not self.core.entering
+        admission = self.core.admission
+        assert (admission.connections, admission.clients) == (0, 0), "places are taken by nobody"
         kept = sum(not app.transport.closing for app in self.apps)
         assert counters.upstream_idle == kept, f"{kept} connections to apps are open, {counters.upstream_idle} idle"
         assert counters.queued == 0, "requests are left waiting"

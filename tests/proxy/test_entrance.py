@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
+from proxy.doors import SecureDoor, http_connection, https_connection
 from proxy.entrance import Entrance
-from proxy.gateway import http_connection, https_connection
 from proxy.http1.downstream import Http1Downstream
-from proxy.tls_channel import TlsChannel
 from tests.fakes.story import Story
 from tests.fakes.transport import FakeTransport
 
@@ -92,7 +91,7 @@ def test_while_it_is_off_nobody_stands_there(story: Story) -> None:
     """A connection costs then what it cost before there was an entrance."""
     front: Any = _Front()
     assert type(http_connection(story.core)) is Http1Downstream
-    assert type(https_connection(story.core, front)) is TlsChannel
+    assert type(https_connection(story.core, front)) is SecureDoor
     story.is_set(proxy_protocol=True)
     assert type(http_connection(story.core)) is Entrance
     assert type(https_connection(story.core, front)) is Entrance

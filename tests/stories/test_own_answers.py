@@ -98,6 +98,16 @@ def behind_a_balancer(trusted: str) -> Callable[[Story], None]:
     return meet
 
 
+def one_too_many(story: Story) -> None:
+    """Two clients share a connection of their proxy; the first one's request is under way on another."""
+    story.is_set(trusted=("10.0.0.9",), max_per_client=1)
+    forwarded = b"GET / HTTP/1.1\r\nX-Forwarded-For: 203.0.113.7\r\n" + HOST + b"\r\n"
+    story.calls("10.0.0.9")
+    story.client(forwarded)
+    story.calls("10.0.0.9")
+    story.client(forwarded)
+
+
 MEETINGS: dict[Failure, Callable[[Story], None]] = {
     Failure.BAD_REQUEST: says(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n"),
     Failure.BAD_PROXY_HEADER: behind_a_balancer("203.0.113.9"),
@@ -114,6 +124,7 @@ MEETINGS: dict[Failure, Callable[[Story], None]] = {
     Failure.METHOD_NOT_ALLOWED: says(b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n"),
     Failure.VERSION_NOT_SUPPORTED: says(b"GET / HTTP/2.0\r\n" + HOST + b"\r\n"),
     Failure.EXPECTATION_FAILED: says(b"GET / HTTP/1.1\r\n" + HOST + b"Expect: a miracle\r\n\r\n"),
+    Failure.TOO_MANY_CONNECTIONS: one_too_many,
     Failure.UNKNOWN_HOST: says(b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n"),
     Failure.MISDIRECTED: other_name,
     Failure.ACCESS_DENIED: set_so(deny=("203.0.113.0/24",)),

@@ -13,8 +13,9 @@ OF_THE_CONTRACT = {
         ssl.hsts.preload port upstream referrerPolicy proxyDomain proxyLocations allowLocationsFrom regexDomain
         disableRequestStartHeader nginx.proxyBuffers.enabled nginx.proxyBuffers.number nginx.proxyBuffers.size
         nginx.proxyBuffers.busySize tcellAppID""",
-    Place.ROUTER: """platformDomain tcpPorts defaultTimeout bodySize largeHeaderBuffersSize maxHeaders maxRequestsPerApp
-        maxQueuedPerApp queueTimeout maxIdleUpstreamConnections upstreamIdleTimeout proxyRealIpCidrs
+    Place.ROUTER: """platformDomain tcpPorts defaultTimeout bodySize largeHeaderBuffersSize maxHeaders maxTargetSize
+        maxConnections maxConnectionsPerClient maxRequestsPerConnection maxRequestsPerApp
+               maxQueuedPerApp queueTimeout maxIdleUpstreamConnections upstreamIdleTimeout proxyRealIpCidrs
         useProxyProtocol enforceWhitelists defaultWhitelist whitelistMode requestIDs requestStartHeader
         enableRegexDomains defaultServiceEnabled defaultAppName defaultServiceIP disableServerTokens http2Enabled
         referrerPolicy accessLog.format accessLog.enabled gzip.enabled gzip.compLevel gzip.disable gzip.httpVersion

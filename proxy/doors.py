@@ -1,0 +1,78 @@
+"""Doors: what meets a new connection, on each port. Everything about a connection that depends on settings is decided
+here, when it is accepted, so that a setting that is off costs its requests nothing.
+
+What must not enter: listening (``gateway``), and anything that happens later on a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.core import Core, TlsFront
+from proxy.entrance import Entrance
+from proxy.http1.downstream import Http1Downstream
+from proxy.http1.metered import MeteredDownstream
+from proxy.sockets import peer_address
+from proxy.tls_channel import TlsChannel
+
+__all__ = ["http_connection", "https_connection"]
+
+
+def http_connection(core: Core) -> asyncio.Protocol:
+    """What meets a new connection on the http port."""
+    edge = core.table.edge
+    kind = MeteredDownstream if edge.metered else Http1Downstream
+    if edge.proxy_protocol:
+        return Entrance(core, lambda address: kind(core, False, 80, address), answers=True)
+    return kind(core, False, 80)
+
+
+def https_connection(core: Core, front: TlsFront) -> asyncio.Protocol:
+    """What meets a new connection on the https port."""
+    if core.table.edge.proxy_protocol:
+        return Entrance(core, lambda address: SecureDoor(front, Visit(core, address)), answers=False)
+    return SecureDoor(front, Visit(core))
+
+
+class Visit:
+    """What a TLS connection has before its client is heard."""
+
+    __slots__ = ("address", "core", "counted")
+
+    def __init__(self, core: Core, address: str = "") -> None:
+        self.core = core
+        self.address = address
+        self.counted = False
+
+    def inside(self) -> Http1Downstream:
+        """The protocol that speaks once the handshake is done."""
+        core = self.core
+        kind = MeteredDownstream if core.table.edge.metered else Http1Downstream
+        return kind(core, True, 443, self.address)
+
+
+class SecureDoor(TlsChannel):
+    """A channel that is counted from its first moment: who only begins a handshake takes a place as well."""
+
+    __slots__ = ("_visit",)
+
+    def __init__(self, front: TlsFront, visit: Visit) -> None:
+        core = visit.core
+        super().__init__(front.context(), visit.inside, core.wheel, core.counters)
+        self._visit = visit
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        visit = self._visit
+        visit.address = visit.address or peer_address(transport)
+        visit.counted = visit.core.arrived(visit.address)
+        if not visit.counted:
+            transport.abort()  # type: ignore[attr-defined]  # an accepted connection has one
+            return
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        super().connection_lost(error)
+        visit = self._visit
+        if visit.counted:
+            visit.counted = False
+            visit.core.departed(visit.address)
