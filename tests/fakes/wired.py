@@ -13,7 +13,7 @@ import uvloop
 from proxy.gateway import Gateway, TlsFront
 from proxy.routes import Address, HostRule, Policy, Route, TableChange
 
-__all__ = ["HOST", "Caller", "Handler", "Wired", "head_of", "on_loop", "origin", "wired"]
+__all__ = ["HOST", "Caller", "Handler", "Wired", "head_of", "on_loop", "origin", "until", "wired"]
 
 T = TypeVar("T")
 SOON = 30.0
@@ -32,6 +32,12 @@ def on_loop(story: Coroutine[Any, Any, T], within: float = SOON) -> T:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(bounded())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until something is so that nobody tells us about."""
+    for _ in iter(condition, True):
+        await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

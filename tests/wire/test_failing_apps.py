@@ -1,0 +1,272 @@
+"""Apps that fail, over real sockets: dead endpoints, closing connections, half answers, clients that leave.
+
+The figures that need a steady load and thousands of requests come from ``benchmarks/faults.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import pytest
+
+from examples.authority import Authority
+from proxy.routes import Address
+from tests.fakes.handshakes import trusting
+from tests.fakes.wired import HOST, Wired, on_loop, origin, until, wired
+from tls.change import CertificateChange
+from tls.fallback import self_signed
+from tls.secret import read_pair
+from tls.sni import Front
+from tls.store import CertificateStore
+
+AUTHORITY = Authority()
+GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+POST = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nhi"
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+RESET = b"\1\0\0\0\0\0\0\0"
+"""SO_LINGER: a close is a reset."""
+
+
+def tls_front() -> Front:
+    store = CertificateStore(self_signed(datetime.now(UTC)))
+    pairs = {"shop.example": read_pair(AUTHORITY.issue("shop.example").secret_data())}
+    store.swap(store.prepare(CertificateChange(1, pairs, names={"shop.example": "shop.example"})))
+    return Front(store)
+
+
+async def quick(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while True:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"Content-Length" in head:
+            await reader.readexactly(2)
+        writer.write(OK)
+        await writer.drain()
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def settled(router: Wired) -> None:
+    """Until everything that was under way is over, and every connection that is no use is closed."""
+    counters = router.gateway.counters
+    await until(
+        lambda: (
+            not counters.in_flight
+            and not any(counters.open_connections.values())
+            and counters.upstream_open == counters.upstream_idle
+        )
+    )
+
+
+def unlistened() -> socket.socket:
+    """An address that refuses: bound, never listening."""
+    gone = socket.socket()
+    gone.bind(("127.0.0.1", 0))
+    return gone
+
+
+def test_one_dead_endpoint_of_three_is_nobodys_trouble_and_soon_left_out() -> None:
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            router = await stack.enter_async_context(wired(quick))
+            good = [await stack.enter_async_context(origin(quick)) for _ in range(2)]
+            dead: Address = stack.enter_context(unlistened()).getsockname()
+            router.publish(*good, dead)
+            for number in range(60):
+                async with router.caller() as caller:
+                    await caller.asks(POST if number % 2 else GET)
+                    assert await caller.answer() == b"ok"
+                await settled(router)
+                if number % 5 == 0:  # so that connects go on
+                    router.gateway._core.registry.close_idle(0)
+            counters = router.gateway.counters.routes["shop/shop.example"]
+            assert (counters.errors, counters.ejections) == ({}, 1)
+            [report] = router.gateway.report()
+            ejected = {entry["address"]: entry["ejected"] for entry in report["endpoints"]}  # type: ignore[attr-defined]
+            assert [address for address, out in ejected.items() if out] == [f"127.0.0.1:{dead[1]}"]
+
+    on_loop(story())
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
+def test_a_post_never_meets_a_connection_that_its_app_has_closed(reset: bool) -> None:
+    """Both arrive in the same turn of the loop, in whatever order: the end of an idle connection, and a request that
+    must not be sent twice."""
+
+    async def story() -> None:
+        loop = asyncio.get_running_loop()
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        async with wired() as router:
+            router.publish(listening.getsockname())
+            async with router.caller() as caller:
+                await caller.asks(POST)
+                app, _ = await loop.sock_accept(listening)
+                for _ in range(25):
+                    while not (await loop.sock_recv(app, 65536)).endswith(b"hi"):
+                        pass
+                    await loop.sock_sendall(app, OK)
+                    assert await caller.answer() == b"ok"
+                    before = app
+                    if reset:
+                        before.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    before.close()
+                    await caller.asks(POST)
+                    app, _ = await loop.sock_accept(listening)
+                app.close()
+        listening.close()
+        assert router.gateway.counters.upstream_reused == 0
+
+    on_loop(story())
+
+
+BEGINNINGS = {
+    "length": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    "middle of a chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\nhalf",
+    "last chunk without its end": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n0\r\n",
+}
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+@pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
+@pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
+def test_half_an_answer_is_broken_every_time_and_leaves_nothing_behind(
+    beginning: bytes, reset: bool, secure: bool
+) -> None:
+    """No last chunk, no full length, and over TLS no close_notify (which would look like a clean end)."""
+
+    async def cuts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(beginning)
+        await writer.drain()
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        writer.close()
+
+    def ask(port: int, tls: ssl.SSLContext | None) -> bool:
+        """Whether it broke off visibly."""
+        with socket.create_connection(("127.0.0.1", port), 10) as raw:
+            client = (
+                raw if tls is None else tls.wrap_socket(raw, server_hostname="shop.example", suppress_ragged_eofs=False)
+            )
+            with client:
+                client.sendall(GET)
+                heard = b""
+                try:
+                    while piece := client.recv(65536):
+                        heard += piece
+                except (ConnectionResetError, ssl.SSLEOFError):
+                    return not heard.endswith(b"0\r\n\r\n")
+                return False
+
+    async def story() -> None:
+        tls = trusting(AUTHORITY) if secure else None
+        async with wired(cuts, tls=tls_front()) as router:
+            port = router.https if secure else router.http
+            assert port is not None
+            assert await asyncio.to_thread(ask, port, tls)
+            await settled(router)
+            before = descriptors()
+            for _ in range(20):
+                assert await asyncio.to_thread(ask, port, tls)
+            await settled(router)
+            counters = router.gateway.counters
+            assert counters.routes["shop/shop.example"].retries == {}
+            assert counters.upstream_idle == 0
+            assert descriptors() <= before + 1  # the app's own ends close when it gets round to it
+
+    on_loop(story())
+
+
+def test_clients_that_leave_take_their_requests_along() -> None:
+    """Those that reset at once; those that end a second later, for they might be waiting for their answer."""
+    requests = (GET, POST, b"PUT / HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nhalf")
+    asked = told = 0
+
+    async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked, told
+        await reader.readuntil(b"\r\n\r\n")
+        asked += 1
+        try:
+            assert await reader.read() in (b"", b"hi", b"half")
+        except ConnectionResetError:
+            pass
+        told += 1
+
+    async def story() -> None:
+        async with wired(never) as router:
+            async with AsyncExitStack() as callers:
+                for number in range(90):
+                    caller = await callers.enter_async_context(router.caller())
+                    if number % 2:
+                        sock = caller.writer.get_extra_info("socket")
+                        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                    await caller.asks(requests[number % 3])
+                await until(lambda: asked == 90)
+            await until(lambda: told == 90)
+            await settled(router)
+            counters = router.gateway.counters
+            assert (counters.upstream_open, counters.upstream_idle) == (0, 0)
+            assert sum(counters.routes["shop/shop.example"].requests.values()) == 90
+            assert router.gateway.report()[0]["in_flight"] == 0
+
+    on_loop(story())
+
+
+def test_twenty_rolling_replacements_are_not_noticed() -> None:
+    """Three endpoints; one after the other is replaced: the table learns first, then the old one finishes and is gone.
+    Or it is gone first, and the table learns a moment later."""
+
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            router = await stack.enter_async_context(wired(quick))
+            apps: list[tuple[AsyncExitStack, Address]] = []
+
+            async def start() -> None:
+                life = await stack.enter_async_context(AsyncExitStack())
+                apps.append((life, await life.enter_async_context(origin(quick))))
+
+            for _ in range(3):
+                await start()
+            router.publish(*(address for _, address in apps))
+            over = False
+            answered = 0
+
+            async def client() -> None:
+                nonlocal answered
+                async with router.caller() as caller:
+                    while not over:
+                        await caller.asks(GET)
+                        assert await caller.answer() == b"ok"
+                        answered += 1
+
+            async def answers(more: int) -> None:
+                enough = answered + more
+                await until(lambda: answered >= enough)
+
+            async with asyncio.TaskGroup() as clients:
+                for _ in range(8):
+                    clients.create_task(client())
+                for number in range(20):
+                    await start()
+                    life, _ = apps.pop(0)
+                    if number % 2:
+                        await life.aclose()
+                    await answers(25)
+                    router.publish(*(address for _, address in apps))
+                    await answers(25)
+                    await life.aclose()
+                over = True
+            counters = router.gateway.counters.routes["shop/shop.example"]
+            assert counters.errors == {}
+            assert counters.requests == {(200, "GET", "http/1.1"): answered}
+            assert answered >= 1000
+
+    on_loop(story())
