@@ -121,6 +121,13 @@ class Failure(enum.Enum):
     )
     # ── the app's doing ───────────────────────────────────────────────────────────────────────────────────────────
     NO_ENDPOINT = "no_endpoint", 503, Side.UPSTREAM, Retry.NEVER, "No instance of this app is ready."
+    LOOP_DETECTED = (
+        "loop_detected",
+        508,
+        Side.UPSTREAM,
+        Retry.NEVER,
+        "The request has passed this router too often: the app leads back to it.",
+    )
     APP_BUSY = (
         "app_busy",
         503,

@@ -82,6 +82,7 @@ def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> No
         others += b"Transfer-Encoding: chunked\r\n"
     elif fields.stated:
         others += b"Content-Length: %d\r\n" % fields.length
+    others += b"X-Router-Hops: %d\r\n" % (fields.hops + 1)
     if fields.expect:
         others += b"Expect: 100-continue\r\n"
     lines = fields.lines

@@ -53,6 +53,9 @@ TURN_BYTES: Final = 64 * 1024
 buffers, and one client on a fast line would have it for itself (hardening W-05)."""
 TURN_HEADS: Final = 32
 """Requests that are answered without their app, one behind the other, before everybody else has a turn."""
+MAX_HOPS: Final = 5
+"""Routers that a request may have passed before (hardening M-16)."""
+
 _HEAD: Final = 0  # between requests, or in the middle of a head
 _BODY: Final = 1  # reading a request's body for an exchange
 _WAIT: Final = 2  # the request is complete, the response is not
@@ -496,6 +499,8 @@ class Http1Downstream(asyncio.Protocol):
                 raise Malformed(Failure.BAD_FRAMING, "Transfer-Encoding in HTTP/1.0")
             fields.expect = False
             fields.upgrade = b""
+        if fields.hops >= MAX_HOPS:
+            raise Malformed(Failure.LOOP_DETECTED, "it has passed too many routers")
         build_outgoing(fields, self._peer, edge.trusted)
         core = self._core
         name = self._server_name

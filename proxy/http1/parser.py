@@ -51,6 +51,7 @@ _HOST: Final = re.compile(rb"(?:([0-9A-Za-z._-]{1,255})|\[[0-9A-Fa-f:.]{2,45}\])
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
 _CODINGS: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*")
 _REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._:/+=@-]{1,128}")
+_HOPS: Final = re.compile(rb"[0-9]{1,3}")
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[ \t,;])timeout=([0-9]{1,5})", re.IGNORECASE)
 _MAX_LENGTH: Final = 2**63 - 1
 
@@ -74,6 +75,7 @@ DATE: Final = 15
 KEEP_ALIVE: Final = 16
 SECRET: Final = 17  # kept, never remembered
 ALIAS: Final = 18  # dropped, and counted
+HOPS: Final = 19
 
 _REQUEST_KINDS: Final = {
     b"host": HOST,
@@ -89,6 +91,7 @@ _REQUEST_KINDS: Final = {
     b"authorization": SECRET,
     b"x-request-id": REQUEST_ID,
     b"x-correlation-id": CORRELATION_ID,
+    b"x-router-hops": HOPS,
     # hop by hop (RFC 9110 7.6.1) and what would make an app believe in another proxy (httpoxy)
     b"keep-alive": DROP,
     b"proxy-connection": DROP,
@@ -171,6 +174,7 @@ class RequestFields:
         "expect",
         "forwarded",
         "forwarded_for",
+        "hops",
         "host",
         "keep_alive",
         "length",
@@ -205,6 +209,8 @@ class RequestFields:
         self.forwarded_for: tuple[bytes, ...] = ()
         self.forwarded: tuple[bytes, ...] = ()
         """Other lines about the client, as they came (for trusted peers)."""
+        self.hops = 0
+        """How often the request has passed a router like this one already (hardening M-16)."""
         self.request_id = b""
         """An incoming id, when it is well formed."""
         self.correlation_id = b""
@@ -430,6 +436,9 @@ def _read_special(fields: RequestFields, special: list[Judged]) -> None:
         elif kind == CORRELATION_ID:
             if fields.correlation_id == b"" and _REQUEST_ID.fullmatch(value) is not None:
                 fields.correlation_id = value
+        elif kind == HOPS:
+            if _HOPS.fullmatch(value) is not None:
+                fields.hops = max(fields.hops, int(value))
         elif kind == EXPECT:
             if value.lower() != b"100-continue" or fields.expect:
                 raise Malformed(Failure.EXPECTATION_FAILED, "an expectation other than 100-continue")

@@ -32,6 +32,7 @@ def test_what_every_app_hears(story: Story) -> None:
         b"x-forwarded-port": [b"80"],
         b"x-real-ip": [b"203.0.113.7"],
         b"x-correlation-id": identity,
+        b"x-router-hops": [b"1"],
     }
 
 

@@ -31,6 +31,7 @@ def test_the_block_of_a_stranger() -> None:
         b"X-Forwarded-Port: 80",
         b"X-Forwarded-Proto: http",
         b"X-Real-IP: 203.0.113.7",
+        b"X-Router-Hops: 1",
     ]
     assert fields.outgoing.startswith(b"Host: a.example\r\n")
     assert fields.outgoing.endswith(b"\r\n")
@@ -52,6 +53,7 @@ def test_the_block_of_a_trusted_peer() -> None:
         b"X-Forwarded-Port: 443",
         b"X-Forwarded-Proto: https",
         b"X-Real-IP: 198.51.100.9",
+        b"X-Router-Hops: 1",
     ]
     assert (fields.client, fields.scheme) == ("198.51.100.9", b"https")
 
