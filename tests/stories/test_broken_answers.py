@@ -84,6 +84,37 @@ def test_a_head_in_pieces_is_one_head(story: Story) -> None:
     assert app.is_kept
 
 
+def test_a_head_that_trickles_buys_no_time(story: Story) -> None:
+    """A byte a minute is no sign of life (hardening M-17)."""
+    story.serves(idle_timeout=300.0)
+    story.client(GET)
+    app = story.lends()
+    for at in range(6):
+        app.says(OK[at : at + 1])
+        story.passes(60)
+    story.answer("response_timeout", 504)
+    assert app.is_cut
+
+
+def test_an_app_at_its_worst_is_nobody_elses_trouble(story: Story) -> None:
+    """Ten thousand interim answers, a head of megabytes, garbage, resets: each costs its own request (M-17)."""
+    story.serves(b"blog.example", route="blog/web", endpoints=(POD,))
+    for nonsense in (
+        10_000 * b"HTTP/1.1 102 Processing\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: " + bytes(2**21),
+        b"\x00" * 300_000,
+    ):
+        story.calls()
+        story.client(GET)
+        app = story.lends()
+        app.says(nonsense)
+        assert app.is_cut
+        assert b"HTTP/1.1 502 " in story.client_hears(...)
+        story.client(b"GET / HTTP/1.1\r\nHost: blog.example\r\n\r\n")
+        story.lends().says(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
+        story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+
+
 def test_an_end_in_the_middle_of_the_head_is_a_502(story: Story) -> None:
     story.client(GET)
     app = story.lends()
