@@ -54,6 +54,10 @@ class Wheel:
         self._tick = int(now() / TICK)
         self._handle: asyncio.TimerHandle | None = None
 
+    def next_turn(self, callback: Callable[[], None]) -> None:
+        """Call back when everybody else on the loop has had a turn."""
+        self._loop.call_soon(callback)
+
     def start(self) -> None:
         """Begin to turn."""
         if self._handle is None:

@@ -40,11 +40,13 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         "_begun",
         "_closing",
         "_events",
+        "_held",
         "_inner",
         "_inside",
         "_make_inner",
         "_outside",
         "_raw",
+        "_resting",
         "_tls",
         "_wheel",
         "deadline",
@@ -68,6 +70,10 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         self._begun = False
         """The peer has sent something: a probe that only connects is no failed handshake."""
         self._closing = False
+        self._held = False
+        """The protocol inside wants no more now."""
+        self._resting = False
+        """Reading goes on with the next turn of the loop."""
         self.deadline = FAR
         self.slot = 0
 
@@ -86,6 +92,17 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             if self._raw.is_closing():
                 return
             self._take(view[at : at + PIECE])
+        if not self._resting and not self._raw.is_closing():
+            # While a socket fills whole buffers the loop goes on reading it: nobody else would have a turn (W-05).
+            self._resting = True
+            self._raw.pause_reading()
+            self._wheel.next_turn(self._wake)
+
+    def _wake(self) -> None:
+        """Everybody has had a turn."""
+        self._resting = False
+        if not self._held and not self._raw.is_closing():
+            self._raw.resume_reading()
 
     def _take(self, data: bytes | memoryview) -> None:
         """Some ciphertext: decrypt what is complete and hand it in."""
@@ -242,10 +259,13 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         return self._closing or self._raw.is_closing()
 
     def pause_reading(self) -> None:
+        self._held = True
         self._raw.pause_reading()
 
     def resume_reading(self) -> None:
-        self._raw.resume_reading()
+        self._held = False
+        if not self._resting:
+            self._raw.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self._raw.set_write_buffer_limits(high=high, low=low)

@@ -326,6 +326,30 @@ def test_flow_control_passes_through(talk: Conversation) -> None:
     assert not talk.wire.paused
 
 
+def test_after_a_large_read_the_others_have_a_turn(talk: Conversation, wheel: Wheel) -> None:
+    def turn() -> None:
+        wheel._loop.run_until_complete(asyncio.sleep(0))
+
+    talk.shake()
+    talk.client.write(bytes(2 * PIECE))
+    talk.deliver()
+    assert talk.wire.paused
+    talk.inner.transport.resume_reading()
+    assert talk.wire.paused, "who wants to read waits for its turn all the same"
+    turn()
+    assert not talk.wire.paused
+    talk.client.write(bytes(2 * PIECE))
+    talk.deliver()
+    talk.inner.transport.pause_reading()
+    turn()
+    assert talk.wire.paused, "who does not want to read is not made to"
+    talk.inner.transport.resume_reading()
+    assert not talk.wire.paused
+    talk.client.write(bytes(100))
+    talk.deliver()
+    assert not talk.wire.paused
+
+
 def test_the_loss_of_the_connection_reaches_the_inner_protocol(talk: Conversation) -> None:
     talk.shake()
     error = ConnectionResetError()

@@ -179,3 +179,101 @@ def test_a_client_that_does_not_read_stops_the_app_and_reads_on_later(front: Fro
             await caller.reader.readexactly(stuck + 2**20)
 
     on_loop(story())
+
+
+# ── what a direct connection would have heard: hardening W-09 ─────────────────────────────────────────────────────────
+MASK = b"\x01\x02\x03\x04"
+
+
+def frame(opcode: int, payload: bytes = b"", *, last: bool = True, reserved: int = 0, masked: bool = True) -> bytes:
+    """One frame of a client (RFC 6455 5.2)."""
+    head = bytes([(0x80 if last else 0) | reserved << 4 | opcode])
+    size = len(payload)
+    mark = 0x80 if masked else 0
+    if size < 126:
+        head += bytes([mark | size])
+    elif size < 1 << 16:
+        head += bytes([mark | 126]) + size.to_bytes(2, "big")
+    else:
+        head += bytes([mark | 127]) + size.to_bytes(8, "big")
+    if not masked:
+        return head + payload
+    return head + MASK + bytes(byte ^ MASK[at % 4] for at, byte in enumerate(payload))
+
+
+def goodbye(code: int = 1000, reason: bytes = b"") -> bytes:
+    return frame(8, code.to_bytes(2, "big") + reason)
+
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+FRAMES: dict[str, bytes] = {
+    **{f"text of {size}": frame(TEXT, size * b"a") for size in (0, 1, 125, 126, 127, 128, 65535, 65536)},
+    "a mebibyte": frame(BINARY, bytes(range(256)) * 4096),
+    "three pieces": frame(TEXT, b"a", last=False) + frame(0, b"b", last=False) + frame(0, b"c"),
+    "a ping between pieces": frame(TEXT, b"a", last=False) + frame(PING, b"?") + frame(0, b"b"),
+    "a thousand pieces": frame(TEXT, b"a", last=False) + 998 * frame(0, b"b", last=False) + frame(0, b"c"),
+    "pings": frame(PING) + frame(PING, 125 * b"p") + frame(PONG, b"unasked"),
+    "a ping that is too long": frame(PING, 126 * b"p"),
+    "a ping in pieces": frame(PING, b"p", last=False),
+    "letters of two bytes in two pieces": frame(TEXT, b"\xc3", last=False) + frame(0, b"\xa9"),
+    "no text": frame(TEXT, b"\xff\xfe"),
+    "half a letter": frame(TEXT, b"\xc3"),
+    "bit 1": frame(TEXT, b"a", reserved=4),
+    "bit 2": frame(TEXT, b"a", reserved=2),
+    "bit 3": frame(TEXT, b"a", reserved=1),
+    "no mask": frame(TEXT, b"a", masked=False),
+    "a continuation of nothing": frame(0, b"a"),
+    "two beginnings": frame(TEXT, b"a", last=False) + frame(TEXT, b"b"),
+    "a length with its first bit": bytes([0x82, 0xFF, 0x80]) + bytes(7) + MASK,
+    **{f"opcode {opcode}": frame(opcode, b"a") for opcode in (3, 4, 5, 6, 7, 11, 12, 13, 14, 15)},
+    **{
+        f"goodbye {code}": goodbye(code, b"because")
+        for code in (0, 999, *range(1000, 1012), 1015, 2999, 3000, 4999)
+    },
+    "a goodbye of nothing": frame(CLOSE),
+    "a goodbye of a byte": frame(CLOSE, b"\x03"),
+    "a goodbye that is no text": goodbye(1000, b"\xff"),
+    "a goodbye of 125 bytes": goodbye(1000, 123 * b"x"),
+    "a goodbye that is too long": goodbye(1000, 124 * b"x"),
+    "words after goodbye": goodbye() + frame(TEXT, b"still here"),
+    "another protocol": b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n",
+}  # fmt: skip
+HANDSHAKE = (
+    b"GET /chat HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: chat\r\n\r\n"
+)
+
+
+async def heard_of(port: int, frames: bytes, piece: int) -> bytes:
+    """All that comes back behind the handshake until the app has said goodbye; ``piece``: bytes of each write."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
+    try:
+        writer.write(HANDSHAKE)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+        for at in range(0, len(frames), piece):
+            writer.write(frames[at : at + piece])
+            await writer.drain()
+        return await reader.read()
+    except ConnectionResetError:
+        return b"reset"
+    finally:
+        writer.transport.abort()
+
+
+def test_sixty_conversations_sound_as_over_a_direct_connection(front: Front) -> None:
+    """Good frames and bad ones: the router is neither heard nor missed. Each ends in a goodbye, if not before."""
+
+    async def story() -> None:
+        async with wired(tls=front) as router, app() as address:
+            router.publish(address)
+            for name, frames in FRAMES.items():
+                said = frames + goodbye(1000, b"done")
+                direct = await heard_of(address[1], said, len(said))
+                assert direct, name
+                assert await heard_of(router.http, said, len(said)) == direct, name
+                if len(said) < 2000:
+                    assert await heard_of(router.http, said, 1) == direct, name
+
+    assert len(FRAMES) == 60
+    on_loop(story())
