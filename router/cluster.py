@@ -46,11 +46,13 @@ _PARSERS: Final[Mapping[str, Callable[[ObjectKey, Mapping[str, Any]], View]]] = 
 class Cluster:
     """What every object says now, as far as the router reads it. One writer."""
 
-    __slots__ = ("_slices", "_views", "unreadable")
+    __slots__ = ("_slices", "_uids", "_views", "unreadable")
 
     def __init__(self) -> None:
         self._views: dict[ObjectKey, View] = {}
         self._slices: dict[ObjectKey, dict[ObjectKey, EndpointSlice]] = {}
+        self._uids: dict[ObjectKey, str] = {}
+        """Of objects whose views do not say it, as far as somebody may want to know."""
         self.unreadable: dict[ObjectKey, Problem] = {}
         """Objects whose last version could not be read."""
 
@@ -76,6 +78,7 @@ class Cluster:
             after = before
             message = f"expected at most {ANNOTATION_BYTES >> 10} KiB under our prefixes"
             problem = Problem(Reason.OVER_QUOTA, key, "metadata.annotations", "", message)
+        self._note_uid(change, after)
         touched = set()
         if problem != self.unreadable.get(key):
             touched.add(key)
@@ -108,6 +111,21 @@ class Cluster:
             owners.add(owner)
             self._slices.setdefault(owner, {})[key] = after
         return owners
+
+    def _note_uid(self, change: Change, view: View | None) -> None:
+        if change.object is None:
+            self._uids.pop(change.key, None)
+        elif not isinstance(view, Service | EndpointSlice):
+            metadata = change.object.get("metadata")
+            uid = metadata.get("uid") if isinstance(metadata, Mapping) else None
+            self._uids[change.key] = uid if isinstance(uid, str) else ""
+
+    def uid(self, key: ObjectKey) -> str | None:
+        """What tells an object from others of its name; "" if it does not say. None: there is no such object."""
+        view = self._views.get(key)
+        if isinstance(view, Service):
+            return view.uid
+        return self._uids.get(key, None if view is None else "")
 
     def __contains__(self, key: ObjectKey) -> bool:
         return key in self._views

@@ -752,6 +752,9 @@ class Compiler:
         if affected:
             self._reported = self._reports.copy()
         problems, new, gone = self._ledger.take()
+        about = {problem.object for problem in (*new, *gone)} | set(
+            self._own.candidates("Deployment", self._own.deployment)
+        )
         record = self._claims.record()
         if record is not None and self._unread_record:
             record = replace(record, unread=self._unread_record)
@@ -768,6 +771,7 @@ class Compiler:
             served=self._served,
             default_policy=self._default_policy,
             streams=self._streams.entries.copy(),
+            uids={key: uid for key in about if (uid := self._cluster.uid(key)) is not None},
             record=record,
         )
 

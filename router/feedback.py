@@ -1,10 +1,11 @@
-"""What the elected replica writes for all: the record of claims. One election, its writers, and what they are told.
+"""What the elected replica writes for all, the record of claims and Events: one election, and its writers.
 
 Every replica hears every snapshot, so that the one that is elected next knows at once what is to be written; only the
 one that leads writes. Nothing here is needed to serve: whatever fails is a Problem or a line in the log, and traffic
 does not notice (contract 7, hardening R-16).
 
-What must not enter: what is written and when (``record_keeper``), and how a leader is found (``kubernetes.election``).
+What must not enter: what is written and when (``record_keeper``, ``events``), and how a leader is found
+(``kubernetes.election``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
+from router.events import Events, EventWriter
 from router.kubernetes.election import Election, LeaseWriter
 from router.kubernetes.resources import LEASES
 from router.objects import ObjectKey
@@ -31,7 +33,7 @@ AGAIN: Final = 5.0
 """Seconds after a fault of ours until a writer begins anew."""
 
 
-class Writer(LeaseWriter, RecordWriter, Protocol):
+class Writer(LeaseWriter, RecordWriter, EventWriter, Protocol):
     """What is asked of ``router.kubernetes.client.Api``."""
 
 
@@ -57,12 +59,16 @@ class Feedback:
         self.keeper = RecordKeeper(
             writer, own.record, self.election, lambda problems: self._say("record", problems), clock=clock
         )
+        self.events = Events(
+            writer, own, identity, self.election, lambda problems: self._say("events", problems), clock=clock
+        )
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._heard = asyncio.Event()
 
     def hear(self, snapshot: Snapshot) -> None:
         """Take what was just made current. Every snapshot, in order."""
         self.keeper.hear(snapshot.record)
+        self.events.hear(snapshot)
         self._heard.set()
 
     async def run(self) -> None:
@@ -73,6 +79,7 @@ class Feedback:
             self._tasks = (
                 group.create_task(_for_ever(self.election.run), name="election"),
                 group.create_task(_for_ever(self.keeper.run), name="record keeper"),
+                group.create_task(_for_ever(self.events.run), name="events"),
             )
 
     async def close(self) -> None:
@@ -85,6 +92,7 @@ class Feedback:
 
     def _changed(self) -> None:
         self.keeper.stir()
+        self.events.stir()
 
     def _refused(self, refused: bool) -> None:
         """Without the right to the Lease nobody writes: said as a Problem, once."""

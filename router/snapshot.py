@@ -12,6 +12,7 @@ from datetime import datetime
 
 from proxy.routes import Address, Policy, StreamRoute, TableChange
 from router.claim_record import Record
+from router.objects import ObjectKey
 from router.problems import Problem
 from tls.certificate import Certificate
 from tls.change import CertificateChange
@@ -143,6 +144,9 @@ class Snapshot:
     default_policy: Policy = field(repr=False)
     streams: Mapping[str, StreamRoute] = field(default_factory=dict, repr=False)
     """By name: every port that leads to one Service."""
+    uids: Mapping[ObjectKey, str] = field(default_factory=dict, repr=False)
+    """Of the objects that ``problems_new`` and ``problems_gone`` are about, and of the router's own, those that are
+    there: what tells each from others of its name ("" if it does not say)."""
     record: Record | None = field(default=None, repr=False)
     """What the elected replica should write as the record of claims; None: nothing. The same object in the next
     snapshot if nothing else is to be written."""

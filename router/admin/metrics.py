@@ -348,6 +348,15 @@ def _feedback(feedback: Feedback) -> Iterator[Metric]:
     for outcome, count in feedback.keeper.outcomes.copy().items():
         record.add_metric((outcome,), count)
     yield record
+    events = CounterMetricFamily("router_events_written", "Kubernetes Events written, by type.", labels=("type",))
+    for kind, count in feedback.events.written.copy().items():
+        events.add_metric((kind,), count)
+    yield events
+    dropped = CounterMetricFamily("router_events_dropped", "Events that were not written, by why.", labels=("reason",))
+    for why, count in feedback.events.dropped.copy().items():
+        dropped.add_metric((why,), count)
+    yield dropped
+    yield GaugeMetricFamily("router_events_waiting", "Events that are still to be written.", feedback.events.waiting)
 
 
 def _certificates(snapshot: Snapshot) -> Metric:

@@ -125,3 +125,18 @@ def test_the_addresses_of_a_service_are_those_in_its_slices_ready_or_not() -> No
     web = ObjectKey("Service", "shop", "web")
     assert list(cluster.addresses(web)) == ["10.0.0.1", "10.0.0.2", "name.example"]
     assert list(cluster.addresses(ObjectKey("Service", "shop", "nobody"))) == []
+
+
+def test_it_knows_what_tells_an_object_from_others_of_its_name() -> None:
+    cluster = Cluster()
+    web, broken, page = (ObjectKey(kind, "shop", "web") for kind in ("Service", "EndpointSlice", "ConfigMap"))
+    other = ObjectKey("Service", "shop", "other")
+    assert cluster.uid(web) is None
+    cluster.apply(Change(web, {"metadata": {"uid": "u-1"}, "spec": {}}))
+    cluster.apply(Change(other, {"metadata": {"uid": "u-2"}, "spec": {"ports": "none"}}))
+    cluster.apply(Change(page, {"metadata": {"uid": "u-3"}, "data": {}}))
+    cluster.apply(Change(broken, {"metadata": {"uid": "u-4"}, "addressType": "IPv4"}))
+    assert [cluster.uid(key) for key in (web, other, page, broken)] == ["u-1", "u-2", "u-3", ""]
+    for key in (web, other, page, broken):
+        cluster.apply(Change(key, None))
+    assert [cluster.uid(key) for key in (web, other, page, broken)] == [None] * 4

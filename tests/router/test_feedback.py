@@ -15,7 +15,7 @@ from router.objects import Change, ObjectKey
 from router.own import OwnNames
 from router.problems import Problem, Reason
 from tests.fakes.apiserver.direct import Asked, Direct
-from tests.fakes.apiserver.kinds import Kind, kind_of
+from tests.fakes.apiserver.kinds import NAMESPACES, Kind, kind_of
 from tests.fakes.apiserver.objects import config_map
 from tests.fakes.apiserver.store import Store
 from tests.fakes.kube import World, service
@@ -24,6 +24,9 @@ from tests.fakes.timeline import play
 OWN = OwnNames.of("drycc-router", "drycc")
 CONFIG_MAP: Kind = kind_of(config_map("", "", {}))
 LEASE: Kind = kind_of({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"})
+
+
+EVENT: Kind = kind_of({"apiVersion": "v1", "kind": "Event"})
 
 
 class Replica:
@@ -120,6 +123,21 @@ def test_one_replica_writes_what_all_remember() -> None:
     story(tell)
 
 
+def test_the_same_one_tells_owners_what_is_wrong() -> None:
+    async def tell(cluster: Cluster) -> None:
+        for name in "abc":
+            cluster.starts(name)
+        await asyncio.sleep(10)
+        cluster.store.put(NAMESPACES, {"metadata": {"name": "shop"}})
+        cluster.tell(service("shop/web", {"domains": "shop.example", "bodySize": "ten"}))
+        await asyncio.sleep(2)
+        assert cluster.writers("events") == cluster.leaders
+        reasons = sorted(each.document["reason"] for each in cluster.store.selected(EVENT))
+        assert reasons == ["BadValue", "DomainWithoutCertificate"]
+
+    story(tell)
+
+
 def test_who_is_elected_next_goes_on_where_the_other_ended() -> None:
     async def tell(cluster: Cluster) -> None:
         first = cluster.starts("a")
@@ -186,7 +204,8 @@ def test_missing_rights_are_problems_and_nothing_else() -> None:
         replica.api.refuses = {"patch": 403}
         cluster.tell(service("shop/web", {"domains": "shop.example"}))
         await asyncio.sleep(300)
-        assert [each.object for told in replica.problems.values() for each in told] == [OWN.record]
+        objects = {str(each.object) for told in replica.problems.values() for each in told}
+        assert objects == {"ConfigMap drycc/drycc-router-claims", "Event shop/*"}
         assert replica.world.owners() == {"shop.example": "shop/web"}
 
     story(tell)

@@ -201,10 +201,15 @@ def test_when_certificates_expire(compiler: Compiler, reconciler: Reconciler) ->
 def test_who_writes_for_all_and_how_that_goes(reconciler: Reconciler) -> None:
     feedback = Feedback(Direct(Store()), OwnNames(), "me", lambda *_: None)
     feedback.keeper.outcomes["written"] = 3
+    feedback.events.written["Warning"] = 2
+    feedback.events.dropped["refused"] = 1
     collector = RouterCollector(Counters(), reconciler, "1", feedback=feedback)
     samples = scraped(collector)
     assert samples["router_leader"] == {(): 0}
     assert samples["router_claim_record_attempts_total"] == {labels(outcome="written"): 3}
+    assert samples["router_events_written_total"] == {labels(type="Warning"): 2}
+    assert samples["router_events_dropped_total"] == {labels(reason="refused"): 1}
+    assert samples["router_events_waiting"] == {(): 0}
     assert "router_leader" not in scraped(RouterCollector(Counters(), reconciler, "1")), (
         "without a cluster nobody leads"
     )
