@@ -319,16 +319,22 @@ class Compiler:
     def _own_services(self) -> tuple[ObjectKey, ...]:
         return self._own.candidates("Service", self._own.deployment)
 
+    def _own_service_views(self) -> list[Service]:
+        views = (self._cluster.get(Service, key.namespace, key.name) for key in self._own_services())
+        return [view for view in views if view is not None]
+
     def _read_fence(self) -> None:
         """Learn where the router's replicas and the API server are; apps with endpoints there are dirty.
 
         Who could write these objects could do worse with them than to name somebody else's addresses there.
         """
         self._dirty_fence = False
-        services = [
-            view for key in self._own_services() if (view := self._cluster.get(Service, key.namespace, key.name))
-        ]
-        learned = {form: OWN for service in services for form in forms(service.cluster_ip)}
+        learned = {
+            form: OWN
+            for service in self._own_service_views()
+            for text in (service.cluster_ip, *service.balancers)
+            for form in forms(text)
+        }
         for key, whose in (*((key, OWN) for key in self._own_services()), (API_SERVICE, API_SERVER)):
             learned.update((form, whose) for text in self._cluster.addresses(key) for form in forms(text))
         changed = learned.keys() ^ self._learned.keys()
@@ -771,6 +777,7 @@ class Compiler:
             served=self._served,
             default_policy=self._default_policy,
             streams=self._streams.entries.copy(),
+            balancers=tuple(text for service in self._own_service_views() for text in service.balancers),
             uids={key: uid for key in about if (uid := self._cluster.uid(key)) is not None},
             record=record,
         )

@@ -103,6 +103,8 @@ class Service:
     ports: tuple[ServicePort, ...]
     uid: str = ""
     """Tells it from others that had or will have the same name; "" in manifests."""
+    balancers: tuple[str, ...] = ()
+    """Addresses or names of the load balancer that leads to it, where there is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,12 @@ def parse_service(key: ObjectKey, raw: Mapping[str, Any]) -> Service:
             )
         )
     cluster_ip = _text(spec.get("clusterIP"), "spec.clusterIP")
+    where = "status.loadBalancer"
+    balancer = _mapping(_mapping(raw.get("status"), "status").get("loadBalancer"), where)
+    balancers = [
+        _text(item.get("ip"), f"{path}.ip") or _text(item.get("hostname"), f"{path}.hostname")
+        for path, item in _items(balancer.get("ingress"), f"{where}.ingress")
+    ]
     return Service(
         key=key,
         labels=_ours(metadata.get("labels"), "metadata.labels", "app"),
@@ -188,6 +196,7 @@ def parse_service(key: ObjectKey, raw: Mapping[str, Any]) -> Service:
         cluster_ip="" if cluster_ip == "None" else cluster_ip,
         ports=tuple(ports),
         uid=_text(metadata.get("uid"), "metadata.uid"),
+        balancers=tuple(text for text in balancers if text),
     )
 
 

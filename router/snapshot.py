@@ -144,6 +144,8 @@ class Snapshot:
     default_policy: Policy = field(repr=False)
     streams: Mapping[str, StreamRoute] = field(default_factory=dict, repr=False)
     """By name: every port that leads to one Service."""
+    balancers: tuple[str, ...] = ()
+    """Addresses or names of the load balancer before the router: where names of apps are to lead."""
     uids: Mapping[ObjectKey, str] = field(default_factory=dict, repr=False)
     """Of the objects that ``problems_new`` and ``problems_gone`` are about, and of the router's own, those that are
     there: what tells each from others of its name ("" if it does not say)."""

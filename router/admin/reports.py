@@ -21,11 +21,12 @@ def routes(
     upstreams: Sequence[object],
     streams: Sequence[object] = (),
 ) -> bytes:
-    """Every app with its state, names, endpoints and rules; the ports; every upstream and every stream route with its
-    load."""
+    """Every app with its state, names, endpoints and rules; the ports, and the addresses of the load balancer before
+    them; every upstream and every stream route with its load."""
     return _json(
         snapshot,
         ports=ports,
+        load_balancer=snapshot.balancers if snapshot else (),
         routes=snapshot.report_routes() if snapshot else [],
         upstreams=upstreams,
         streams=streams,

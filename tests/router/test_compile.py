@@ -835,3 +835,17 @@ def test_in_one_batch_the_order_of_arrival_decides_nothing(changes: list[Change]
     other.hears(*shuffled)
 
     assert (one.routes, one.hosts, one.last.problems) == (other.routes, other.hosts, other.last.problems)
+
+
+def test_where_names_are_to_lead_is_what_the_load_balancer_says_of_itself() -> None:
+    world = World()
+    ingress = [{"ip": "203.0.113.7"}, {"hostname": "lb.example"}]
+    own = service("drycc/drycc-router", labels={}, type="LoadBalancer")
+    raw = {**(own.object or {}), "status": {"loadBalancer": {"ingress": ingress}}}
+    world.hears(own)
+    assert world.last.balancers == ()
+    world.hears(Change(own.key, raw))
+    assert world.last.balancers == ("203.0.113.7", "lb.example")
+    world.hears(service("shop/web", {"domains": "shop"}), endpoints("shop/web", "203.0.113.7"))
+    [problem] = world.problems(Reason.REFUSED_ADDRESS)
+    assert problem.object.namespace == "shop", "a way back to the router is no endpoint (hardening M-16)"

@@ -193,3 +193,15 @@ def test_any_shape_is_read_or_refused(parse: Callable[[ObjectKey, Any], object],
     except ObjectError as error:
         assert error.path
         assert error.expected
+
+
+def test_a_service_says_who_leads_to_it() -> None:
+    key = ObjectKey("Service", "drycc", "drycc-router")
+    ingress = [{"ip": "203.0.113.7"}, {"hostname": "lb.example"}, {}]
+    assert parse_service(key, {"status": {"loadBalancer": {"ingress": ingress}}}).balancers == (
+        "203.0.113.7",
+        "lb.example",
+    )
+    assert parse_service(key, {"status": {"loadBalancer": {}}}).balancers == ()
+    with pytest.raises(ObjectError, match=r"status\.loadBalancer\.ingress"):
+        parse_service(key, {"status": {"loadBalancer": {"ingress": "here"}}})

@@ -35,6 +35,7 @@ def test_before_the_first_snapshot_there_is_nothing_to_report() -> None:
     assert json.loads(reports.routes(None, PORTS, [])) == {
         "generation": 0,
         "ports": PORTS,
+        "load_balancer": [],
         "routes": [],
         "upstreams": [],
         "streams": [],
