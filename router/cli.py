@@ -1,10 +1,10 @@
-"""The command line: ``run``, ``check``, ``version``. Flags in, exit statuses out; the one place that prints.
+"""The command line: ``run``, ``check``, ``rbac``, ``version``. Flags in, exit statuses out; the one place that prints.
 
 ::
 
     0   clean: drained after a signal, or nothing to mend
     1   check found problems
-    2   check could not look at the directory
+    2   check could not look at the directory, rbac not at the cluster
     64  a flag or a variable that cannot be honoured (EX_USAGE)
     70  the router failed (EX_SOFTWARE)
     71  a port or a file that the system did not give us (EX_OSERR)
@@ -24,11 +24,15 @@ from pathlib import Path
 from typing import NoReturn
 
 from router import __version__, check, logs, settings
-from router.kubernetes.errors import CredentialsError
+from router.kubernetes.errors import ApiError, CredentialsError
+from router.rights import NAMED, WATCHED, reading
 
 __all__ = ["main"]
 
 log = logging.getLogger(__name__)
+
+_WHERE = frozenset({"manifests", "kubeconfig", "watch_namespaces", "namespace", "name"})
+"""Settings that say where Services are and what the router is called."""
 
 USAGE = 64
 SOFTWARE = 70
@@ -51,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _run(arguments)
         case "check":
             return _check(arguments)
+        case "rbac":
+            return _rbac(arguments)
         case _:
             print(f"drycc-router {__version__}")
             return 0
@@ -72,6 +78,23 @@ def _parser() -> argparse.ArgumentParser:
     look.add_argument("directory", metavar="DIR", type=Path)
     look.add_argument("--format", choices=("text", "json"), default="text")
     look.add_argument("--namespace", metavar="NAME", help="the router's own namespace, as for run")
+    rights = commands.add_parser(
+        "rbac",
+        help="print the rights that the router needs in a cluster",
+        description="Prints Roles and their bindings, ready for kubectl apply: the least that these settings need.",
+    )
+    for field in settings.FIELDS:
+        if field.name in _WHERE:
+            rights.add_argument(field.flag, dest=field.name, metavar=field.metavar, help=field.help)
+    rights.add_argument(
+        "--secrets",
+        metavar="WHERE",
+        default=WATCHED,
+        help="where certificates may be read, each by its name: watched (wherever Services are; the default), named "
+        "(only those that Services name now), none, or a list of namespaces",
+    )
+    rights.add_argument("--pages", action="store_true", help="let it get ConfigMaps by name, for maintenance.page")
+    rights.add_argument("--account", metavar="NAME", help="the ServiceAccount; by default named after the router")
     commands.add_parser("version", help="print the version")
     return parser
 
@@ -114,3 +137,23 @@ def _check(arguments: argparse.Namespace) -> int:
     snapshot = check.compiled(chosen.manifests, chosen.namespace)
     print(check.as_json(snapshot) if arguments.format == "json" else check.as_text(snapshot))
     return 0 if all(problem.is_note for problem in snapshot.problems) else 1
+
+
+def _rbac(arguments: argparse.Namespace) -> int:
+    from router import rbac  # here, as above
+
+    written = {name: getattr(arguments, name) for name in _WHERE}
+    try:
+        chosen = settings.read(written, os.environ, needs_source=arguments.secrets == NAMED)
+        named = rbac.named_by_services(chosen) if arguments.secrets == NAMED else ()
+    except settings.SettingsError as error:
+        print(f"drycc-router rbac: {error}", file=sys.stderr)
+        return USAGE
+    except (ApiError, CredentialsError) as error:
+        print(f"drycc-router rbac: the cluster cannot be asked: {error}", file=sys.stderr)
+        return 2
+    print(
+        rbac.as_yaml(chosen, reading(arguments.secrets, arguments.pages, named), arguments.account or chosen.name),
+        end="",
+    )
+    return 0

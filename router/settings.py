@@ -244,8 +244,9 @@ FIELDS: Final = (
 """Every setting, in the order of ``--help``."""
 
 
-def read(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Settings:
-    """Settings from what was written. ``flags`` by field name; absent or None: not given.
+def read(flags: Mapping[str, str | None], environment: Mapping[str, str], *, needs_source: bool = True) -> Settings:
+    """Settings from what was written. ``flags`` by field name; absent or None: not given. ``needs_source``: whether it
+    has to be said where routes come from.
 
     Raises :class:`SettingsError` for the first one that cannot be honoured.
     """
@@ -262,7 +263,8 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str]) -> Set
             break
     if "manifests" in values and "kubeconfig" in values:
         raise SettingsError("--kubeconfig", None, "no --manifests beside it: there is one source of routes")
-    if not {"manifests", "kubeconfig"} & values.keys() and "KUBERNETES_SERVICE_HOST" not in environment:
+    said = {"manifests", "kubeconfig"} & values.keys() or "KUBERNETES_SERVICE_HOST" in environment
+    if needs_source and not said:
         expected = "a directory, or --kubeconfig, or to be inside of a cluster (or set DRYCC_ROUTER_MANIFESTS)"
         raise SettingsError("--manifests", None, expected)
     return Settings(**values)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
@@ -150,14 +150,12 @@ class ClusterSource:
     # ── lists and watches ─────────────────────────────────────────────────────────────────────────────────────────
 
     def _scopes(self) -> list[Scope]:
-        places: Iterable[str | None] = self._namespaces or (None,)
+        places: tuple[str | None, ...] = self._namespaces or (None,)
+        # Where the builder and the router's replicas are is said in the router's own namespace, watched or not.
+        slices = dict.fromkeys((*places, self._own.namespace) if self._namespaces else places)
         scopes = [
-            scope
-            for place in places
-            for scope in (
-                *(Scope(SERVICES, place, labels=label) for label in _ROUTABLE),
-                Scope(ENDPOINT_SLICES, place, labels=_OWNED_BY),
-            )
+            *(Scope(SERVICES, place, labels=label) for place in places for label in _ROUTABLE),
+            *(Scope(ENDPOINT_SLICES, place, labels=_OWNED_BY) for place in slices),
         ]
         self._unsettled = {str(scope): "" for scope in scopes}
         return scopes
@@ -247,7 +245,7 @@ class ClusterSource:
             about = ObjectKey(scope.resource.kind, scope.namespace or "", "*")
             problem = Problem(Reason.NOT_PERMITTED, about, "", "list, watch", message)
             self._complain(f"rights:{scope}", (problem,))
-            if len(self._namespaces) > 1:
+            if len(self._namespaces) > 1 or (self._namespaces and scope.namespace not in self._namespaces):
                 self._settled(scope)
 
     def _doubt(self, scope: Scope, known: int, listed: int, doubt: float) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from router.cli import main
 from tests.charts.rendering import INSTALLATIONS, Object, Rendered, rendered
 
 GOLDEN = Path(__file__).with_name("golden")
@@ -45,6 +47,34 @@ def test_the_rights_are_those_that_were_agreed_to(name: str) -> None:
     assert rights(rendered(INSTALLED[name])) == (GOLDEN / f"rbac-{name}.txt").read_text(encoding="utf-8")
 
 
+PRINTED: dict[str, list[str]] = {
+    "cluster": [],
+    "namespaces": ["--watch-namespaces", "shop,blog"],
+    "listed-secrets": ["--secrets", "shop,blog"],
+    "no-secrets": ["--secrets", "none"],
+    "maintenance-pages": ["--pages"],
+}
+"""Golden file → what `drycc-router rbac` is told to print the same rights."""
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_the_router_prints_the_rights_that_the_chart_asks_for(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rbac", *PRINTED[name]]) == 0
+    printed = Rendered(yaml.safe_load_all(capsys.readouterr().out))
+    assert rights(printed) == (GOLDEN / f"rbac-{name}.txt").read_text(encoding="utf-8")
+    asked = rendered(INSTALLED[name])
+    for role in printed:
+        [same] = [each for each in asked if _is_about_the_same(each, role)]
+        assert {key: same[key] for key in ("rules", "roleRef", "subjects") if key in same} == {
+            key: role[key] for key in ("rules", "roleRef", "subjects") if key in role
+        }
+
+
+def _is_about_the_same(one: Object, other: Object) -> bool:
+    names = [(each["kind"], each["metadata"]["name"], each["metadata"].get("namespace")) for each in (one, other)]
+    return names[0] == names[1]
+
+
 def test_every_golden_file_belongs_to_an_installation() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == {f"rbac-{name}.txt" for name in INSTALLED}
 
@@ -70,7 +100,7 @@ def test_no_right_is_a_star_and_none_deletes(values: dict[str, Any]) -> None:
 def test_secrets_are_asked_for_by_name_and_never_listed(values: dict[str, Any]) -> None:
     for _, rule in rules(values):
         if "secrets" in rule["resources"]:
-            assert rule["verbs"] == ["get"]
+            assert rule["verbs"] == (["get", "watch"] if rule.get("resourceNames") else ["get"])
 
 
 @EVERY

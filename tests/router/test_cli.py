@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from router import __version__
 from router.cli import main
@@ -110,3 +111,26 @@ def test_help_tells_flag_variable_and_default(capsys: pytest.CaptureFixture[str]
     assert exit_.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
     assert "--http-port N port for http; 0 picks a free one [DRYCC_ROUTER_HTTP_PORT; default 8080]" in text
+
+
+def test_the_rights_are_printed_for_kubectl(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rbac", "--watch-namespaces", "shop", "--name", "edge", "--account", "robot"]) == 0
+    roles = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert {role["metadata"]["name"] for role in roles} == {"edge-own", "edge"}
+    assert {role["subjects"][0]["name"] for role in roles if "subjects" in role} == {"robot"}
+
+
+def test_the_rights_to_what_is_named_need_to_know_where_services_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["rbac", "--secrets", "named"]) == 64
+    assert "--manifests: expected a directory" in capsys.readouterr().err
+    (tmp_path / "a.yaml").write_text(SERVICE.replace("domains: web", "certificates: 'a.example:own'"))
+    assert main(["rbac", "--secrets", "named", "--manifests", str(tmp_path)]) == 0
+    assert "own-cert" in capsys.readouterr().out
+    nobody = {"server": "http://127.0.0.1:1"}
+    config = {"clusters": [{"name": "a", "cluster": nobody}], "users": [{"name": "a", "user": {}}]}
+    config |= {"contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}], "current-context": "a"}
+    (tmp_path / "config").write_text(json.dumps(config))
+    assert main(["rbac", "--secrets", "named", "--kubeconfig", str(tmp_path / "config")]) == 2
+    assert "the cluster cannot be asked" in capsys.readouterr().err
