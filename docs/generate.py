@@ -97,7 +97,8 @@ PROBLEMS_INTRODUCTION: Final = """\
 A Problem is something an owner or operator wrote that the router could not honour. It never stops anything: the app it
 concerns keeps what was good, or the default, and every other app is untouched. Each names the object, the key, the
 value (shortened) and what was expected; all current ones are printed by `drycc-router check`, served at `/problems`,
-and counted by reason in the metric `router_route_invalid`.
+and counted by reason in the metric `router_route_invalid`. In a cluster it is an Event on the object, too, whose reason
+is the name in the other spelling: `bad_value` is `BadValue`.
 """
 
 SEVERITIES: Final[Mapping[Severity, str]] = {

@@ -3,8 +3,8 @@ Kubernetes.
 
 The life of a change
 --------------------
-1. A source (``sources.manifests``: a directory that is watched) yields an ``objects.Change``: one event about one
-   object, raw.
+1. A source (``sources.cluster``: an API server; ``sources.manifests``: a directory that is watched) yields an
+   ``objects.Change``: one event about one object, raw.
 2. ``reconcile`` gathers Changes for a moment and hands them to the one ``compile.Compiler``, in a thread.
 3. ``cluster`` reads each object into a narrow frozen view (``objects``) and asks: does anything we read differ? Most
    updates end here. An object that cannot be read leaves the view it had, and a ``problems.Problem``.
@@ -17,7 +17,8 @@ The life of a change
    becomes the next one (``snapshot``), numbered; if nothing does, the change has had its effect.
 7. ``publisher`` prepares the certificates in a thread and then, on the loop, swaps them in and publishes the table:
    certificates first, so that no redirect leads to an https that is not there yet. The next request meets all of it.
-8. ``admin`` shows what is live, and every Problem there is.
+8. ``admin`` shows what is live, and every Problem there is. In a cluster the elected replica writes down who holds
+   which name, and tells owners of Problems by Events (``feedback``).
 
 Floors, from the roof down: ``cli`` and ``app`` know everybody; ``reconcile``, ``publisher`` and ``admin`` run loops;
 ``compile`` and all below it is pure: no loop, no socket, no clock, no file.

@@ -1,6 +1,6 @@
-"""The router as the chart starts it, with the rights that the chart asks for, against an API server that grants no other.
+"""The router as the chart starts it, with the rights that the chart asks for, and an API server that grants no other.
 
-Endpoints on loopback are refused where the source is a cluster, so it is the table that is looked at, not traffic.
+Endpoints on loopback are refused where a cluster is the source, so the table is looked at, and no traffic.
 """
 
 from __future__ import annotations

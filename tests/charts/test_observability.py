@@ -126,6 +126,7 @@ FIRING: dict[str, dict[str, str]] = {
         'router_routes{instance="a",state="rejected"}': "2",
         'router_routes{instance="b",state="rejected"}': "2",
     },
+    "RouterNobodyWrites": {'router_leader{instance="a"}': "0", 'router_leader{instance="b"}': "0"},
     "RouterProblems": {'router_route_invalid{namespace="shop",name="web",reason="bad_value"}': "1"},
 }
 """Alert → series that make it fire, alone: their value, or start and step per minute, in the notation of promtool."""
@@ -166,6 +167,8 @@ def test_two_healthy_routers_alarm_nobody(tmp_path: Path) -> None:
         'router_tls_cert_not_after_timestamp_seconds{namespace="shop",secret="c",cn="shop.example"}': "7776000",
         'router_route_invalid{namespace="shop",name="web",reason="bad_value"}': "0",
         'router_access_log_dropped_total{instance="a"}': "0",
+        'router_leader{instance="a"}': "1",
+        'router_leader{instance="b"}': "0",
     }
     result = judge(tmp_path, healthy)
     assert result.returncode == 0, result.stdout

@@ -1,22 +1,30 @@
 """Names under any history of claims, with restarts, against one who forgets nothing: who answers is never a stranger.
 
 The router is the real compiler with the real text of the record; what is asked is the published table, as the data
-plane would ask it.
+plane would ask it. Then three of them, with the real election and the real writing into one ConfigMap, on a timeline.
 """
 
 from __future__ import annotations
 
+import asyncio
 import random
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.hosts import HostIndex
 from router.claim_record import encode
+from router.feedback import Feedback
 from router.objects import Change, ObjectKey
+from router.own import OwnNames
+from tests.fakes.apiserver.direct import Direct
+from tests.fakes.apiserver.kinds import kind_of
+from tests.fakes.apiserver.store import Store
 from tests.fakes.kube import NOW, World, gone, service
 from tests.fakes.owners import Registrar
+from tests.fakes.timeline import play
 
 CREATED = {"n/web": 4, "n/api": 1, "m/web": 3, "o/web": 2}
 SPELLINGS = {
@@ -97,3 +105,109 @@ def test_no_request_ever_reaches_one_who_does_not_own_the_name(
         assert router.world.owners() == registrar.holders
         for name in ASKED:
             assert router.answers(name) == registrar.answers(name), name
+
+
+# ── three replicas, one of which writes ───────────────────────────────────────────────────────────────────────────────
+OWN = OwnNames()
+CONFIG_MAP = kind_of({"apiVersion": "v1", "kind": "ConfigMap"})
+LEASE = kind_of({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"})
+LONGEST = 40.0
+"""Seconds until somebody leads, whatever happened, and has written."""
+
+
+class Replica:
+    """One of them: what it compiled, and the part of it that stands for election and writes."""
+
+    def __init__(self, place: Place, number: int) -> None:
+        self.place = place
+        self.number = number
+        self.loop = asyncio.get_running_loop()
+        self.api = Direct(place.store, latency=0.02)
+        self.starts()
+
+    def starts(self) -> None:
+        """All there is, in one batch and in any order."""
+        self.world = World()
+        name = f"replica-{self.number}-{self.place.chance.random()}"
+        self.feedback = Feedback(self.api, OWN, name, lambda *_: None, clock=self.loop.time)
+        self.task = self.loop.create_task(self.feedback.run())
+        changes = [self.place.record(), *(self.place.service(app) for app in self.place.claims)]
+        self.place.chance.shuffle(changes)
+        self.hears(*changes)
+
+    async def ends(self, *, in_peace: bool) -> None:
+        """With a word to the others, or as a process that was killed."""
+        if in_peace:
+            await self.feedback.close()
+        self.task.cancel()
+        await asyncio.wait([self.task])
+
+    def hears(self, *changes: Change) -> None:
+        now = datetime.fromtimestamp(NOW.timestamp() + self.loop.time(), UTC)
+        self.feedback.hear(self.world.hears(*changes, now=now))
+
+    def answers(self, name: str) -> str | None:
+        index: HostIndex[str] = HostIndex()
+        for rule in self.world.hosts.values():
+            index.put(rule.host, rule.route)
+        return index.find(name.encode())
+
+
+class Place:
+    """What the replicas share: the cluster."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.claims: dict[str, Wishes] = {}
+        self.store = Store()
+        for kind, name in ((CONFIG_MAP, OWN.claims), (LEASE, OWN.deployment)):
+            self.store.put(kind, {"metadata": {"namespace": OWN.namespace, "name": name}})
+        self.replicas: list[Replica] = []
+        self.replicas += [Replica(self, number) for number in range(3)]
+        self.store.listen(CONFIG_MAP, lambda _: self.tell([self.record()]))
+
+    def tell(self, changes: list[Change]) -> None:
+        for replica in self.replicas:
+            self.chance.shuffle(changes)
+            replica.hears(*changes)
+
+    def record(self) -> Change:
+        return Change(OWN.record, self.store.get(CONFIG_MAP, OWN.namespace, OWN.claims).document)
+
+    def service(self, app: str) -> Change:
+        said = ",".join(sorted(self.claims[app]))
+        return service(app, {"domains": said}, created=f"2026-01-0{CREATED[app]}T00:00:00Z")
+
+
+RESTARTS = st.lists(st.sampled_from(["peace", "killed", "", ""]), min_size=3, max_size=3)
+LONG_HISTORIES = st.lists(st.tuples(BATCHES, RESTARTS), min_size=1, max_size=5)
+
+
+@pytest.mark.timeout(3600)
+@settings(max_examples=settings.default.max_examples // 4)  # each is minutes in the lives of three routers
+@given(LONG_HISTORIES, st.randoms(use_true_random=False))
+def test_replicas_that_are_elected_killed_and_started_anew_answer_as_one_who_saw_it_all(
+    history: list[tuple[list[tuple[str, Wishes]], list[str]]], chance: random.Random
+) -> None:
+    """Hardening 5.3, point 8: the owners are a function of the claims, and no replica ever asks a stranger's app."""
+
+    async def story() -> None:
+        registrar, place = Registrar(CREATED), Place(chance)
+        for now, (batch, ends) in enumerate(history, start=1):
+            place.claims.update(batch)
+            registrar.hears(place.claims, now)
+            place.tell([place.service(app) for app in dict(batch)])
+            await asyncio.sleep(LONGEST)  # somebody leads and has written: what nobody wrote down, all may forget
+            assert sum(each.feedback.election.leads for each in place.replicas) == 1
+            for replica, end in zip(place.replicas, ends, strict=True):
+                if end:
+                    await replica.ends(in_peace=end == "peace")
+                    replica.starts()
+            for replica in place.replicas:
+                assert replica.world.owners() == registrar.holders
+                for name in ASKED:
+                    assert replica.answers(name) == registrar.answers(name), name
+        for replica in place.replicas:
+            await replica.ends(in_peace=False)
+
+    play(story())
