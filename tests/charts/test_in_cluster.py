@@ -21,6 +21,10 @@ import yaml
 
 from router.claim_record import ENTRY, decode
 from router.kubernetes.lease import Lease
+from router.objects import ObjectKey
+from router.own import OwnNames
+from router.references import wishes
+from router.rights import NAMED, grants, manifests, reading
 from router.sources.named import REFUSALS
 from tests.charts.rendering import CHART, Rendered, rendered
 from tests.charts.test_rbac import INSTALLED
@@ -167,6 +171,27 @@ def test_the_rights_of_the_chart_are_all_that_the_router_uses(name: str, tmp_pat
         assert writes == {"leases", "configmaps", "events"}
 
     story(objects, tmp_path, tell)
+
+
+def test_with_rights_to_exactly_what_services_name_nothing_is_refused(tmp_path: Path) -> None:
+    """As `drycc-router rbac --secrets named` prints them: what is named may be watched, and nothing else be read."""
+    web = ObjectKey("Service", "shop", "web")
+    named = {key for wish in wishes(web, SHOP[0]) for key in wish}
+    roles = manifests(grants(OwnNames(), (), reading(NAMED, pages=False, named=named)), "drycc-router", "drycc")
+    kept = [each for each in rendered() if "Role" not in each["kind"]]
+
+    async def tell(installation: Installation) -> None:
+        server = installation.server
+        await installation.until(lambda: {"BadValue", "CertificateBad"} <= installation.events().keys())
+        await installation.until(installation.record)
+        await installation.until(
+            lambda: [each for each in server.audit.of("watch", name="shop-cert") if each.code == 200]
+        )
+        assert [each for each in server.audit.records if each.code == 403] == []
+        own = {("drycc", f"{of}-router-platform-cert") for of in ("drycc", "deis")}
+        assert server.audit.foreign_secret_reads({("shop", "shop-cert"), *own}) == []
+
+    story(Rendered([*kept, *roles]), tmp_path, tell)
 
 
 def test_without_any_right_to_write_it_serves_and_says_what_is_missing(tmp_path: Path) -> None:
