@@ -157,6 +157,8 @@ def flags(directory: Path, ports: Ports) -> list[str]:
         "--https-port": ports.https,
         "--admin-port": ports.admin,
         "--access-log": directory / "access.log",
+        "--workers": 0,
+        "--drain-delay": 0,
     }
     return [str(word) for pair in pairs.items() for word in pair]
 

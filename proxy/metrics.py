@@ -12,7 +12,7 @@ from typing import Final
 
 from proxy.errors import Failure
 
-__all__ = ["BUCKETS", "Counters", "Histogram", "RouteCounters", "StreamCounters"]
+__all__ = ["BUCKETS", "BY_NAME", "GAUGES", "MAXIMA", "Counters", "Histogram", "RouteCounters", "StreamCounters"]
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds: the eleven that ingress-nginx users have in their dashboards."""
@@ -22,6 +22,15 @@ _FIRST: Final = BUCKETS[0]
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 """Methods that get a label of their own; every other one is counted as ``other`` (labels must be few)."""
+
+GAUGES: Final = frozenset(
+    {"open", "open_connections", "tunnels_open", "in_flight", "queued", "upstream_open", "upstream_idle"}
+)
+"""Counters that come back: attributes, here or of one route, that end with their process. All others only go up, and
+what a process counted stays in the sum when it is gone (``router.processes.sums``)."""
+
+MAXIMA: Final = frozenset({"ejected"})
+"""Gauges of which the largest speaks for all processes, not the sum."""
 
 
 class Histogram:
@@ -179,3 +188,10 @@ class Counters:
         self.log_lines = 0
         self.log_dropped = 0
         """Access-log lines given up because the log's reader was too slow."""
+
+
+BY_NAME: Final[dict[str, type[RouteCounters] | type[StreamCounters]]] = {
+    "routes": RouteCounters,
+    "streams": StreamCounters,
+}
+"""Attributes of :class:`Counters` that are dicts from a name to counters of a kind."""

@@ -1,6 +1,7 @@
 """THE composition root: settings → every part, built once → named tasks → drain.
 
-Read it top to bottom to know what this process is made of, in which order it comes up and how it goes down.
+Read it top to bottom to know what a control plane is made of, in which order it comes up and how it goes down: alone
+with a data plane in one process (:func:`run`), or as the process that tells workers (:func:`control`).
 
 What must not enter: any decision about traffic, annotations or certificates.
 """
@@ -8,193 +9,211 @@ What must not enter: any decision about traffic, annotations or certificates.
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
+import faulthandler
 import json
 import logging
 import os
-import resource
-import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
 
 import uvloop
 
 from proxy.gateway import Gateway
 from proxy.log_sink import LineSink
-from router import __version__
+from proxy.metrics import Counters
+from router import __version__, runtime
 from router.admin.health import Health
-from router.admin.metrics import RouterCollector, registry
+from router.admin.metrics import RouterCollector, WorkerReport, Workers, registry
 from router.admin.server import AdminServer
 from router.compile import Compiler, OwnNames, OwnPorts
 from router.feedback import Feedback
 from router.kubernetes.client import Api
+from router.processes.fanout import FanOut
+from router.processes.messages import Drain, Draining, Estate, ForChild, Link, Listen, Lost, Serving, Wish
+from router.processes.reins import Reins
+from router.processes.supervisor import ControlStart
 from router.publisher import Publisher
-from router.reconcile import Reconciler
-from router.settings import LogTo, Settings
+from router.reconcile import Publishes, Reconciler
+from router.runtime import own_identity
+from router.settings import Settings
 from router.sources.batch import Batch
 from router.sources.cluster import ClusterSource
 from router.sources.manifests import manifests
 from router.streams import GIT
 from tls.fallback import self_signed
-from tls.sni import Front, without_undecodable_names
+from tls.sni import Front
 from tls.store import CertificateStore
 
-__all__ = ["run"]
+__all__ = ["control", "run"]
 
 log = logging.getLogger(__name__)
 
-LOG_FLUSH_SECONDS: Final = 1.0
-"""How long the end of the process waits for the reader of the access log."""
-
 
 def run(settings: Settings) -> None:
-    """Serve until a signal ends it, then drain. A second signal ends the process at once, with status 128 + signal.
+    """Serve in this process alone until a signal ends it, then drain. A second one ends it at once, with 128 + signal.
 
     Raises OSError (in a group, maybe) when a port or the access log cannot be opened.
     """
-    _prepare_the_process()
+    runtime.prepare()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings))
 
 
+def control(start: ControlStart) -> None:
+    """Be the control process of a supervisor: tell workers what to do until told to end. Raises as :func:`run`."""
+    runtime.prepare()
+    faulthandler.enable()  # the supervisor's watchdog ends a loop that is stuck with SIGABRT
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the supervisor says what follows
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_control(start))
+
+
+class _ControlPlane:
+    """What both have: a source, a compiler, the loop between them and a publisher, and the operator's port."""
+
+    @classmethod
+    async def build(
+        cls,
+        settings: Settings,
+        publisher: Publishes,
+        ports: dict[str, int | None],
+        *,
+        sums: Callable[[], Counters],
+        upstreams: Callable[[], Awaitable[Sequence[object]]],
+        streams: Callable[[], Awaitable[Sequence[object]]],
+        count: Callable[[], Awaitable[None]] | None = None,
+        lost_lines: Callable[[], int] = lambda: 0,
+        workers: Callable[[], Workers] | None = None,
+    ) -> _ControlPlane:
+        """Every part, once. Raises CredentialsError."""
+        self = cls()
+        own = OwnNames.of(settings.name, settings.namespace)
+        self._settings = settings
+        self._api = None if settings.manifests else await Api.connect(settings.kubeconfig)
+        self._cluster = ClusterSource(self._api, own, settings.watch_namespaces) if self._api else None
+        cluster = self._cluster
+        taken = frozenset({settings.http_port, settings.https_port, settings.admin_port})
+        compiler = Compiler(own, trusted_endpoints=cluster is None, ports=OwnPorts(settings.git_port, taken))
+        self.reconciler = Reconciler(compiler, publisher)
+        identity = settings.identity or own_identity()
+        self._feedback = Feedback(self._api, own, identity, self.reconciler.complain) if self._api else None
+        if self._feedback:
+            self.reconciler.listeners.append(self._feedback.hear)
+        self.health = Health((lambda: cluster.waits_for) if cluster else None)
+        collector = RouterCollector(
+            sums,
+            self.reconciler,
+            __version__,
+            lost_lines=lost_lines,
+            heard=cluster.heard if cluster else None,
+            feedback=self._feedback,
+            workers=workers,
+        )
+        metrics = registry(collector)
+        self.admin = AdminServer(self.health, self.reconciler, metrics, upstreams, ports, streams, count)
+        return self
+
+    _api: Api | None
+    _cluster: ClusterSource | None
+    _settings: Settings
+    _feedback: Feedback | None
+    reconciler: Reconciler
+    health: Health
+    admin: AdminServer
+
+    def start(self, group: asyncio.TaskGroup) -> list[asyncio.Task[None]]:
+        """Everything that goes on until it is cancelled."""
+        tasks = [
+            group.create_task(self.reconciler.listen(self._batches()), name="source"),
+            group.create_task(self.reconciler.run(), name="reconcile"),
+        ]
+        if self._feedback:
+            tasks.append(group.create_task(self._feedback.run(), name="feedback"))
+        return tasks
+
+    async def leave(self) -> None:
+        """Not ready any more, and somebody else is to lead from now on."""
+        self.health.drain()
+        if self._feedback:
+            await self._feedback.close()
+
+    def _batches(self) -> AsyncGenerator[Batch, None]:
+        """What the source of routes says: a cluster, or a directory."""
+        if self._cluster:
+            return self._cluster.batches()
+        assert self._settings.manifests  # noqa: S101 -- settings have one of the two
+        return manifests(self._settings.manifests)
+
+    async def close(self) -> None:
+        """Stop answering, and leave the cluster."""
+        await self.admin.close()
+        if self._api:
+            await self._api.close()
+
+
+# ── one process ───────────────────────────────────────────────────────────────────────────────────────────────────────
 async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_exception_handler(_log_unhandled)
+    loop.set_exception_handler(runtime.log_unhandled)
 
     # ── every part, once ──────────────────────────────────────────────────────────────────────────────────────────
-    sink = _open_log(settings.access_log)
+    sink = runtime.open_log(settings.access_log)
     store = CertificateStore(self_signed(datetime.now(UTC)))
     gateway = Gateway(loop, tls=Front(store), log=sink.write if sink else None)
-    own = OwnNames.of(settings.name, settings.namespace)
-    api = None if settings.manifests else await Api.connect(settings.kubeconfig)
-    cluster = ClusterSource(api, own, settings.watch_namespaces) if api else None
-    own_ports = OwnPorts(settings.git_port, frozenset({settings.http_port, settings.https_port, settings.admin_port}))
-    compiler = Compiler(own, trusted_endpoints=cluster is None, ports=own_ports)
-    reconciler = Reconciler(compiler, Publisher(store, gateway))
-    feedback = Feedback(api, own, settings.identity or _identity(), reconciler.complain) if api else None
-    if feedback:
-        reconciler.listeners.append(feedback.hear)
-    health = Health((lambda: cluster.waits_for) if cluster else None)
-    collector = RouterCollector(
-        gateway.counters,
-        reconciler,
-        __version__,
-        lost_lines=lambda: sink.lost if sink else 0,
-        heard=cluster.heard if cluster else None,
-        feedback=feedback,
-    )
     ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
 
-    def report_streams() -> list[dict[str, object]]:
+    async def upstreams() -> Sequence[object]:
+        return gateway.report()
+
+    async def streams() -> Sequence[object]:
         ports["git"] = gateway.stream_port(GIT)  # which comes and goes with the builder
         return gateway.report_streams()
 
-    admin = AdminServer(health, reconciler, registry(collector), gateway.report, ports, report_streams)
+    plane = await _ControlPlane.build(
+        settings,
+        Publisher(store, gateway),
+        ports,
+        sums=lambda: gateway.counters,
+        upstreams=upstreams,
+        streams=streams,
+        lost_lines=lambda: sink.lost if sink else 0,
+    )
     stop = _listen_to_signals(loop, gateway, sink)
     if sink and isinstance(settings.access_log, Path):  # without a file, SIGHUP means that our terminal is gone
         loop.add_signal_handler(signal.SIGHUP, sink.reopen)
 
     try:
         # ── up: probes first, traffic once there is a table ───────────────────────────────────────────────────────
-        ports["admin"] = await admin.listen(settings.bind, settings.admin_port)
+        ports["admin"] = await plane.admin.listen(settings.bind, settings.admin_port)
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(reconciler.listen(_batches(settings, cluster)), name="source"),
-                group.create_task(reconciler.run(), name="reconcile"),
-            ]
-            if feedback:
-                tasks.append(group.create_task(feedback.run(), name="feedback"))
-            await _first_of(reconciler.published.wait(), stop.wait())
+            tasks = plane.start(group)
+            await _first_of(plane.reconciler.published.wait(), stop.wait())
             if not stop.is_set():
                 chosen = await gateway.listen(settings.bind, settings.http_port, settings.https_port)
                 ports["http"], ports["https"] = chosen.http, chosen.https
                 ports["git"] = gateway.stream_port(GIT)
-                _tune_garbage_collection()
-                health.serve()
+                runtime.tune_garbage_collection()
+                plane.health.serve()
                 _say_listening(ports)
                 await stop.wait()
 
             # ── down: out of the load balancer's sight, then exchange by exchange ─────────────────────────────────
-            health.drain()
-            log.info("draining, for at most %g s", settings.drain_grace)
-            if feedback:
-                await feedback.close()  # somebody else is to lead from now on
+            log.info("draining: %g s until nothing is accepted, then %g s", settings.drain_delay, settings.drain_grace)
+            await plane.leave()
+            if ports["http"] is not None:
+                await asyncio.sleep(settings.drain_delay)
             await gateway.drain(settings.drain_grace)
             for task in tasks:
                 task.cancel()
     finally:
-        await admin.close()
-        if api:
-            await api.close()
+        await plane.close()
         _close(gateway, sink)
-
-
-def _identity() -> str:
-    """What no other replica is called, where nobody said what this one is."""
-    return f"{socket.gethostname()}_{secrets.token_hex(4)}"
-
-
-def _batches(settings: Settings, cluster: ClusterSource | None) -> AsyncGenerator[Batch, None]:
-    """What the source of routes says: a cluster, or a directory."""
-    if cluster:
-        return cluster.batches()
-    assert settings.manifests  # noqa: S101 -- settings have one of the two
-    return manifests(settings.manifests)
-
-
-# ── the parts that are the process itself ─────────────────────────────────────────────────────────────────────────────
-def _prepare_the_process() -> None:
-    """Limits and hooks that hold for everything in this process."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection is a descriptor, most are two
-    _keep_memory_to_ourselves()
-    sys.setswitchinterval(0.001)  # seconds; a thread that parses manifests hands the loop its turn back sooner
-    sys.unraisablehook = without_undecodable_names(sys.unraisablehook)
-
-
-PR_SET_DUMPABLE: Final = 4
-
-
-def _keep_memory_to_ourselves() -> None:
-    """No core dumps, and no other process of this user may look into our memory, environment or open files (/proc,
-    ptrace): every private key is in there (hardening K-04)."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux" and ctypes.CDLL(None, use_errno=True).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0):
-        log.warning("PR_SET_DUMPABLE: %s", os.strerror(ctypes.get_errno()))
-
-
-def _log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What nobody caught on the loop. Not by asyncio's own handler, which shows the text of the exception."""
-    log.error("%s", context["message"], exc_info=context.get("exception"))
-
-
-def _tune_garbage_collection() -> None:
-    """Keep collections out of the latency of requests, once everything that lives long is there.
-
-    What exists now (modules, the first table) lives as long as the process: frozen, no collection walks it again.
-    Requests leave no cycles behind, so young collections may come ten times as seldom as by default.
-    What survives is connections and changed routes; walking all of them is for every hundredth of the middle ones.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(7_000, 10, 100)
-
-
-def _open_log(to: Path | LogTo) -> LineSink | None:
-    match to:
-        case LogTo.NOWHERE:
-            return None
-        case LogTo.STDOUT:
-            return LineSink(sys.stdout.fileno())
-        case Path():
-            return LineSink(to)
 
 
 def _say_listening(ports: Mapping[str, int | None]) -> None:
@@ -229,8 +248,112 @@ def _listen_to_signals(loop: asyncio.AbstractEventLoop, gateway: Gateway, sink: 
 def _close(gateway: Gateway, sink: LineSink | None) -> None:
     """Give up connections, and write what the access log still has to say, if somebody reads it."""
     gateway.close()
-    if sink and not sink.close(LOG_FLUSH_SECONDS):
-        log.warning("the access log's reader is not reading: its last lines are lost")
+    runtime.close_log(sink)
+
+
+# ── one of several ────────────────────────────────────────────────────────────────────────────────────────────────────
+async def _control(start: ControlStart) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(runtime.log_unhandled)
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+
+    # ── every part, once ──────────────────────────────────────────────────────────────────────────────────────────
+    def bequeath(estate: bytes) -> None:
+        file = os.memfd_create("estate", os.MFD_CLOEXEC)
+        with open(file, "wb") as writer:
+            writer.write(estate)
+            writer.flush()
+            reins.say(Estate(), file)
+
+    workers = FanOut(
+        start.workers,
+        replace=lambda number, pid: reins.say(Wish(number, pid)),
+        bequeath=bequeath,
+        listen=lambda wanted: reins.say(Listen(wanted)),
+    )
+    if start.estate is not None:
+        workers.ledger.inherit(_read(start.estate))
+    ports = dict(start.ports)
+
+    async def streams() -> Sequence[object]:
+        report = await workers.streams()
+        ports["git"] = next((each["port"] for each in report if each["stream"] == GIT), None)
+        return report
+
+    plane = await _ControlPlane.build(
+        start.settings,
+        workers,
+        ports,
+        sums=workers.sums,
+        upstreams=workers.upstreams,
+        streams=streams,
+        count=workers.count,
+        workers=lambda: _how_workers_are(workers),
+    )
+    links: set[asyncio.Task[None]] = set()
+
+    def ordered(order: ForChild, descriptors: list[int]) -> None:
+        match order:
+            case Link(number, pid) if descriptors:
+                task = loop.create_task(workers.link(number, pid, socket.socket(fileno=descriptors.pop())), name="link")
+                links.add(task)
+                task.add_done_callback(links.discard)
+            case Lost(number, pid, why):
+                workers.lost(number, pid, why)
+            case Draining():
+                plane.health.drain()
+            case Drain():
+                stop.set()
+            case _:
+                pass
+        for each in descriptors:
+            os.close(each)
+
+    reins = Reins(start.end, ordered, stop.set)
+    reins.take()
+
+    try:
+        # ── up: probes first, traffic once every worker has a table ───────────────────────────────────────────────
+        await plane.admin.accept(start.admin)
+        async with asyncio.TaskGroup() as group:
+            tasks = plane.start(group)
+            await _first_of(workers.complete.wait(), stop.wait())
+            if not stop.is_set():
+                runtime.tune_garbage_collection()
+                plane.health.serve()
+                reins.say(Serving())
+                await stop.wait()
+
+            # ── down: the workers have gone before ────────────────────────────────────────────────────────────────
+            await plane.leave()
+            for task in tasks:
+                task.cancel()
+    finally:
+        await plane.close()
+        workers.close()
+        reins.drop()
+
+
+def _read(file: int) -> bytes:
+    with open(file, "rb") as reader:
+        reader.seek(0)
+        return reader.read()
+
+
+def _how_workers_are(workers: FanOut) -> Workers:
+    reports = [
+        WorkerReport(
+            lane.number,
+            lane.acknowledged,
+            lane.landlock,
+            lane.tickets,
+            lane.process.get("cpu_seconds", 0.0),
+            lane.process.get("resident_bytes", 0.0),
+        )
+        for lane in workers.lanes
+    ]
+    return Workers(reports, dict(workers.deaths))
 
 
 async def _first_of(*waits: Coroutine[object, object, object]) -> None:

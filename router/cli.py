@@ -21,11 +21,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from router import __version__, check, logs, settings
 from router.kubernetes.errors import ApiError, CredentialsError
 from router.rights import NAMED, WATCHED, reading
+
+if TYPE_CHECKING:
+    from router.processes.supervisor import ControlStart
 
 __all__ = ["main"]
 
@@ -105,12 +108,18 @@ def _run(arguments: argparse.Namespace) -> int:
     except settings.SettingsError as error:
         print(f"drycc-router run: {error}", file=sys.stderr)
         return USAGE
-    from router.app import run  # here, so that check and version need neither a loop nor OpenSSL
-
-    logs.start(chosen.log_level)
     status = 0
     try:
-        run(chosen)
+        if chosen.workers == 0:
+            from router.app import run  # here, so that check and version need neither a loop nor OpenSSL
+
+            logs.start(chosen.log_level)
+            run(chosen)
+        else:
+            from router.processes import supervisor
+
+            logs.start_directly(chosen.log_level)
+            status = supervisor.run(chosen, _control)
     except* CredentialsError as unusable:
         for credentials in unusable.exceptions:
             log.critical("%s", credentials)
@@ -122,6 +131,21 @@ def _run(arguments: argparse.Namespace) -> int:
     except* Exception:
         log.critical("the router failed", exc_info=True)
         status = SOFTWARE
+    return status
+
+
+def _control(start: ControlStart) -> int:
+    """In the control process: import there, and nowhere else, what speaks with the cluster."""
+    from router.app import control
+
+    logs.start(start.settings.log_level)
+    status = 0
+    try:
+        control(start)
+    except* CredentialsError as unusable:
+        for credentials in unusable.exceptions:
+            log.critical("%s", credentials)
+        status = USAGE
     return status
 
 

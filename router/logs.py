@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import select
 import traceback
 from datetime import UTC, datetime
 from typing import Final
 
 from proxy.log_sink import LineSink
 
-__all__ = ["JsonLines", "LineHandler", "start"]
+__all__ = ["DirectHandler", "JsonLines", "LineHandler", "start", "start_directly"]
 
 STDERR: Final = 2
 FLUSH_SECONDS: Final = 1.0
@@ -74,5 +76,28 @@ class LineHandler(logging.Handler):
 def start(level: int, descriptor: int = STDERR) -> None:
     """Send everything from ``level`` up to ``descriptor``, in place of whatever was set up before."""
     handler = LineHandler(LineSink(descriptor))
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class DirectHandler(logging.Handler):
+    """Writes records itself, for a process that must have no second thread; what would block is lost."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never blocks, never raises."""
+        try:
+            if select.select([], [self._descriptor], [], 0)[1]:
+                os.write(self._descriptor, self.format(record).encode("ascii") + b"\n")
+        except Exception:
+            self.handleError(record)
+
+
+def start_directly(level: int, descriptor: int = STDERR) -> None:
+    """As :func:`start`, without a thread."""
+    handler = DirectHandler(descriptor)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -15,17 +15,18 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.metrics import Histogram
+from proxy.routes import TableChange
 from router.compile import Compiler
 from router.objects import ObjectKey
 from router.problems import Problem, Reason
-from router.publisher import Publisher
 from router.snapshot import Snapshot
 from router.sources.batch import Batch
+from tls.change import CertificateChange
 
-__all__ = ["Reconciler"]
+__all__ = ["Publishes", "Reconciler"]
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +42,27 @@ TOLD: Final = 20
 """Problems that are logged of those that one compile brings; ``/problems`` has them all."""
 
 
+class Publishes(Protocol):
+    """Where snapshots go: ``router.publisher.Publisher``, or ``router.processes.fanout.FanOut``."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether something that was handed in has not been published."""
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """ids of certificates that OpenSSL would not take."""
+
+    async def publish(
+        self, certificates: CertificateChange, table: TableChange, passed: Callable[[str], None] = ...
+    ) -> None:
+        """Make both current. One call at a time, on the loop."""
+
+
 class Reconciler:
     """One per process. The attributes are for the operator's port to read; only this class writes them."""
 
-    def __init__(self, compiler: Compiler, publisher: Publisher, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, compiler: Compiler, publisher: Publishes, *, clock: Callable[[], float] = time.time) -> None:
         self._compiler = compiler
         self._publisher = publisher
         self._clock = clock

@@ -54,12 +54,14 @@ class Settings:
     https_port: int = 8443
     git_port: int = 2222
     admin_port: int = 9090
-    workers: int = 1
+    workers: int | None = None
+    """None: one per core that may be used; 0: no process but this one."""
     namespace: str = "drycc"
     name: str = "drycc-router"
     identity: str | None = None
     """None: the host's name and something random."""
     access_log: Path | LogTo = LogTo.STDOUT
+    drain_delay: float = 10.0
     drain_grace: float = 25.0
     log_level: int = logging.INFO
 
@@ -195,7 +197,13 @@ FIELDS: Final = (
     Field("https_port", "N", _port, _A_PORT, "port for https; 0 picks a free one"),
     Field("git_port", "N", _port, _A_PORT, "port for git over SSH, open while there is a builder; 0 picks a free one"),
     Field("admin_port", "N", _port, _A_PORT, "port for probes, metrics and reports; 0 picks a free one"),
-    Field("workers", "N", _number(1, 1), "1: more than one worker is not offered yet", "processes that serve traffic"),
+    Field(
+        "workers",
+        "N",
+        _number(0, 256),
+        "a number of processes, 0 to 256",
+        "processes that serve traffic, by default one per core that may be used; 0: everything in one process",
+    ),
     Field(
         "namespace",
         "NAME",
@@ -227,11 +235,18 @@ FIELDS: Final = (
         "where the access log goes; a file is opened again on SIGHUP",
     ),
     Field(
+        "drain_delay",
+        "SECONDS",
+        _seconds,
+        "a number of seconds",
+        "how long after SIGTERM, not ready any more, connections are still accepted: until everybody has noticed",
+    ),
+    Field(
         "drain_grace",
         "SECONDS",
         _seconds,
         "a number of seconds",
-        "how long SIGTERM waits for exchanges under way; below the pod's terminationGracePeriodSeconds",
+        "how long exchanges under way may take after that; both together below terminationGracePeriodSeconds",
     ),
     Field(
         "log_level",

@@ -36,7 +36,7 @@ class Drycc(Peer):
             *(str(self.program), "-m", "router", "run"),
             *("--manifests", f"{home}/manifests", "--bind", "127.0.0.1"),
             *("--http-port", str(ports.http), "--https-port", str(ports.https), "--admin-port", str(ports.admin)),
-            *("--access-log", str(self.log(home))),
+            *("--access-log", str(self.log(home)), "--workers", "0", "--drain-delay", "0"),
         ]
 
     def version_command(self) -> list[str]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -30,7 +31,7 @@ from router.kubernetes.watch import Heard
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot, State
 
-__all__ = ["RouterCollector", "registry"]
+__all__ = ["RouterCollector", "WorkerReport", "Workers", "registry"]
 
 _APP: Final = ("app", "namespace", "service")
 _BOUNDS: Final = (*(str(bound) for bound in BUCKETS), "+Inf")
@@ -45,29 +46,35 @@ def registry(collector: Collector) -> CollectorRegistry:
 
 
 class RouterCollector(Collector):
-    """Reads ``counters`` and ``reconciler``; ``lost_lines`` says how many log lines were taken and never written."""
+    """Reads ``sums`` and ``reconciler``; ``lost_lines`` says how many log lines were taken and never written.
+
+    ``workers`` says how the processes are that serve, where there are any.
+    """
 
     def __init__(
         self,
-        counters: Counters,
+        sums: Callable[[], Counters],
         reconciler: Reconciler,
         version: str,
         lost_lines: Callable[[], int] = lambda: 0,
         heard: Heard | None = None,
         feedback: Feedback | None = None,
+        workers: Callable[[], Workers] | None = None,
     ) -> None:
-        self._counters = counters
+        self._sums = sums
+        self._counters = Counters()
         self._reconciler = reconciler
         self._version = version
         self._lost_lines = lost_lines
         self._heard = heard
         self._feedback = feedback
+        self._workers = workers
         self._invalid: set[tuple[str, str, str]] = set()
         """What the last scrape saw: a problem that is gone is shown once more, as 0, so that alerts resolve at once."""
 
     def collect(self) -> Iterator[Metric]:
         """Every metric; of an app that was never asked, none. Raises nothing; safe in a thread."""
-        counters = self._counters
+        counters = self._counters = self._sums()
         asked = [route for route in counters.routes.copy().values() if route.requests]
         yield from self._requests([*asked, counters.unrouted])
         yield from self._connections()
@@ -79,6 +86,8 @@ class RouterCollector(Collector):
             yield from _watches(self._heard)
         if self._feedback is not None:
             yield from _feedback(self._feedback)
+        if self._workers is not None:
+            yield from _processes(self._workers())
         snapshot = self._reconciler.snapshot
         if snapshot is not None:
             yield from self._routes(snapshot)
@@ -303,6 +312,63 @@ class RouterCollector(Collector):
             invalid.add_metric(labels, now[labels])
         self._invalid = set(now)
         yield invalid
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """One process that serves, as its control sees it."""
+
+    number: int
+    generation: int
+    """Of the table that is current there; 0: none yet."""
+    landlock: int
+    """ABI of Landlock that confines it; 0: the kernel has none."""
+    shared_tickets: bool
+    cpu_seconds: float
+    resident_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """All processes that serve."""
+
+    reports: Sequence[WorkerReport]
+    deaths: Mapping[tuple[int, str], int]
+    """By worker and how it ended."""
+
+
+def _processes(workers: Workers) -> Iterator[Metric]:
+    labels = ("worker",)
+    up = GaugeMetricFamily("router_worker_up", "Workers that are there; 1, or they are missing.", labels=labels)
+    generation = GaugeMetricFamily(
+        "router_worker_generation", "Number of the snapshot that is in force at a worker.", labels=labels
+    )
+    confined = GaugeMetricFamily(
+        "router_worker_landlock_abi",
+        "Version of Landlock that confines a worker; 0: the kernel has none.",
+        labels=labels,
+    )
+    tickets = GaugeMetricFamily(
+        "router_worker_shared_tickets", "Whether a worker's TLS sessions resume at the others.", labels=labels
+    )
+    cpu = CounterMetricFamily("router_worker_cpu_seconds", "Processor time of a worker.", labels=labels)
+    memory = GaugeMetricFamily("router_worker_resident_memory_bytes", "Resident memory of a worker.", labels=labels)
+    deaths = CounterMetricFamily(
+        "router_worker_deaths",
+        "Workers that ended unasked: stalled, killed, crashed or exited.",
+        labels=("worker", "reason"),
+    )
+    for report in workers.reports:
+        mine = (str(report.number),)
+        up.add_metric(mine, 1)
+        generation.add_metric(mine, report.generation)
+        confined.add_metric(mine, report.landlock)
+        tickets.add_metric(mine, int(report.shared_tickets))
+        cpu.add_metric(mine, report.cpu_seconds)
+        memory.add_metric(mine, report.resident_bytes)
+    for (number, reason), count in workers.deaths.items():
+        deaths.add_metric((str(number), reason), count)
+    yield from (up, generation, confined, tickets, cpu, memory, deaths)
 
 
 def _watches(heard: Heard) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -23,16 +23,20 @@ __all__ = ["AdminServer"]
 
 
 class AdminServer:
-    """``upstreams`` is asked on the loop; ``ports`` is filled in by the composition root as sockets open."""
+    """``upstreams``, ``streams`` and ``count`` are asked on the loop; ``ports`` is filled in as sockets open.
+
+    ``count`` brings up to date what ``metrics`` reads, where that is not in this process.
+    """
 
     def __init__(
         self,
         health: Health,
         reconciler: Reconciler,
         metrics: CollectorRegistry,
-        upstreams: Callable[[], Sequence[object]],
+        upstreams: Callable[[], Awaitable[Sequence[object]]],
         ports: dict[str, int | None],
-        streams: Callable[[], Sequence[object]] = tuple,
+        streams: Callable[[], Awaitable[Sequence[object]]] | None = None,
+        count: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self._health = health
         self._reconciler = reconciler
@@ -40,6 +44,7 @@ class AdminServer:
         self._upstreams = upstreams
         self._ports = ports
         self._streams = streams
+        self._count = count
         app = web.Application()
         app.add_routes(
             [
@@ -59,7 +64,10 @@ class AdminServer:
         """Serve; returns the port (0 picks a free one). ``::`` takes IPv4 too. Raises OSError, naming the address."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         both = host == "::" and socket.has_dualstack_ipv6()
-        bound = socket.create_server((host, port), family=family, dualstack_ipv6=both)
+        return await self.accept(socket.create_server((host, port), family=family, dualstack_ipv6=both))
+
+    async def accept(self, bound: socket.socket) -> int:
+        """Serve on a socket that listens already; returns its port."""
         await self._runner.setup()
         await web.SockSite(self._runner, bound).start()
         chosen: int = bound.getsockname()[1]
@@ -77,11 +85,15 @@ class AdminServer:
         return web.Response(status=503 if reason else 200, text=f"{reason or 'ok'}\n")
 
     async def _metrics_text(self, request: web.Request) -> web.Response:
+        if self._count is not None:
+            await self._count()
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return web.Response(body=await asyncio.to_thread(encode, self._metrics), headers={"Content-Type": content_type})
 
     async def _routes(self, _: web.Request) -> web.Response:
-        snapshot, upstreams, streams = self._reconciler.snapshot, self._upstreams(), self._streams()
+        upstreams = await self._upstreams()
+        streams = await self._streams() if self._streams is not None else ()
+        snapshot = self._reconciler.snapshot
         return _json(await asyncio.to_thread(reports.routes, snapshot, self._ports.copy(), upstreams, streams))
 
     async def _problems(self, _: web.Request) -> web.Response:

@@ -163,10 +163,11 @@ def test_probes_ask_the_admin_port(installation: str) -> None:
 @ALL
 def test_a_pod_that_ends_has_time_to_leave_the_load_balancer_and_to_finish(installation: str) -> None:
     objects = of(installation)
-    delay = objects.container()["lifecycle"]["preStop"]["sleep"]["seconds"]
-    [drain] = [word for word in objects.container()["args"] if word.startswith("--drain-grace=")]
+    arguments = dict(word.partition("=")[::2] for word in objects.container()["args"])
+    delay, grace = int(arguments["--drain-delay"]), int(arguments["--drain-grace"])
     assert delay >= 10
-    assert objects.pods()["spec"]["terminationGracePeriodSeconds"] > delay + int(drain.partition("=")[2])
+    assert objects.pods()["spec"]["terminationGracePeriodSeconds"] > delay + grace
+    assert "lifecycle" not in objects.container()  # the router itself goes on accepting meanwhile
 
 
 def test_an_update_never_takes_a_pod_away_before_its_successor_is_ready() -> None:

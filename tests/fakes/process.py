@@ -149,6 +149,21 @@ class Router:
         ):
             return ssl.DER_cert_to_PEM_cert(secure.getpeercert(binary_form=True) or b"")
 
+    def children(self) -> dict[str, int]:
+        """Name and process id of each of its processes, if it has any."""
+        found = {}
+        for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # noqa: TID251 -- a test; it may just have ended
+                found[Path(f"/proc/{pid}/comm").read_text().strip().removeprefix("drycc-")] = int(pid)
+        return found
+
+    def metric(self, line: str) -> float:
+        """The value of a metric, by its name and labels as they are printed; 0 if it is not there."""
+        for each in self.admin("/metrics")[1].splitlines():
+            if each.startswith(line + " "):
+                return float(each.rpartition(" ")[2])
+        return 0.0
+
     def ends(self) -> tuple[int, list[dict[str, object]]]:
         """Its exit status and what it said about itself, once it has ended."""
         _, said = self.process.communicate(timeout=SOON)
@@ -156,15 +171,18 @@ class Router:
 
 
 @contextlib.contextmanager
-def router(manifests: Path, *arguments: str, files: int = 0) -> Iterator[Router]:
-    """``files``: the most it may have open, if it matters."""
+def router(manifests: Path, *arguments: str, files: int = 0, before: str = "") -> Iterator[Router]:
+    """``files``: the most it may have open, if it matters. ``before``: Python that is run before it starts."""
     command = [sys.executable, "-m", "router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
-    free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
+    free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0", "--drain-delay", "0"]
+    alone = [] if "--workers" in arguments else ["--workers", "0"]
+    if before:
+        command[1:3] = ["-c", f"{before}\nimport sys; from router.cli import main; sys.exit(main(sys.argv[1:]))"]
     if files:
         limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
         command = [sys.executable, "-c", f"{limited}; os.execv(sys.argv[1], sys.argv[1:])", *command]
     process = subprocess.Popen(
-        [*command, *free, "--access-log", "off", *arguments],
+        [*command, *free, *alone, "--access-log", "off", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

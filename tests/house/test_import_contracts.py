@@ -35,6 +35,8 @@ BREACHES = {
 SHELLS = {
     "proxy.log_sink": "writes to files and pipes, from a thread of its own",
     "router.logs": "writes to standard error",
+    "router.processes.confinement": "asks the kernel to refuse things to this process",
+    "router.processes.cores": "reads what the control group of this process is allowed",
     "router.settings": "asks the file system about the directory it is given",
 }
 """Modules that do I/O by other means than the contract names → which."""

@@ -76,7 +76,7 @@ def test_version() -> None:
             ["run", "--manifests", "{dir}", "--http-port", "many"],
             "--http-port: expected a port, 0 to 65535, not 'many'",
         ),
-        (["run", "--manifests", "{dir}", "--workers", "2"], "--workers: expected 1"),
+        (["run", "--manifests", "{dir}", "--workers", "many"], "--workers: expected a number of processes"),
         (["run", "--no-such-flag"], "--no-such-flag"),
         (["check", "{dir}", "--namespace", "A B"], "--namespace: expected the name of a namespace"),
         (["check"], "DIR"),

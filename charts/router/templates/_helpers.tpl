@@ -88,9 +88,13 @@ spec:
       imagePullPolicy: {{ .image.pullPolicy }}
       args:
         - run
+        - --drain-delay={{ .settings.drainDelaySeconds }}
         - --drain-grace={{ .settings.drainGraceSeconds }}
         - --log-level={{ .settings.logLevel }}
         - --access-log={{ ternary "-" "off" .settings.accessLog }}
+        {{- with .settings.workers }}
+        - --workers={{ . }}
+        {{- end }}
         {{- with .settings.watchNamespaces }}
         - --watch-namespaces={{ join "," . }}
         {{- end }}
@@ -136,11 +140,6 @@ spec:
         periodSeconds: 2
         timeoutSeconds: 2
         failureThreshold: 3
-      lifecycle:
-        preStop:
-          # Go on accepting while the cluster takes this Pod out of its Services.
-          sleep:
-            seconds: {{ .settings.drainDelaySeconds }}
       securityContext:
         allowPrivilegeEscalation: false
         privileged: false

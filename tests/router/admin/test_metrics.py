@@ -70,7 +70,7 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
     shop.duration.observe(99.0)
     counters.unrouted.errors = {Failure.UNKNOWN_HOST: 5}
 
-    samples = scraped(RouterCollector(counters, reconciler, "1.2.3"))
+    samples = scraped(RouterCollector(lambda: counters, reconciler, "1.2.3"))
     app = {"app": "shop/web", "namespace": "shop", "service": "web"}
     assert samples["router_requests_total"] == {
         labels(**app, code="200", method="GET", protocol="http/1.1"): 7,
@@ -99,7 +99,7 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
 def test_an_app_that_was_never_asked_has_no_series(reconciler: Reconciler) -> None:
     counters = Counters()
     counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
-    text = generate_latest(registry(RouterCollector(counters, reconciler, "1.2.3"))).decode()
+    text = generate_latest(registry(RouterCollector(lambda: counters, reconciler, "1.2.3"))).decode()
     assert "shop/web" not in text
 
 
@@ -115,7 +115,7 @@ def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
     counters.overhead.observe(0.001)
     counters.aliases = 17
 
-    samples = scraped(RouterCollector(counters, reconciler, "1.2.3", lambda: 100))
+    samples = scraped(RouterCollector(lambda: counters, reconciler, "1.2.3", lambda: 100))
     assert samples["router_connections_accepted_total"] == {labels(listener="http"): 1, labels(listener="https"): 2}
     assert samples["router_open_connections"] == {labels(listener="http"): 3, labels(listener="https"): 4}
     assert samples["router_alias_fields_dropped_total"] == {(): 17}
@@ -137,7 +137,7 @@ def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
 
 
 def test_before_the_first_snapshot_there_are_no_routes_to_tell_of(reconciler: Reconciler) -> None:
-    samples = scraped(RouterCollector(Counters(), reconciler, "1.2.3"))
+    samples = scraped(RouterCollector(Counters, reconciler, "1.2.3"))
     assert "router_routes" not in samples
     assert samples["router_config_last_apply_successful"] == {(): 0}
     assert samples["router_config_generation"] == {(): 0}
@@ -156,7 +156,7 @@ def test_the_control_plane_s_facts(compiler: Compiler, reconciler: Reconciler) -
     reconciler.succeeded, reconciler.applied_at, reconciler.failures = True, 1_700_000_000.5, 4
     reconciler.stages["compile"].observe(0.003)
 
-    samples = scraped(RouterCollector(Counters(), reconciler, "1.2.3"))
+    samples = scraped(RouterCollector(Counters, reconciler, "1.2.3"))
     assert samples["router_config_last_apply_successful"] == {(): 1}
     assert samples["router_config_last_apply_timestamp_seconds"] == {(): 1_700_000_000.5}
     assert samples["router_config_apply_failures_total"] == {(): 4}
@@ -172,7 +172,7 @@ def test_the_control_plane_s_facts(compiler: Compiler, reconciler: Reconciler) -
 
 def test_a_problem_that_is_gone_is_shown_as_zero_once(compiler: Compiler, reconciler: Reconciler) -> None:
     key = labels(namespace="", name="a.yaml", reason="unreadable_file")
-    collector = RouterCollector(Counters(), reconciler, "1.2.3")
+    collector = RouterCollector(Counters, reconciler, "1.2.3")
     problem = Problem(Reason.UNREADABLE_FILE, ObjectKey("File", "", "a.yaml"), "", "", "broken")
     shown = []
     for problems in ((problem,), (), ()):
@@ -185,14 +185,14 @@ def test_a_problem_that_is_gone_is_shown_as_zero_once(compiler: Compiler, reconc
 def test_a_note_is_no_problem(compiler: Compiler, reconciler: Reconciler) -> None:
     compiler.source_problems("x", (Problem(Reason.NO_EFFECT, ObjectKey("File", "", "a.yaml"), "k", "v", "none"),))
     reconciler.snapshot = compiler.compile(NOW)
-    assert "router_route_invalid" not in scraped(RouterCollector(Counters(), reconciler, "1.2.3"))
+    assert "router_route_invalid" not in scraped(RouterCollector(Counters, reconciler, "1.2.3"))
 
 
 def test_when_certificates_expire(compiler: Compiler, reconciler: Reconciler) -> None:
     pair = self_signed(NOW)
     served = {"shop/web-cert": CertificateReport("shop", "web-cert", pair, ("a.localhost",), Role.OWN)}
     reconciler.snapshot = replace(compiler.compile(NOW), served=served)
-    samples = scraped(RouterCollector(Counters(), reconciler, "1.2.3"))
+    samples = scraped(RouterCollector(Counters, reconciler, "1.2.3"))
     [(key, value)] = samples["router_tls_cert_not_after_timestamp_seconds"].items()
     assert dict(key) == {"namespace": "shop", "secret": "web-cert", "cn": pair.subject}
     assert value == pair.not_after.timestamp()
@@ -203,16 +203,14 @@ def test_who_writes_for_all_and_how_that_goes(reconciler: Reconciler) -> None:
     feedback.keeper.outcomes["written"] = 3
     feedback.events.written["Warning"] = 2
     feedback.events.dropped["refused"] = 1
-    collector = RouterCollector(Counters(), reconciler, "1", feedback=feedback)
+    collector = RouterCollector(Counters, reconciler, "1", feedback=feedback)
     samples = scraped(collector)
     assert samples["router_leader"] == {(): 0}
     assert samples["router_claim_record_attempts_total"] == {labels(outcome="written"): 3}
     assert samples["router_events_written_total"] == {labels(type="Warning"): 2}
     assert samples["router_events_dropped_total"] == {labels(reason="refused"): 1}
     assert samples["router_events_waiting"] == {(): 0}
-    assert "router_leader" not in scraped(RouterCollector(Counters(), reconciler, "1")), (
-        "without a cluster nobody leads"
-    )
+    assert "router_leader" not in scraped(RouterCollector(Counters, reconciler, "1")), "without a cluster nobody leads"
 
 
 def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconciler: Reconciler) -> None:
@@ -221,7 +219,7 @@ def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconcil
     counters = Counters()
     shop = counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
     shop.requests = {(200, "GET", "http/1.1"): 1}
-    samples = scraped(RouterCollector(counters, reconciler, "1.2.3"))
+    samples = scraped(RouterCollector(lambda: counters, reconciler, "1.2.3"))
     used = {name for values in samples.values() for key in values for name, _ in key}
     assert used <= {
         "app", "cn", "code", "le", "listener", "method", "name", "namespace", "outcome", "protocol", "python", "reason",
@@ -237,7 +235,7 @@ def test_streams(reconciler: Reconciler) -> None:
     git.closed = {"client_closed": 4, "tunnel_idle": 1}
     git.denied = {Failure.TOO_MANY_CONNECTIONS: 3}
     git.retries = {Failure.CONNECT_FAILED: 1}
-    samples = scraped(RouterCollector(counters, reconciler, "1"))
+    samples = scraped(RouterCollector(lambda: counters, reconciler, "1"))
     mine = labels(stream="git", app="drycc/drycc-builder", namespace="drycc", service="drycc-builder")
     assert samples["router_stream_open"][mine] == 2
     assert samples["router_stream_connections_total"][mine] == 7

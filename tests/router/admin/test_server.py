@@ -32,14 +32,18 @@ class NoGateway:
         raise AssertionError("nothing is published here")
 
 
+async def upstreams() -> list[object]:
+    return [{"route": "shop/web"}]
+
+
 def play(story: Callable[[Ask, Health, Reconciler], Awaitable[None]], bind: str = "127.0.0.1") -> None:
     async def stage() -> None:
         health, counters = Health(), Counters()
         store = CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC)))
         reconciler = Reconciler(Compiler(trusted_endpoints=True), Publisher(store, NoGateway()))
-        collector = RouterCollector(counters, reconciler, "1.2.3")
+        collector = RouterCollector(lambda: counters, reconciler, "1.2.3")
         ports: dict[str, int | None] = {"http": 1, "https": 2, "git": None}
-        server = AdminServer(health, reconciler, registry(collector), lambda: [{"route": "shop/web"}], ports)
+        server = AdminServer(health, reconciler, registry(collector), upstreams, ports)
         ports["admin"] = await server.listen(bind, 0)
         try:
             async with (
@@ -128,6 +132,6 @@ def test_a_port_that_is_taken_is_named() -> None:
         Compiler(trusted_endpoints=True),
         Publisher(CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC))), NoGateway()),
     )
-    metrics = registry(RouterCollector(Counters(), reconciler, "1.2.3"))
+    metrics = registry(RouterCollector(Counters, reconciler, "1.2.3"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        asyncio.run(story(AdminServer(Health(), reconciler, metrics, list, {}), taken.getsockname()[1]))
+        asyncio.run(story(AdminServer(Health(), reconciler, metrics, upstreams, {}), taken.getsockname()[1]))

@@ -1,0 +1,378 @@
+"""Where a snapshot goes when there are workers: to each of them, as the difference to what it has.
+
+A worker is sent one change at a time and acknowledges it; what comes meanwhile is laid into one change that waits. So a
+worker that is slow, or stopped, costs at most one table of memory, and holds up nobody else: publishing waits for those
+that answer, and for the others only once. A worker that is new, or whose control is, is sent everything there is.
+
+Also where control asks workers how they are: counters and upstreams, added up as if one process had them.
+
+What must not enter: how a snapshot came about, and starting or ending workers (``router.processes.supervisor``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from proxy.metrics import Counters
+from proxy.routes import TableChange
+from router.processes.channel import Channel
+from router.processes.messages import (
+    Applied,
+    Ask,
+    BadMessage,
+    Begin,
+    CertificatePart,
+    Commit,
+    Counted,
+    Failed,
+    Hello,
+    Message,
+    TablePart,
+    Upstreams,
+    decode_for_control,
+    encode,
+)
+from router.processes.parts import certificate_parts, settled, settled_certificates, table_parts
+from router.processes.sums import Ledger
+from router.publisher import lay_certificates, lay_table
+from tls.change import CertificateChange
+
+__all__ = ["FanOut", "Lane"]
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 1.0
+"""Seconds that publishing waits for a worker to say that a change is current; the next one does not wait for it."""
+ASK_SECONDS: Final = 0.5
+"""How long a report waits for a worker; one that does not answer is reported as it was."""
+
+
+class Lane:
+    """One worker, as control sees it."""
+
+    def __init__(self, fan: FanOut, number: int, pid: int) -> None:
+        self._fan = fan
+        self.number = number
+        self.pid = pid
+        self.channel: Channel
+        self.landlock = 0
+        self.tickets = False
+        self.process: dict[str, float] = {}
+        """What it uses, by its last report."""
+        self.acknowledged = 0
+        """The generation that is current there; 0: none yet."""
+        self.late = False
+        """It did not acknowledge in time; nobody waits for it until it does."""
+        self.refused: frozenset[str] = frozenset()
+        self.sent: int | None = None
+        """The generation it was sent and has not acknowledged."""
+        self._whole = True
+        self._failed = False
+        self._table: TableChange | None = None
+        self._certificates: CertificateChange | None = None
+        self.settled = asyncio.Event()
+        """Nothing is on its way there."""
+
+    def offer(self, certificates: CertificateChange, table: TableChange) -> None:
+        """Something new; sent at once, or when what is on its way has arrived."""
+        if not self._whole:
+            self._certificates = lay_certificates(self._certificates, certificates)
+            self._table = lay_table(self._table, table)
+        self.settled.clear()
+        if self.sent is None:
+            self._send()
+
+    def begin(self) -> None:
+        """Send everything there is, if there is something yet."""
+        if self.sent is None:
+            self._send()
+
+    def _send(self) -> None:
+        whole = self._whole
+        certificates, table = (self._fan.certificates, self._fan.table) if whole else (self._certificates, self._table)
+        self._certificates = self._table = None
+        if table is None or certificates is None:
+            self.settled.set()
+            return
+        self.settled.clear()
+        self._whole = False
+        self.sent = table.generation
+        self.say(Begin(whole))
+        for pairs in certificate_parts(certificates):
+            self.say(CertificatePart(pairs))
+        for part in table_parts(table):
+            self.say(TablePart(part))
+        self.say(Commit(table.generation))
+
+    def say(self, message: Message) -> None:
+        """Send one message."""
+        self.channel.send(encode(message))
+
+    def hear(self, data: bytes) -> None:
+        """One message of the worker. Raises BadMessage."""
+        match decode_for_control(data):
+            case Hello(number, pid, landlock, tickets):
+                if (number, pid) != (self.number, self.pid):
+                    raise BadMessage("somebody else's channel")
+                self.landlock, self.tickets = landlock, tickets
+            case Applied(generation, refused):
+                self._applied(generation, frozenset(refused))
+            case Failed(generation, error):
+                self._not_applied(generation, error)
+            case Counted() as counted:
+                self._fan.counted(self, counted)
+            case Upstreams(number, report):
+                self._fan.answered(self, number, report)
+
+    def _applied(self, generation: int, refused: frozenset[str]) -> None:
+        if generation != self.sent:
+            raise BadMessage("an answer to what was not said")
+        self.acknowledged = generation
+        self.refused = refused
+        self._failed = self.late = False
+        self.sent = None
+        self._send()
+        self._fan.acknowledged()
+
+    def _not_applied(self, generation: int, error: str) -> None:
+        if generation != self.sent:
+            raise BadMessage("an answer to what was not said")
+        self.sent = None
+        if self._failed:
+            log.error("worker %d cannot make the table current (%s): it is replaced", self.number, error)
+            self._fan.replace(self)
+            return
+        log.error("worker %d could not make a change current (%s): it is sent everything", self.number, error)
+        self._failed = True
+        self._whole = True
+        self._send()
+
+
+class _Question:
+    """Something that every worker was asked."""
+
+    def __init__(self, lanes: set[Lane]) -> None:
+        self.waits_for = lanes
+        self.answered = asyncio.Event()
+        self.reports: list[list[dict[str, Any]]] = []
+        if not lanes:
+            self.answered.set()
+
+    def heard(self, lane: Lane) -> None:
+        """This one has answered, or never will."""
+        self.waits_for.discard(lane)
+        if not self.waits_for:
+            self.answered.set()
+
+
+class FanOut:
+    """All workers. One home of snapshots, as ``router.publisher.Publisher`` is: on the loop, one call at a time."""
+
+    def __init__(
+        self,
+        expected: int,
+        replace: Callable[[int, int], None] = lambda number, pid: None,
+        bequeath: Callable[[bytes], None] = lambda estate: None,
+        listen: Callable[[tuple[int, ...]], None] = lambda ports: None,
+    ) -> None:
+        """``expected`` workers there should be. ``replace`` ends one that does not do as it is told; ``bequeath`` keeps
+        what the next control process must know; ``listen`` has ports opened, and others closed."""
+        self._expected = expected
+        self._replace = replace
+        self._bequeath = bequeath
+        self._listen = listen
+        self._ports: tuple[int, ...] = ()
+        self._lanes: dict[int, Lane] = {}
+        self._questions: dict[int, _Question] = {}
+        self._asked = 0
+        self.ledger = Ledger()
+        self.table: TableChange | None = None
+        """Everything there is; None: nothing was published yet."""
+        self.certificates: CertificateChange | None = None
+        self.complete = asyncio.Event()
+        """Every worker has a complete table."""
+        self.deaths: dict[tuple[int, str], int] = {}
+        """By worker and how it ended."""
+
+    # ── workers come and go ───────────────────────────────────────────────────────────────────────────────────────
+    async def link(self, number: int, pid: int, end: socket.socket) -> None:
+        """Speak with a worker through its socket, from now on."""
+        end.setblocking(False)
+        lane = Lane(self, number, pid)
+        channel = lane.channel = Channel(lane.hear, lambda error: self._unlinked(lane, error))
+        await asyncio.get_running_loop().create_connection(lambda: channel, sock=end)
+        self._lanes[number] = lane
+        lane.begin()
+
+    def lost(self, number: int, pid: int, why: str) -> None:
+        """The supervisor says that a worker has ended. What it said last may still be on its way: see its channel."""
+        self.deaths[number, why] = self.deaths.get((number, why), 0) + 1
+
+    def _unlinked(self, lane: Lane, error: Exception | None) -> None:
+        if error is not None and self._lanes.get(lane.number) is lane:
+            log.error("worker %d said what cannot be understood: it is replaced", lane.number)
+            self.replace(lane)
+        self._forget(lane)
+
+    def _forget(self, lane: Lane) -> None:
+        if self._lanes.get(lane.number) is lane:
+            del self._lanes[lane.number]
+            self.ledger.gone(lane.pid)
+            self._bequeath(self.ledger.estate())
+        lane.settled.set()
+        for question in self._questions.values():
+            question.heard(lane)
+
+    def replace(self, lane: Lane) -> None:
+        """Have a worker ended; another one will come."""
+        self._replace(lane.number, lane.pid)
+
+    def acknowledged(self) -> None:
+        """A worker has made something current."""
+        lanes = self._lanes.values()
+        if len(lanes) >= self._expected and all(lane.acknowledged for lane in lanes):
+            self.complete.set()
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """Those there are now, by number."""
+        return [self._lanes[number] for number in sorted(self._lanes)]
+
+    # ── publishing ────────────────────────────────────────────────────────────────────────────────────────────────
+    @property
+    def behind(self) -> bool:
+        """Whether something has to be handed in again: never, each lane catches up by itself."""
+        return False
+
+    @property
+    def refused(self) -> frozenset[str]:
+        """ids of certificates that OpenSSL would not take at some worker; what they presented before stays there."""
+        return frozenset().union(*(lane.refused for lane in self._lanes.values()))
+
+    async def publish(
+        self, certificates: CertificateChange, table: TableChange, passed: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Send both to every worker; returns when those that answer have made them current, or after some patience."""
+        self.certificates = settled_certificates(lay_certificates(self.certificates, certificates))
+        self.table = settled(lay_table(self.table, table))
+        ports = tuple(sorted({stream.port for stream in self.table.streams.values()}))
+        if ports != self._ports:
+            self._ports = ports
+            self._listen(ports)
+        if table.gone_routes:
+            self.ledger.routes_gone(table.gone_routes)
+        if table.gone_streams:
+            self.ledger.streams_gone(table.gone_streams)
+        for lane in self._lanes.values():
+            lane.offer(certificates, table)
+        passed("certificates")
+        waiting = [lane for lane in self._lanes.values() if not lane.late]
+        if waiting:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    for lane in waiting:
+                        await lane.settled.wait()
+            except TimeoutError:
+                for lane in waiting:
+                    if not lane.settled.is_set():
+                        lane.late = True
+                        log.warning("worker %d is slow to make changes current", lane.number)
+        passed("publish")
+
+    # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
+    async def count(self) -> None:
+        """Bring :attr:`ledger` up to date."""
+        await self._ask("counters")
+
+    def sums(self) -> Counters:
+        """What all workers have counted by their last report. Safe in a thread."""
+        return self.ledger.sums()
+
+    async def upstreams(self) -> Sequence[object]:
+        """Every upstream, with the loads of all workers added up."""
+        return together((await self._ask("upstreams")).reports)
+
+    async def streams(self) -> list[dict[str, Any]]:
+        """Every stream route, with what all workers have of it."""
+        return together((await self._ask("streams")).reports, by="stream", same=("port",))
+
+    async def _ask(self, what: str) -> _Question:
+        self._asked += 1
+        number = self._asked
+        question = self._questions[number] = _Question({lane for lane in self._lanes.values() if lane.acknowledged})
+        for lane in list(question.waits_for):
+            lane.say(Ask(number, what))
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                await question.answered.wait()
+        except TimeoutError:
+            pass
+        finally:
+            del self._questions[number]
+        return question
+
+    def counted(self, lane: Lane, counted: Counted) -> None:
+        """A slice of what a worker has counted. Raises BadMessage."""
+        table = self.table
+        known = {name: each for name, each in counted.routes.items() if table is not None and name in table.routes}
+        self.ledger.heard(lane.pid, known, counted.totals)
+        if counted.last:
+            lane.process = counted.process
+            question = self._questions.get(counted.number)
+            if question is not None:
+                question.heard(lane)
+
+    def answered(self, lane: Lane, number: int, report: list[dict[str, Any]]) -> None:
+        """What a worker says about its upstreams."""
+        question = self._questions.get(number)
+        if question is not None:
+            question.reports.append(report)
+            question.heard(lane)
+
+    def close(self) -> None:
+        """End all channels."""
+        for lane in self.lanes:
+            lane.channel.close()
+
+
+def together(
+    reports: Sequence[list[dict[str, Any]]], by: str = "route", same: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Reports about the same things as one: numbers are added but for those in ``same``, flags that one has are had."""
+    upstreams: dict[str, dict[str, Any]] = {}
+    for report in reports:
+        for upstream in report:
+            name = str(upstream.get(by, ""))
+            known = upstreams.get(name)
+            upstreams[name] = dict(upstream) if known is None else _merged(known, upstream, same)
+    return [upstreams[name] for name in sorted(upstreams)]
+
+
+def _merged(one: dict[str, Any], other: dict[str, Any], same: Sequence[str] = ()) -> dict[str, Any]:
+    merged = dict(one)
+    for key, value in other.items():
+        mine = one.get(key)
+        if key in same:
+            merged[key] = value if mine is None else mine
+        elif isinstance(mine, bool):
+            merged[key] = mine or bool(value)
+        elif isinstance(mine, (int, float)) and isinstance(value, (int, float)):
+            merged[key] = mine + value
+        elif isinstance(mine, list) and isinstance(value, list):
+            merged[key] = _merged_lists(mine, value)
+        elif mine is None:
+            merged[key] = value
+    return merged
+
+
+def _merged_lists(mine: list[Any], other: list[Any]) -> list[Any]:
+    by_address = {each["address"]: each for each in mine if isinstance(each, dict) and "address" in each}
+    for each in other:
+        if isinstance(each, dict) and "address" in each:
+            address = each["address"]
+            by_address[address] = _merged(by_address[address], each) if address in by_address else each
+    return list(by_address.values()) if by_address else mine

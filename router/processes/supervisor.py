@@ -1,0 +1,521 @@
+"""The parent: it binds the sockets, starts one control process and the workers, and starts again whoever ends.
+
+It is the one process that must not fail, so it does next to nothing: no loop of a library, no thread, no table, no
+token, no byte from a client. It waits for children, signals and the next moment at which something is due.
+
+**One listening socket, inherited by all.** Measured with two workers under 200 new connections a second, one of them
+killed every half second: nothing lost with one inherited socket, nor with a reuse-port socket per worker that the
+parent keeps open; but with the first, whoever is free takes the next connection, so the slowest of them waited 47 ms
+instead of 77, and a worker that is stopped keeps nobody waiting who has not met it yet. Spread: of 64 connections at
+once 41 and 23, of 64 one after the other 32 and 32 (libuv accepts one connection per turn of the loop).
+
+What must not enter: anything that reads what somebody else wrote, apart from the few words of its children.
+"""
+
+from __future__ import annotations
+
+import gc
+import heapq
+import json
+import logging
+import os
+import secrets
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from proxy.sockets import bind
+from router import __version__, runtime
+from router.processes import worker
+from router.processes.confinement import die_with_parent, name_process
+from router.processes.cores import allowed_cores
+from router.processes.messages import (
+    BadMessage,
+    Drain,
+    Draining,
+    Estate,
+    Link,
+    Listen,
+    Lost,
+    Message,
+    Port,
+    Reopen,
+    Serving,
+    Stopped,
+    Tickets,
+    Wish,
+    decode_for_supervisor,
+    encode,
+)
+from router.processes.reins import MAX_ORDER
+from router.processes.respawn import Respawn
+from router.runtime import own_identity
+from router.settings import Settings
+from tls import tickets
+from tls.fallback import self_signed
+
+__all__ = ["ControlStart", "Supervisor", "run"]
+
+log = logging.getLogger(__name__)
+
+STALL_SECONDS: Final = 10.0
+"""Without a sign of life, a child is stuck."""
+START_SECONDS: Final = 60.0
+"""The same for one that has just been started, and still imports."""
+ABORT_SECONDS: Final = 2.0
+"""How long a stuck child may take to write down its stack before it is killed."""
+WATCH_SECONDS: Final = 1.0
+"""Between two looks at the signs of life."""
+TICKET_SECONDS: Final = 12 * 3600.0
+"""How long a key of session tickets is used (hardening T-13: a day at most)."""
+BIND_SECONDS: Final = 1.0
+"""Until a port for streams that is in use is tried again."""
+STOP_SECONDS: Final = 1.0
+"""How long workers may take to stop accepting before the sockets are closed behind them."""
+LATE_SECONDS: Final = 5.0
+"""How much longer than its grace a worker may live before it is killed."""
+SOFTWARE: Final = 70
+UNUSABLE: Final = frozenset({64, 71})
+"""Exit statuses of a control process that another start would not mend."""
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
+
+@dataclass(frozen=True, slots=True)
+class ControlStart:
+    """What a control process is born with."""
+
+    settings: Settings
+    workers: int
+    end: socket.socket
+    """Its end of the reins."""
+    admin: socket.socket
+    """The operator's port, which listens already."""
+    ports: Mapping[str, int | None]
+    estate: int | None
+    """A file in memory: what the control process before this one left."""
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One living process."""
+
+    role: str
+    number: int
+    pid: int
+    end: socket.socket
+    heard: float
+    """When it gave the last sign of life."""
+    alive: bool = False
+    """It has given one."""
+    served: bool = False
+    """It has come to do its work."""
+    stopped: bool = False
+    """It accepts nothing any more."""
+    aborted: float = field(default=0.0)
+    """When it was told to abort, because it was stuck."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"worker {self.number}" if self.role == "worker" else self.role
+
+
+def run(settings: Settings, control: Callable[[ControlStart], int]) -> int:
+    """Serve until a signal ends it. Returns the exit status. Raises OSError when a port or the log cannot be opened.
+
+    ``control`` is what the control process does; it is imported there, not here.
+    """
+    runtime.prepare()
+    if isinstance(settings.access_log, Path):
+        os.close(os.open(settings.access_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+    sockets = {
+        "http": bind(settings.bind, settings.http_port),
+        "https": bind(settings.bind, settings.https_port),
+        "admin": bind(settings.bind, settings.admin_port),
+    }
+    return Supervisor(settings, sockets, control).run()
+
+
+class Supervisor:
+    """One per router. ``sockets`` listen already: ``http``, ``https`` and ``admin``."""
+
+    def __init__(
+        self, settings: Settings, sockets: dict[str, socket.socket], control: Callable[[ControlStart], int]
+    ) -> None:
+        self._settings = replace(settings, identity=settings.identity or own_identity())
+        self._sockets = sockets
+        self._control = control
+        self._count = settings.workers if settings.workers is not None else allowed_cores()
+        self._ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
+        self._ports |= {name: each.getsockname()[1] for name, each in sockets.items()}
+        self._fallback = self_signed(datetime.now(UTC))
+        self._ticket_key: bytes | None = None
+        self._selector = selectors.DefaultSelector()
+        self._children: dict[int, Child] = {}
+        self._lives: dict[tuple[str, int], Respawn] = {}
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
+        self._sequence = 0
+        self._estate: int | None = None
+        self._wanted: set[int] = set()
+        """Ports that streams are wanted on."""
+        self._streams: dict[int, socket.socket] = {}
+        self._told = False
+        """Whether the line on stdout was written."""
+        self._phase = "serving"
+        """``serving``, ``leaving`` (not ready any more, still accepting), ``draining``."""
+        self._status = 0
+        self._looked = 0.0
+
+    # ── the loop ──────────────────────────────────────────────────────────────────────────────────────────────────
+    def run(self) -> int:
+        """Serve to the end. Returns the exit status."""
+        if tickets.works():
+            self._change_tickets()
+        else:
+            log.warning("this Python or OpenSSL takes no ticket keys: TLS sessions resume only at the same worker")
+        gc.collect()
+        gc.freeze()  # what is here now is in the memory of every child, and shared as long as nobody touches it
+        near, far = socket.socketpair()
+        for each in (near, far):
+            each.setblocking(False)
+        before = signal.set_wakeup_fd(far.fileno(), warn_on_full_buffer=False)
+        signals = [*_SIGNALS, *([signal.SIGHUP] if isinstance(self._settings.access_log, Path) else [])]
+        handlers = {number: signal.signal(number, lambda *_: None) for number in signals}
+        self._selector.register(near, selectors.EVENT_READ, None)
+        try:
+            self._start("control", 0)
+            for number in range(self._count):
+                self._start("worker", number)
+            self._at(0.0, self._watch)
+            while self._children or self._phase == "serving":
+                self._turn(near)
+        finally:
+            for child in self._children.values():
+                os.kill(child.pid, signal.SIGKILL)
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            for end in (
+                near,
+                far,
+                *self._sockets.values(),
+                *self._streams.values(),
+                *(child.end for child in self._children.values()),
+            ):
+                end.close()
+            self._selector.close()
+        return self._status
+
+    def _turn(self, wakeups: socket.socket) -> None:
+        now = time.monotonic()
+        timeout = max(0.0, self._due[0][0] - now) if self._due else None
+        ready = self._selector.select(timeout)
+        for key, _ in ready:
+            if key.data is not None:
+                self._hear(key.data)
+        for key, _ in ready:
+            if key.data is None:
+                for number in wakeups.recv(4096):
+                    self._signalled(number)
+        now = time.monotonic()
+        while self._due and self._due[0][0] <= now:
+            heapq.heappop(self._due)[2]()
+
+    def _at(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something in so many seconds."""
+        self._sequence += 1
+        heapq.heappush(self._due, (time.monotonic() + seconds, self._sequence, action))
+
+    # ── children begin ────────────────────────────────────────────────────────────────────────────────────────────
+    def _start(self, role: str, number: int) -> None:
+        """Start a child, unless it is too late for that."""
+        if self._phase == "draining":
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        parent = os.getpid()
+        # A signal that came between the fork and the child's own handlers would be told to the parent by both.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        pid = os.fork()
+        if pid == 0:
+            self._be_born(role, number, theirs, parent, blocked)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        theirs.close()
+        child = Child(role, number, pid, ours, time.monotonic())
+        self._children[pid] = child
+        self._selector.register(ours, selectors.EVENT_READ, child)
+        self._introduce(child)
+        if role == "worker":
+            for port, bound in self._streams.items():
+                self._say(child, Port(port), bound.fileno())
+
+    def _be_born(
+        self, role: str, number: int, end: socket.socket, parent: int, blocked: set[int | signal.Signals]
+    ) -> None:
+        """In the child: leave the parent's things behind, and be what it is to be. Does not return."""
+        status = SOFTWARE
+        try:
+            signal.set_wakeup_fd(-1)
+            for each in (*_SIGNALS, signal.SIGHUP):
+                signal.signal(each, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            for key in list(self._selector.get_map().values()):
+                if isinstance(key.fileobj, socket.socket):
+                    key.fileobj.close()
+            self._selector.close()
+            name_process(f"drycc-{role}-{number}" if role == "worker" else f"drycc-{role}")
+            if die_with_parent(parent):
+                status = self._be(role, number, end)
+        except BaseException:
+            log.critical("%s failed", role, exc_info=True)
+        finally:
+            logging.shutdown()
+            os._exit(status)
+
+    def _be(self, role: str, number: int, end: socket.socket) -> int:
+        sockets = self._sockets
+        for bound in self._streams.values():
+            bound.close()
+        if role == "control":
+            for name in ("http", "https"):
+                sockets[name].close()
+            return self._control(
+                ControlStart(self._settings, self._count, end, sockets["admin"], self._ports, self._estate)
+            )
+        sockets["admin"].close()
+        if self._estate is not None:
+            os.close(self._estate)
+        serving = {name: sockets[name] for name in ("http", "https")}
+        return worker.main(worker.Start(self._settings, number, end, serving, self._fallback, self._ticket_key))
+
+    def _introduce(self, child: Child) -> None:
+        """Give control and each worker a channel of their own, whoever of the two is new."""
+        others = [each for each in self._children.values() if each.role != child.role]
+        for other in others:
+            worker, control = (child, other) if child.role == "worker" else (other, child)
+            one, two = socket.socketpair()
+            self._say(worker, Link(worker.number, worker.pid), one.fileno())
+            self._say(control, Link(worker.number, worker.pid), two.fileno())
+            one.close()
+            two.close()
+
+    # ── children speak ────────────────────────────────────────────────────────────────────────────────────────────
+    def _say(self, child: Child, message: Message, *descriptors: int) -> None:
+        try:
+            socket.send_fds(child.end, [encode(message)], list(descriptors))
+        except OSError:
+            pass  # it has ended, and we shall hear of it; or it is stuck, and the watchdog will see it
+
+    def _hear(self, child: Child) -> None:
+        while True:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(child.end, MAX_ORDER, 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, descriptors = b"", []
+            if not data:
+                self._selector.unregister(child.end)
+                child.end.close()
+                return
+            child.heard = time.monotonic()
+            child.alive = True
+            try:
+                self._take(child, data, descriptors)
+            except BadMessage:
+                log.error("%s says what cannot be understood: it is replaced", child.name)
+                os.kill(child.pid, signal.SIGKILL)
+            for each in descriptors:
+                os.close(each)
+
+    def _take(self, child: Child, data: bytes, descriptors: list[int]) -> None:
+        match decode_for_supervisor(data):
+            case Serving():
+                child.served = True
+                if child.role == "control" and not self._told:
+                    self._told = True
+                    self._say_listening()
+            case Stopped():
+                child.stopped = True
+                self._close_behind()
+            case Estate() if child.role == "control" and descriptors:
+                if self._estate is not None:
+                    os.close(self._estate)
+                self._estate = descriptors.pop()
+            case Listen(ports) if child.role == "control":
+                self._wanted = set(ports)
+                self._bind_streams()
+            case Wish(number, pid) if child.role == "control":
+                wished = self._children.get(pid)
+                if wished is not None and (wished.role, wished.number) == ("worker", number):
+                    os.kill(pid, signal.SIGKILL)
+            case _:
+                pass
+
+    def _bind_streams(self) -> None:
+        """Have a socket for each port that streams are wanted on, and tell the workers."""
+        for port in self._streams.keys() - self._wanted:
+            self._streams.pop(port).close()
+            self._tell_workers(Port(port))
+        for port in self._wanted - self._streams.keys():
+            try:
+                bound = self._streams[port] = bind(self._settings.bind, port)
+            except (OSError, OverflowError) as error:
+                log.warning("%s", error)
+                self._at(BIND_SECONDS, self._bind_streams)
+                continue
+            self._tell_workers(Port(port), bound.fileno())
+
+    def _tell_workers(self, message: Message, *descriptors: int) -> None:
+        for child in self._children.values():
+            if child.role == "worker":
+                self._say(child, message, *descriptors)
+
+    def _say_listening(self) -> None:
+        """The one line on stdout that whoever started us waits for: traffic is served, on these ports."""
+        line = {"event": "listening", **self._ports, "pid": os.getpid(), "version": __version__}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+    # ── children end ──────────────────────────────────────────────────────────────────────────────────────────────
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            child = self._children.get(pid)
+            if child is not None:
+                self._ended(child, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, child: Child, code: int) -> None:
+        if child.end.fileno() >= 0:
+            self._hear(child)  # what it said last
+        del self._children[child.pid]
+        if child.end.fileno() >= 0:
+            self._selector.unregister(child.end)
+            child.end.close()
+        why = _cause(child, code)
+        if child.role == "worker":
+            for each in self._children.values():
+                if each.role == "control":
+                    self._say(each, Lost(child.number, child.pid, why))
+            self._close_behind()
+        if self._phase == "draining":
+            self._end_control()
+            return
+        log.error("%s %s (status %d)", child.name, why, code)
+        if not self._told and child.role == "control" and code in UNUSABLE:
+            self._give_up(code)
+            return
+        lives = self._lives.setdefault((child.role, child.number), Respawn())
+        delay = lives.died(time.monotonic(), child.served)
+        if delay is None:
+            log.critical("%s dies again and again before it serves: the router gives up", child.name)
+            self._give_up(SOFTWARE)
+            return
+        self._at(delay, lambda: self._start(child.role, child.number))
+
+    def _give_up(self, status: int) -> None:
+        """End with this status, once what is under way is finished."""
+        self._status = status
+        self._drain()
+
+    def _watch(self) -> None:
+        """Look whose loop is stuck."""
+        now = time.monotonic()
+        if now - self._looked > 3 * WATCH_SECONDS:  # it was we who did not run: nobody could be heard meanwhile
+            for child in self._children.values():
+                child.heard = max(child.heard, now)
+        self._looked = now
+        for child in self._children.values():
+            if child.aborted:
+                if now - child.aborted > ABORT_SECONDS:
+                    os.kill(child.pid, signal.SIGKILL)
+            elif now - child.heard > (STALL_SECONDS if child.alive else START_SECONDS):
+                log.error("%s gave no sign of life for %.1f s: it is aborted", child.name, now - child.heard)
+                child.aborted = now
+                os.kill(child.pid, signal.SIGABRT)
+        self._at(WATCH_SECONDS, self._watch)
+
+    # ── signals ───────────────────────────────────────────────────────────────────────────────────────────────────
+    def _signalled(self, number: int) -> None:
+        if number == signal.SIGCHLD:
+            self._reap()
+        elif number == signal.SIGHUP:
+            self._tell_all(Reopen())
+        elif self._phase == "serving":
+            self._leave()
+        else:  # a second one: at once
+            for child in self._children.values():
+                os.kill(child.pid, signal.SIGKILL)
+            logging.shutdown()
+            os._exit(128 + number)
+
+    def _leave(self) -> None:
+        """Out of the load balancer's sight, then exchange by exchange."""
+        self._phase = "leaving"
+        settings = self._settings
+        delay = settings.drain_delay if self._told else 0.0
+        log.info("draining: not ready any more, %g s until nothing is accepted, then %g s", delay, settings.drain_grace)
+        self._tell_all(Draining())
+        self._at(delay, self._drain)
+
+    def _drain(self) -> None:
+        if self._phase == "draining":
+            return
+        self._phase = "draining"
+        grace = self._settings.drain_grace
+        self._tell_workers(Drain(grace))
+        self._at(STOP_SECONDS, lambda: self._close_behind(anyway=True))
+        self._at(grace + LATE_SECONDS, self._kill_late)
+        self._close_behind()
+        self._end_control()
+
+    def _close_behind(self, anyway: bool = False) -> None:
+        """Close the sockets once no worker accepts any more: whoever comes now is refused instead of kept waiting."""
+        if self._phase != "draining":
+            return
+        if anyway or all(child.stopped for child in self._children.values() if child.role == "worker"):
+            for each in (self._sockets["http"], self._sockets["https"], *self._streams.values()):
+                each.close()
+
+    def _end_control(self) -> None:
+        """The last one to go: it says until the end how things are."""
+        if all(child.role == "control" for child in self._children.values()):
+            for child in self._children.values():
+                self._say(child, Drain(0.0))
+
+    def _kill_late(self) -> None:
+        for child in self._children.values():
+            log.warning("%s did not end in time: it is killed", child.name)
+            os.kill(child.pid, signal.SIGKILL)
+
+    def _tell_all(self, message: Message) -> None:
+        for child in self._children.values():
+            self._say(child, message)
+
+    def _change_tickets(self) -> None:
+        """A new key of session tickets, at every worker."""
+        self._ticket_key = secrets.token_bytes(tickets.KEY_BYTES)
+        self._tell_workers(Tickets(self._ticket_key))
+        self._at(TICKET_SECONDS, self._change_tickets)
+
+
+def _cause(child: Child, code: int) -> str:
+    """How it ended, in a word."""
+    if child.aborted:
+        return "stalled"
+    if code == -signal.SIGKILL:
+        return "killed"
+    return "crashed" if code < 0 else "exited"

@@ -1,0 +1,265 @@
+"""Changes to several workers: who is quick, who is slow, who is new, and who fails."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from proxy.routes import Route, TableChange
+from router.processes import fanout
+from router.processes.channel import Channel
+from router.processes.fanout import FanOut, together
+from router.processes.messages import (
+    Applied,
+    Ask,
+    Begin,
+    Commit,
+    Counted,
+    Failed,
+    Hello,
+    Message,
+    TablePart,
+    Upstreams,
+    decode_for_worker,
+    encode,
+)
+from tls.change import CertificateChange
+
+
+class Worker:
+    """The other end of a lane: notes what it is sent, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.heard: list[Message] = []
+        self.commits: list[int] = []
+        self.willing = True
+        self.fails = 0
+        self.refused: tuple[str, ...] = ()
+        self.ended = asyncio.Event()
+        self.news = asyncio.Event()
+        self.channel: Channel
+
+    def hear(self, data: bytes) -> None:
+        message = decode_for_worker(data)
+        self.heard.append(message)
+        self.news.set()
+        match message:
+            case Commit(generation):
+                self.commits.append(generation)
+                if self.fails:
+                    self.fails -= 1
+                    self.say(Failed(generation, "KeyError"))
+                elif self.willing:
+                    self.say(Applied(generation, self.refused))
+            case Ask(number, "counters") if self.willing:
+                self.say(Counted(number, {}, {"in_flight": 2}, {"cpu_seconds": 1.5}, last=True))
+            case Ask(number, "upstreams") if self.willing:
+                self.say(Upstreams(number, [{"route": "a", "endpoints": [{"address": "x", "load": 2, "gone": False}]}]))
+
+    def say(self, message: Message) -> None:
+        self.channel.send(encode(message))
+
+    @property
+    def routes(self) -> list[set[str]]:
+        """Names of the routes in each part of a table it was sent."""
+        return [set(message.change.routes) for message in self.heard if isinstance(message, TablePart)]
+
+    @property
+    def wholes(self) -> list[bool]:
+        return [message.whole for message in self.heard if isinstance(message, Begin)]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            self.news.clear()
+            await asyncio.wait_for(self.news.wait(), 5)
+
+
+async def joins(fan: FanOut, number: int, pid: int) -> Worker:
+    worker = Worker()
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    worker.channel = Channel(worker.hear, lambda _: worker.ended.set())
+    await asyncio.get_running_loop().create_connection(lambda: worker.channel, sock=theirs)
+    await fan.link(number, pid, ours)
+    worker.say(Hello(number, pid, 7, True))
+    return worker
+
+
+@asynccontextmanager
+async def team(expected: int = 2, **arguments: Any) -> AsyncIterator[tuple[FanOut, list[Worker]]]:
+    fan = FanOut(expected, **arguments)
+    workers = [await joins(fan, number, 100 + number) for number in range(expected)]
+    try:
+        yield fan, workers
+    finally:
+        fan.close()
+        for worker in workers:
+            worker.channel.close()
+            await worker.ended.wait()
+        await asyncio.sleep(0)
+
+
+def change(generation: int, *names: str, gone: tuple[str, ...] = ()) -> tuple[CertificateChange, TableChange]:
+    routes = {name: Route(name, name, "shop", name) for name in names}
+    return CertificateChange(generation), TableChange(generation, routes=routes, gone_routes=frozenset(gone))
+
+
+def test_everybody_is_sent_the_change_and_says_so() -> None:
+    async def story() -> None:
+        async with team() as (fan, workers):
+            stages: list[str] = []
+            assert not fan.complete.is_set()
+            await fan.publish(*change(1, "a"), stages.append)
+            assert fan.complete.is_set()
+            await fan.publish(*change(2, "b"))
+            assert stages == ["certificates", "publish"]
+            assert not fan.behind
+            for worker in workers:
+                assert worker.wholes == [True, False]
+                assert worker.routes == [{"a"}, {"b"}]
+            assert [lane.acknowledged for lane in fan.lanes] == [2, 2]
+            assert [(lane.landlock, lane.tickets) for lane in fan.lanes] == [(7, True)] * 2
+
+    asyncio.run(story())
+
+
+def test_one_that_is_slow_holds_up_nobody_and_is_sent_the_rest_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "PATIENCE", 0.05)
+
+    async def story() -> None:
+        async with team() as (fan, (quick, slow)):
+            await fan.publish(*change(1, "a"))
+            slow.willing = False
+            await fan.publish(*change(2, "b"))
+            monkeypatch.setattr(fanout, "PATIENCE", 60.0)  # from now on nobody waits for it
+            await fan.publish(*change(3, "c"))
+            await fan.publish(*change(4, "d", gone=("a",)))
+            assert quick.commits == [1, 2, 3, 4]
+            assert slow.commits == [1, 2]
+            slow.willing = True
+            slow.say(Applied(2, ("shop/cert",)))
+            await slow.until(lambda: slow.commits == [1, 2, 4])
+            assert slow.routes[-1] == {"c", "d"}
+            await fan.publish(*change(5))
+            assert fan.lanes[1].acknowledged == 5
+
+    asyncio.run(story())
+
+
+def test_a_new_one_is_sent_everything_there_is() -> None:
+    async def story() -> None:
+        async with team() as (fan, workers):
+            await fan.publish(*change(1, "a", "b"))
+            await fan.publish(*change(2, "c", gone=("a",)))
+            fan.lost(1, 101, "killed")
+            workers[1].channel.close()
+            await workers[1].ended.wait()
+            workers[1] = late = await joins(fan, 1, 200)
+            await late.until(lambda: late.commits == [2])
+            assert late.routes == [{"b", "c"}]
+            assert late.wholes == [True]
+            assert fan.deaths == {(1, "killed"): 1}
+
+    asyncio.run(story())
+
+
+def test_one_that_fails_is_sent_everything_and_replaced_if_that_fails_too() -> None:
+    async def story() -> None:
+        wished: list[tuple[int, int]] = []
+        asked = asyncio.Event()
+
+        def replace(number: int, pid: int) -> None:
+            wished.append((number, pid))
+            asked.set()
+
+        async with team(1, replace=replace) as (fan, [worker]):
+            await fan.publish(*change(1, "a"))
+            worker.fails = 1
+            await fan.publish(*change(2, "b"))
+            assert worker.wholes == [True, False, True]
+            assert worker.routes[-1] == {"a", "b"}
+            assert wished == []
+            worker.fails = 2
+            fan.lanes[0].offer(*change(3, "c"))
+            await worker.until(lambda: worker.fails == 0)
+            await asyncio.wait_for(asked.wait(), 5)
+            assert wished == [(0, 100)]
+
+    asyncio.run(story())
+
+
+def test_one_that_talks_nonsense_is_replaced_and_what_it_counted_stays() -> None:
+    async def story() -> None:
+        wished: list[tuple[int, int]] = []
+        estates: list[bytes] = []
+        async with team(1, replace=lambda *who: wished.append(who), bequeath=estates.append) as (fan, [worker]):
+            await fan.publish(*change(1, "a"))
+            worker.say(Counted(0, {}, {"tunnels": 3}, {}, last=True))
+            worker.say(Applied(99, ()))
+            await asyncio.wait_for(worker.ended.wait(), 5)
+            assert wished == [(0, 100)]
+            assert fan.sums().tunnels == 3
+            [estate] = estates
+            after = FanOut(1)
+            after.ledger.inherit(estate)
+            assert after.sums().tunnels == 3
+
+    asyncio.run(story())
+
+
+def test_certificates_that_one_refuses_are_refused() -> None:
+    async def story() -> None:
+        async with team() as (fan, workers):
+            workers[1].refused = ("shop/cert",)
+            await fan.publish(*change(1))
+            assert fan.refused == {"shop/cert"}
+
+    asyncio.run(story())
+
+
+def test_reports_of_all_are_one_and_do_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "ASK_SECONDS", 0.05)
+
+    async def story() -> None:
+        async with team() as (fan, workers):
+            await fan.count()  # nobody has a table yet, nobody is asked
+            await fan.publish(*change(1, "a"))
+            await fan.count()
+            assert fan.sums().in_flight == 4
+            assert fan.lanes[0].process == {"cpu_seconds": 1.5}
+            [upstream] = await fan.upstreams()
+            assert upstream == {"route": "a", "endpoints": [{"address": "x", "load": 4, "gone": False}]}
+            workers[0].willing = False
+            [upstream] = await fan.upstreams()
+            assert upstream == {"route": "a", "endpoints": [{"address": "x", "load": 2, "gone": False}]}
+            await fan.count()
+            assert fan.sums().in_flight == 4  # as it was
+
+    asyncio.run(story())
+
+
+def test_upstreams_that_only_one_has_and_words_that_differ() -> None:
+    one = [{"route": "b", "endpoints": [{"address": "x", "load": 1, "ejected": False}], "note": None, "tags": ["t"]}]
+    other = [
+        {"route": "a", "endpoints": []},
+        {
+            "route": "b",
+            "endpoints": [{"address": "x", "load": 1, "ejected": True}, {"address": "y"}],
+            "note": "n",
+            "tags": [],
+        },
+    ]
+    assert together([one, other]) == [
+        {"route": "a", "endpoints": []},
+        {
+            "route": "b",
+            "endpoints": [{"address": "x", "load": 2, "ejected": True}, {"address": "y"}],
+            "note": "n",
+            "tags": ["t"],
+        },
+    ]
