@@ -24,7 +24,17 @@ METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OP
 """Methods that get a label of their own; every other one is counted as ``other`` (labels must be few)."""
 
 GAUGES: Final = frozenset(
-    {"open", "open_connections", "tunnels_open", "in_flight", "queued", "upstream_open", "upstream_idle"}
+    {
+        "in_flight",
+        "open",
+        "open_connections",
+        "places",
+        "places_taken",
+        "queued",
+        "tunnels_open",
+        "upstream_idle",
+        "upstream_open",
+    }
 )
 """Counters that come back: attributes, here or of one route, that end with their process. All others only go up, and
 what a process counted stays in the sum when it is gone (``router.processes.sums``)."""
