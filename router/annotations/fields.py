@@ -273,15 +273,15 @@ FIELDS: Final[tuple[Field, ...]] = (
         "app_requests",
         values.integer(0, 1_000_000),
         "0",
-        "Requests and WebSockets that one app may have under way; 0: three tenths of the open files allowed, 10000 at"
-        " most.",
+        "Requests and WebSockets that one app may have under way in one worker; 0: three tenths of the open files it"
+        " may have, 10000 at most.",
     ),
     _router(
         "maxQueuedPerApp",
         "app_queue",
         values.integer(0, 10_000),
         "100",
-        "Requests of one app that may wait for one of those to end; the next one is answered with 503.",
+        "Requests of one app that may wait in one worker for one of those to end; the next one is answered with 503.",
     ),
     _router("queueTimeout", "app_queue_timeout", values.DURATION, "1s", "How long one may wait."),
     _router(
@@ -289,7 +289,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         "upstream_idle",
         values.integer(0, 1_000_000),
         "0",
-        "Idle connections kept to all apps together; 0: a quarter of the open files allowed.",
+        "Idle connections that one worker keeps to all apps together; 0: a quarter of the open files it may have.",
     ),
     _router(
         "upstreamIdleTimeout",
