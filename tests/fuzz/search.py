@@ -53,6 +53,14 @@ SEEDS: dict[str, tuple[bytes, ...]] = {
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nSet-Cookie: a\r\n\r\n",
     ),
+    "proxy_header": (
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nGET",
+        b"PROXY TCP6 2001:db8::1 ::ffff:192.0.2.2 1 65535\r\n",
+        b"PROXY UNKNOWN x\r\n",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\xc0\x00\x02\x01\xc0\x00\x02\x02\xdc\x04\x01\xbbGET",
+        b"\r\n\r\n\x00\r\nQUIT\n\x20\x00\x00\x00",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x21\x00\x27" + 36 * b"\x01" + b"\x04\x00\x00",
+    ),
     "conversation": (
         b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\nGET /2 HTTP/1.1\r\nHost: shop.example\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",

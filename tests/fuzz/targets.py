@@ -27,9 +27,12 @@ from proxy.http1.parser import (
     parse_request_line,
     parse_response,
 )
+from proxy.proxy_header import MAX_V2, BadHeader, ProxyHeader
+from proxy.proxy_header import read as read_proxy_header
 from tests.fakes.clock import FakeClock
 from tests.fakes.story import AppEnd, Story
 from tests.fuzz.test_chunks import by_the_grammar, ours
+from tests.fuzz.test_proxy_headers import by_the_tables
 
 __all__ = ["TARGETS", "Target"]
 
@@ -202,6 +205,30 @@ def response(data: bytes) -> Hashable:
     )
 
 
+# ── PROXY headers ─────────────────────────────────────────────────────────────────────────────────────────────────────
+def proxy_header(data: bytes) -> Hashable:
+    """A PROXY header: ours is the specification's tables, and what came so far is never judged otherwise than more."""
+    expected = by_the_tables(data)
+    try:
+        read: ProxyHeader | str | None = read_proxy_header(data)
+    except BadHeader as error:
+        read = "bad"
+        word = str(error)
+    else:
+        word = "more" if read is None else "read"
+    assert read == expected or (expected is None and read == "bad"), "not what the tables say"
+    if isinstance(read, ProxyHeader):
+        assert read.size <= min(len(data), MAX_V2)
+        for end in range(len(data)):
+            try:
+                early = read_proxy_header(data[:end])
+            except BadHeader:
+                raise AssertionError("refused before it was whole") from None
+            assert early is None or early == read, "judged otherwise before it was whole"
+        return word, min(read.size, 1), data[:1], read.source is None, ":" in read.source[0] if read.source else ""
+    return word, data[:1]
+
+
 # ── whole conversations ───────────────────────────────────────────────────────────────────────────────────────────────
 _ANSWER = b"HTTP/1.1 200 OK\r\nDate: x\r\nContent-Length: 5\r\n\r\nhello"
 _PARTING = b"Connection: close\r\n"
@@ -299,6 +326,7 @@ TARGETS: dict[str, Target] = {
     "head": head,
     "chunks": chunks,
     "response": response,
+    "proxy_header": proxy_header,
     "conversation": conversation,
 }
 """By the name of the file in ``corpus/`` that keeps what was found."""
