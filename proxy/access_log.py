@@ -29,6 +29,8 @@ __all__ = ["FORMATS", "AccessLog"]
 
 MAX_BATCH: Final = 256
 """Lines gathered before they are written, if a tenth of a second does not pass first."""
+MAX_STRAYS: Final = 1000
+"""Lines a second about requests that met no route: scanners and floods fill no disk (hardening S-11)."""
 MAX_FIELD: Final = 1024
 """Bytes of a value that came from a stranger."""
 
@@ -80,6 +82,9 @@ class AccessLog:
         "_pending",
         "_second",
         "_sink",
+        "_strays",
+        "_strays_second",
+        "_strays_seen",
         "_stream_format",
         "_streams",
         "active",
@@ -92,6 +97,9 @@ class AccessLog:
         self._stream_format: Callable[[AccessLog, Stream, float], bytes] = AccessLog._json_stream
         self._pending: list[tuple[Exchange, Peer]] = []
         self._streams: list[Stream] = []
+        self._strays = 0
+        self._strays_second = 0
+        self._strays_seen = 0
         self._second = -1
         self._iso = b""
         self._day = b""
@@ -123,6 +131,7 @@ class AccessLog:
         if not (pending or streams) or self._sink is None:
             return
         self._pending = []
+        pending = self._spare(pending)
         offset = wall() - now()
         make = self._format
         lines = [make(self, exchange, peer, offset) for exchange, peer in pending]
@@ -133,6 +142,29 @@ class AccessLog:
         self._counters.log_lines += len(lines)
         if not self._sink(b"".join(lines)):
             self._counters.log_dropped += len(lines)
+
+    def _spare(self, pending: list[tuple[Exchange, Peer]]) -> list[tuple[Exchange, Peer]]:
+        """Leave out requests that met no route beyond :data:`MAX_STRAYS` a second. Told from counters that are there
+        anyhow, so that looking costs a batch something and a request nothing."""
+        second = int(now())
+        if second != self._strays_second:
+            self._strays_second = second
+            self._strays = 0
+        seen = sum(self._counters.unrouted.requests.values())
+        fresh, self._strays_seen = seen - self._strays_seen, seen
+        room = MAX_STRAYS - self._strays
+        self._strays += fresh
+        if fresh <= room:
+            return pending
+        kept = []
+        for each in pending:
+            if each[0].route is None:
+                room -= 1
+                if room < 0:
+                    continue
+            kept.append(each)
+        self._counters.log_spared += len(pending) - len(kept)
+        return kept
 
     def _stamp(self, at: float) -> None:
         """Make the texts of a second that was not seen last time."""

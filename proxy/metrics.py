@@ -129,6 +129,7 @@ class Counters:
         "in_flight",
         "log_dropped",
         "log_lines",
+        "log_spared",
         "open_connections",
         "overhead",
         "places",
@@ -196,6 +197,8 @@ class Counters:
         self.overhead = Histogram()
         """The router's own share: from the end of the request head to its first byte on the way upstream."""
         self.log_lines = 0
+        self.log_spared = 0
+        """Access-log lines that were not made: too many strangers asked for what nobody serves."""
         self.log_dropped = 0
         """Access-log lines given up because the log's reader was too slow."""
 

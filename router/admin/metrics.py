@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -34,6 +35,7 @@ from router.snapshot import Snapshot, State
 __all__ = ["RouterCollector", "WorkerReport", "Workers", "registry"]
 
 _APP: Final = ("app", "namespace", "service")
+_CODES: Final = frozenset({499, *HTTPStatus})
 _BOUNDS: Final = (*(str(bound) for bound in BUCKETS), "+Inf")
 
 
@@ -123,8 +125,11 @@ class RouterCollector(Collector):
         ejected = GaugeMetricFamily("router_upstream_ejected", "Endpoints that are left out now.", labels=_APP)
         for route in routes:
             labels = (route.app, route.namespace, route.service)
+            counts: Counter[tuple[str, str, str]] = Counter()
             for (status, method, protocol), count in route.requests.copy().items():
-                requests.add_metric((*labels, str(status), method, protocol), count)
+                counts[_code(status), method, protocol] += count
+            for kind, count in counts.items():
+                requests.add_metric((*labels, *kind), count)
             duration.add_metric(labels, *_histogram(route.duration))
             received.add_metric(labels, route.request_bytes)
             sent.add_metric(labels, route.response_bytes)
@@ -259,6 +264,11 @@ class RouterCollector(Collector):
     def _log(self) -> Iterator[Metric]:
         counters = self._counters
         yield CounterMetricFamily("router_access_log_lines", "Access-log lines written.", counters.log_lines)
+        yield CounterMetricFamily(
+            "router_access_log_spared",
+            "Access-log lines left out: too many requests a second that met no route.",
+            counters.log_spared,
+        )
         yield CounterMetricFamily(
             "router_access_log_dropped",
             "Access-log lines given up because their reader was too slow or gone.",
@@ -423,6 +433,11 @@ def _feedback(feedback: Feedback) -> Iterator[Metric]:
         dropped.add_metric((why,), count)
     yield dropped
     yield GaugeMetricFamily("router_events_waiting", "Events that are still to be written.", feedback.events.waiting)
+
+
+def _code(status: int) -> str:
+    """A status as a label; those that no standard knows by their class, as an app could make up hundreds (M-21)."""
+    return str(status) if status in _CODES else f"{status // 100}xx"
 
 
 def _certificates(snapshot: Snapshot) -> Metric:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from proxy.access_log import AccessLog, json_text, quoted_text
+from proxy.access_log import MAX_STRAYS, AccessLog, json_text, quoted_text
 from proxy.metrics import Counters
 from tests.fakes.story import GET, HOST, Story
 
@@ -231,3 +231,19 @@ def test_an_empty_quoted_text_is_a_dash() -> None:
 
 def test_long_values_are_shortened() -> None:
     assert len(json_text(5000 * b"x")) == len(quoted_text(5000 * b"x")) == 1024
+
+
+def test_a_flood_of_strangers_fills_no_disk(story: Story) -> None:
+    """S-11: a thousand lines a second about what nobody serves; who is served is logged all the same."""
+    asked = b"GET /%d HTTP/1.1\r\nHost: nobody%d.example\r\n\r\n"
+    story.client(*(asked % (number, number) for number in range(MAX_STRAYS + 500)))
+    story.client_hears(...)
+    story.client(GET)
+    story.lends().says(b"HTTP/1.1 204 No Content\r\n\r\n")
+    codes = [line["response_code"] for line in story.lines()]
+    assert (codes.count(404), codes.count(204)) == (MAX_STRAYS, 1)
+    assert story.core.counters.log_spared == 500
+    assert sum(story.core.counters.unrouted.requests.values()) == MAX_STRAYS + 500
+    story.passes(1)
+    story.client(asked % (0, 0))
+    assert [line["response_code"] for line in story.lines()] == [404]

@@ -62,6 +62,7 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
     counters = Counters()
     shop = counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
     shop.requests = {(200, "GET", "http/1.1"): 7, (499, "other", "http/1.0"): 1}
+    shop.requests |= {(status, "GET", "http/1.1"): 1 for status in range(520, 600)}  # nobody else knows these
     shop.request_bytes, shop.response_bytes = 11, 22
     shop.errors = {Failure.NO_ENDPOINT: 3}
     shop.retries = {Failure.CONNECT_FAILED: 2}
@@ -75,6 +76,7 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
     assert samples["router_requests_total"] == {
         labels(**app, code="200", method="GET", protocol="http/1.1"): 7,
         labels(**app, code="499", method="other", protocol="http/1.0"): 1,
+        labels(**app, code="5xx", method="GET", protocol="http/1.1"): 80,
     }
     assert samples["router_request_bytes_total"][labels(**app)] == 11
     assert samples["router_response_bytes_total"][labels(**app)] == 22
