@@ -121,13 +121,16 @@ class Compiler:
     ) -> None:
         self._own = names or OwnNames()
         self._ports = ports or OwnPorts()
+        self._builder_keys = self._own.candidates("Service", self._own.builder)
+        self._router_keys = self._own.candidates("Deployment", self._own.deployment)
+        self._own_services = self._own.candidates("Service", self._own.deployment)
         self._trusted = trusted_endpoints
         self._told_fence = fence or Fence()
         self._fence = self._told_fence
         self._learned: dict[str, str] = {}  # addresses behind the fence that objects tell of → whose they are
         # What was said, and what each app comes to by itself.
         self._cluster = Cluster()
-        self._config = read_router(self._own.candidates("Deployment", self._own.deployment)[0], {}, None)[0]
+        self._config = read_router(self._router_keys[0], {}, None)[0]
         self._default_policy = default_policy(self._config)
         self._builder: Builder | None = None
         self._stream_targets: frozenset[ObjectKey] = frozenset()
@@ -180,8 +183,8 @@ class Compiler:
             match key.kind:
                 case "Service":
                     self._dirty_apps.add(f"{key.namespace}/{key.name}")
-                    self._dirty_config |= key in self._own.candidates("Service", self._own.builder)
-                    self._dirty_fence |= key == API_SERVICE or key in self._own_services()
+                    self._dirty_config |= key in self._builder_keys
+                    self._dirty_fence |= key == API_SERVICE or key in self._own_services
                     self._dirty_streams |= key in self._stream_targets
                 case "Secret":
                     self._dirty_secrets.add(key)
@@ -189,7 +192,7 @@ class Compiler:
                     self._dirty_apps |= self._users.get(key, set())
                     self._dirty_record |= key == self._own.record
                 case "Deployment":
-                    self._dirty_config |= key in self._own.candidates("Deployment", self._own.deployment)
+                    self._dirty_config |= key in self._router_keys
             problem = self._cluster.unreadable.get(key)
             self._ledger.put(("unreadable", key), [problem] if problem else [])
         return bool(touched)
@@ -316,11 +319,8 @@ class Compiler:
                 self._claims.recall(None, now)
         self._ledger.put("record", problems)
 
-    def _own_services(self) -> tuple[ObjectKey, ...]:
-        return self._own.candidates("Service", self._own.deployment)
-
     def _own_service_views(self) -> list[Service]:
-        views = (self._cluster.get(Service, key.namespace, key.name) for key in self._own_services())
+        views = (self._cluster.get(Service, key.namespace, key.name) for key in self._own_services)
         return [view for view in views if view is not None]
 
     def _read_fence(self) -> None:
@@ -335,7 +335,7 @@ class Compiler:
             for text in (service.cluster_ip, *service.balancers)
             for form in forms(text)
         }
-        for key, whose in (*((key, OWN) for key in self._own_services()), (API_SERVICE, API_SERVER)):
+        for key, whose in (*((key, OWN) for key in self._own_services), (API_SERVICE, API_SERVER)):
             learned.update((form, whose) for text in self._cluster.addresses(key) for form in forms(text))
         changed = learned.keys() ^ self._learned.keys()
         if changed:

@@ -287,8 +287,12 @@ def parse_deployment(key: ObjectKey, raw: Mapping[str, Any]) -> Deployment:
 def _mapping(value: object, path: str) -> Mapping[str, Any]:
     if value is None:
         return {}
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return value
+    if type(value) is dict or isinstance(value, Mapping):  # the first costs a tenth of the second
+        for name in value:
+            if not isinstance(name, str):
+                break
+        else:
+            return value
     raise ObjectError(path, "a mapping")
 
 

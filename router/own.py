@@ -98,6 +98,8 @@ class OwnNames:
             return "" if self.given[host] == namespace else _GIVEN_AWAY
         if not self.is_platform(namespace) and self.is_reserved(host, platform_domain):
             return "expected another name: this one is the platform's"
+        if not self.given:
+            return ""
         above = (f"*.{name}" for name in domains.names_above(host))
         closest = next((wildcard for wildcard in above if wildcard in self.given), None)
         if closest is not None:

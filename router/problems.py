@@ -25,6 +25,8 @@ VALUE_LIMIT: Final = 80
 """Characters of an offending value that are shown."""
 ALIKE: Final = 25
 """Problems of one kind about one object and key that are told one by one. A little more than a list has of its own."""
+_MANY: Final = 100
+"""Problems that come or go at once from which on everything is sorted anew, instead of each being put in its place."""
 
 
 class Severity(enum.Enum):
@@ -130,9 +132,10 @@ class Problem:
         return self.reason.severity is Severity.NOTE
 
     @property
-    def sort_key(self) -> tuple[ObjectKey, str, str, str, str]:
+    def sort_key(self) -> tuple[str, ...]:
         """Order for people: by object, then key."""
-        return (self.object, self.key, self.value, self.reason.value, self.message)
+        about = self.object
+        return (about.kind, about.namespace, about.name, self.key, self.value, self.reason.value, self.message)
 
     def as_json(self) -> dict[str, str]:
         """Plain data for ``/problems`` and ``check --format json``."""
@@ -192,7 +195,7 @@ class Ledger:
         """Problem touched since the last ``take`` → whether it was there then."""
 
     def __repr__(self) -> str:
-        return f"<Ledger of {len(self._sorted)} problems>"
+        return f"<Ledger of {len(self._counts)} problems>"
 
     def put(self, subject: Hashable, problems: Iterable[Problem]) -> None:
         """Replace what ``subject`` has to say; nothing: it is content."""
@@ -210,24 +213,29 @@ class Ledger:
         """(all now, new since the last time, gone since the last time), each sorted."""
         touched = [(problem, was) for problem, was in self._before.items() if was != (problem in self._counts)]
         self._before = {}
-        if touched:
-            self._all = tuple(self._sorted)
         new = sorted((problem for problem, was in touched if not was), key=_order)
         gone = sorted((problem for problem, was in touched if was), key=_order)
+        if len(touched) > _MANY:
+            self._sorted = sorted(self._counts, key=_order)
+        else:
+            for problem in gone:
+                del self._sorted[bisect_left(self._sorted, _order(problem), key=_order)]
+            for problem in new:
+                insort(self._sorted, problem, key=_order)
+        if touched:
+            self._all = tuple(self._sorted)
         return self._all, tuple(new), tuple(gone)
 
     def _count(self, problem: Problem, step: int) -> None:
         count = self._counts[problem]
         self._before.setdefault(problem, count > 0)
-        self._counts[problem] = count + step
-        if count == 0:
-            insort(self._sorted, problem, key=_order)
-        elif count + step == 0:
+        if count + step:
+            self._counts[problem] = count + step
+        else:
             del self._counts[problem]
-            del self._sorted[bisect_left(self._sorted, _order(problem), key=_order)]
 
 
-def _order(problem: Problem) -> tuple[ObjectKey, str, str, str, str]:
+def _order(problem: Problem) -> tuple[str, ...]:
     return problem.sort_key
 
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.routes import TableChange
 from tls.change import CertificateChange
 from tls.store import CertificateStore
 
-__all__ = ["DataPlane", "Publisher", "lay_certificates", "lay_table"]
+__all__ = ["FINISHED_AT_ONCE", "DataPlane", "Publisher", "lay_certificates", "lay_table"]
+
+FINISHED_AT_ONCE: Final = 16
+"""TLS contexts that are built in one go: so many milliseconds for which a change may have to wait."""
 
 
 class DataPlane(Protocol):
@@ -62,6 +65,15 @@ class Publisher:
         self._gateway.publish(self._table)
         self._table = None
         passed("publish")
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether TLS contexts of certificates that are published wait for being built."""
+        return self._store.is_unfinished
+
+    async def finish(self) -> None:
+        """Build some of those. Not beside :meth:`publish`."""
+        self.refused |= await asyncio.to_thread(self._store.finish, FINISHED_AT_ONCE)
 
 
 def lay_table(below: TableChange | None, above: TableChange) -> TableChange:

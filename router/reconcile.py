@@ -58,6 +58,13 @@ class Publishes(Protocol):
     ) -> None:
         """Make both current. One call at a time, on the loop."""
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether something that is published was left undone to be ready sooner."""
+
+    async def finish(self) -> None:
+        """Do some of it. Not beside :meth:`publish`."""
+
 
 class Reconciler:
     """One per process. The attributes are for the operator's port to read; only this class writes them."""
@@ -99,9 +106,19 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile for ever."""
         while True:
+            await self._finish()
             await self._settled()
             batches, self._waiting = self._waiting, []
             await self._reconcile(batches)
+
+    async def _finish(self) -> None:
+        """While there is nothing to do: what was left undone to be ready sooner."""
+        refused = self._publisher.refused
+        while self._publisher.is_unfinished and not self._news.is_set():
+            await self._publisher.finish()
+        if self._publisher.refused != refused:
+            self._waiting.append(_about_refused(self._publisher.refused))
+            self._news.set()
 
     async def _settled(self) -> None:
         """Wait for news, then for quiet; or until it is time to look again without any."""

@@ -33,6 +33,7 @@ def prepare() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection is a descriptor, most are two
     harden()
+    gc.set_threshold(100_000, 50, 1_000)  # nearly all that is made before there is a first table lives on: no search
     sys.setswitchinterval(0.001)  # seconds; a thread that parses manifests hands the loop its turn back sooner
     sys.unraisablehook = without_undecodable_names(sys.unraisablehook)
 

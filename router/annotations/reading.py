@@ -61,9 +61,12 @@ def read_builder(
 
 def written_as(place: Place, key: str, annotations: Mapping[str, str]) -> str:
     """The annotation that says ``key`` here, for Problems found later; if none does, the one that would."""
+    usual = f"{PREFIXES[0]}{key}"
+    if usual in annotations:
+        return usual
     spellings = (key, *known_keys(place)[key].aliases)
     names = (f"{prefix}{spelling}" for prefix in PREFIXES for spelling in spellings)
-    return next((name for name in names if name in annotations), f"{PREFIXES[0]}{key}")
+    return next((name for name in names if name in annotations), usual)
 
 
 def _values_of(model: App | Builder | RouterConfig | None) -> dict[str, Any]:

@@ -253,6 +253,14 @@ class FanOut:
         """ids of certificates that OpenSSL would not take at some worker; what they presented before stays there."""
         return frozenset().union(*(lane.refused for lane in self._lanes.values()))
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Never: workers see to that themselves."""
+        return False
+
+    async def finish(self) -> None:
+        """Nothing is left undone here."""
+
     async def publish(
         self, certificates: CertificateChange, table: TableChange, passed: Callable[[str], None] = lambda _: None
     ) -> None:

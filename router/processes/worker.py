@@ -57,7 +57,7 @@ from router.processes.messages import (
 from router.processes.parts import Known, table_parts
 from router.processes.reins import Reins
 from router.processes.sums import Reporter
-from router.publisher import lay_certificates
+from router.publisher import FINISHED_AT_ONCE, lay_certificates
 from router.settings import Settings
 from tls import tickets
 from tls.certificate import Certificate
@@ -275,6 +275,15 @@ class Worker:
                 self._say(Failed(generation, type(error).__name__))
                 return
         self._say(Applied(generation, tuple(sorted(refused))))
+        await self._finish()
+
+    async def _finish(self) -> None:
+        """Build the TLS contexts that were left for later, a few at a time, so that no change waits for long."""
+        while self._store.is_unfinished:
+            async with self._busy:
+                refused = await asyncio.to_thread(self._store.finish, FINISHED_AT_ONCE)
+            if refused:
+                log.error("OpenSSL will not take %s; the default certificate is presented", ", ".join(sorted(refused)))
 
     async def _apply_certificates(self, change: _Incoming) -> frozenset[str]:
         certificates = change.certificates

@@ -60,7 +60,13 @@ class Shares(Generic[T]):
 
     def wait(self, now: float) -> float | None:
         """Seconds until something may be taken; None: there is nothing."""
-        return min((max(0.0, self._held(owner, now)) for owner in self._queues), default=None)
+        least: float | None = None
+        for owner in self._queues:
+            held = self._held(owner, now)
+            if held <= 0.0:  # as a rule the first one
+                return 0.0
+            least = held if least is None else min(least, held)
+        return least
 
     def _held(self, owner: str, now: float) -> float:
         """Seconds for which an owner is held back; not positive: it is not."""

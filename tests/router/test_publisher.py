@@ -16,7 +16,7 @@ from tls.certificate import Certificate
 from tls.change import CertificateChange
 from tls.fallback import self_signed
 from tls.policy import TlsPolicy
-from tls.store import CertificateStore, Prepared
+from tls.store import AT_ONCE, CertificateStore, Prepared
 
 PAIRS = [self_signed(datetime(2026, 1, 1, tzinfo=UTC)) for _ in range(3)]
 
@@ -119,6 +119,24 @@ def test_a_pair_that_openssl_refuses_is_remembered_until_it_is_replaced_or_gone(
     assert publish(CertificateChange(2)) == {"shop/a", "shop/b"}
     assert publish(CertificateChange(3, {"shop/a": PAIRS[2]})) == {"shop/b"}
     assert publish(CertificateChange(4, gone=frozenset({"shop/b"}))) == frozenset()
+
+
+def test_of_many_new_pairs_the_contexts_are_built_after_everything_is_published() -> None:
+    mixed = replace(PAIRS[1], fingerprint="mixed", key_pem=PAIRS[2].key_pem)
+    publisher = Publisher(Store(), Gateway())
+    pairs = dict.fromkeys((f"shop/{number}" for number in range(AT_ONCE + 1)), PAIRS[1]) | {"shop/x": mixed}
+
+    async def story() -> int:
+        await publisher.publish(CertificateChange(1, pairs), TableChange(1))
+        assert publisher.refused == frozenset()
+        goes = 0
+        while publisher.is_unfinished:
+            await publisher.finish()
+            goes += 1
+        return goes
+
+    assert asyncio.run(story()) > 1, "a change need not wait for all of them"
+    assert publisher.refused == {"shop/x"}
 
 
 NAMES = ["a", "b", "c"]

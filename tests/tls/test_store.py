@@ -20,7 +20,7 @@ from tls.fallback import self_signed
 from tls.policy import TlsPolicy, Version
 from tls.secret import read_pair
 from tls.sni import Front
-from tls.store import CertificateStore
+from tls.store import AT_ONCE, CertificateStore
 
 AUTHORITY = Authority()
 FALLBACK = self_signed(datetime.now(UTC))
@@ -184,6 +184,58 @@ def test_the_cost_of_a_swap_is_the_size_of_the_change() -> None:
     publish(store, CertificateChange(2, {"n/b": B}, names={"h7.example": "n/b"}))
 
     assert shown(store, "h7.example", "h8.example") == [B, A]
+
+
+def many_new() -> CertificateChange:
+    """More certificates at once than are built before they are current."""
+    certificates = {f"n/{number}": issue(f"h{number}.example") for number in range(AT_ONCE + 1)}
+    return CertificateChange(
+        1, certificates, names={f"h{number}.example": f"n/{number}" for number in range(AT_ONCE + 1)}
+    )
+
+
+def test_many_new_contexts_are_built_when_they_are_current_or_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardening R-02: nobody who starts with thousands of certificates waits for all of them to be built."""
+    change = many_new()
+    store = CertificateStore(FALLBACK)
+    builder = Builder(monkeypatch)
+    publish(store, change)
+    assert builder.built == []
+    assert shown(store, "h3.example") == [change.certificates["n/3"]]
+    assert builder.built == [change.certificates["n/3"]], "by the first handshake"
+    while store.is_unfinished:
+        assert store.finish(10) == frozenset()
+    assert sorted(builder.built, key=repr) == sorted(change.certificates.values(), key=repr), "each once"
+
+
+def test_a_pair_of_many_that_openssl_refuses_presents_the_default_and_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    change = many_new()
+    store = CertificateStore(FALLBACK)
+    publish(store, change)
+    name = f"h{AT_ONCE}.example"
+    refused = change.certificates[f"n/{AT_ONCE}"]
+    build = context.presenting
+
+    def refusing(certificate: Certificate, policy: TlsPolicy) -> ssl.SSLContext:
+        if certificate is refused:
+            raise ssl.SSLError("no")
+        return build(certificate, policy)
+
+    monkeypatch.setattr(context, "presenting", refusing)
+    assert shown(store, name) == [FALLBACK]
+    assert store.finish(1000) == {f"n/{AT_ONCE}"}
+    assert not store.is_unfinished
+    assert shown(store, name, "h0.example") == [FALLBACK, change.certificates["n/0"]]
+
+
+def test_what_is_replaced_before_it_was_built_is_never_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CertificateStore(FALLBACK)
+    publish(store, many_new())
+    publish(store, CertificateChange(2, {"n/0": A}, gone=frozenset({"n/1"}), gone_names=frozenset({"h1.example"})))
+    builder = Builder(monkeypatch)
+    store.finish(1000)
+    assert len(builder.built) == AT_ONCE - 1
+    assert shown(store, "h0.example", "h1.example") == [A, FALLBACK]
 
 
 def connect(front: Front, name: str) -> Ends:

@@ -32,6 +32,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--namespace", default="drycc", help="of the ServiceAccount")
     parser.add_argument("--account", default="drycc-router", help="name of the ServiceAccount")
     parser.add_argument("--apps", type=int, default=0, help="apps to begin with, each a Service and a slice")
+    parser.add_argument("--certificates", type=int, default=0, help="how many of them have a certificate of their own")
     parser.add_argument("--address", default="10.1.0.1", help="of the endpoint of every such app")
     parser.add_argument("--endpoint-port", type=int, default=5000, help="of the endpoint of every such app")
     parser.add_argument("--bookmarks-every", type=float, default=60.0, help="seconds")
@@ -54,7 +55,7 @@ async def serve(options: argparse.Namespace) -> None:
         bookmarks_every=options.bookmarks_every,
         port=options.port,
     )
-    server.load(options.apps, address=options.address, port=options.endpoint_port)
+    server.load(options.apps, address=options.address, port=options.endpoint_port, certificates=options.certificates)
     for path in options.manifests:
         for document in filter(None, yaml.safe_load_all(path.read_text())):
             server.put(document)

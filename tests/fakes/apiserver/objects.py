@@ -6,6 +6,8 @@ import base64
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from examples.authority import Authority
+
 __all__ = ["Document", "apps", "config_map", "deployment", "endpoint_slice", "secret", "service"]
 
 Document = dict[str, Any]
@@ -101,9 +103,20 @@ def deployment(
     }
 
 
-def apps(count: int, *, start: int = 0, address: str = "10.1.0.1", port: int = 5000) -> Iterable[Document]:
-    """``count`` apps as Workflow has them: ``app-00000`` is Service, slice and namespace, and ``app-00000.example``."""
+def apps(
+    count: int, *, start: int = 0, address: str = "10.1.0.1", port: int = 5000, certificates: int = 0
+) -> Iterable[Document]:
+    """``count`` apps as Workflow has them: ``app-00000`` is Service, slice and namespace, and ``app-00000.example``.
+
+    The first ``certificates`` of them have one each, for their name: Secret ``own-cert``, with a key of its own.
+    """
+    authority = Authority() if certificates else None
     for number in range(start, start + count):
         name = f"app-{number:05}"
-        yield service(name, name, domains=f"{name}.example")
+        host = f"{name}.example"
+        if authority and number < start + certificates:
+            yield service(name, name, domains=host, annotations={"certificates": f"{host}:own"})
+            yield secret(name, "own-cert", authority.issue(host).secret_data(), "kubernetes.io/tls")
+        else:
+            yield service(name, name, domains=host)
         yield endpoint_slice(name, name, [address], port=port)
