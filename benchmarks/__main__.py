@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from benchmarks import cluster
 from benchmarks.changes import EDITS, RATE, measure_changes
 from benchmarks.picture import draw
 from benchmarks.processes import Children
@@ -26,7 +27,10 @@ _CHANGES = "changes"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write the result file and its picture, print the table. Return 0, or 2 if something is missing."""
-    options = _options(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words and words[0] in cluster.MEASURES:
+        return cluster.main(words)
+    options = _options(words)
     try:
         tools = prepare()
     except MissingToolError as error:
@@ -38,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
-        "command": "python -m benchmarks " + " ".join(sys.argv[1:] if arguments is None else arguments),
+        "command": "python -m benchmarks " + " ".join(words),
         "machine": machine(),
         "rounds": options.rounds,
         "seconds": options.seconds,

@@ -153,8 +153,11 @@ def _service(raw: Raw) -> Raw:
 
 
 def _slice(raw: Raw) -> Raw:
+    metadata = _metadata(raw, False)
+    if isinstance(metadata, dict) and "ownerReferences" in raw["metadata"]:  # which of two Services of one name it is
+        metadata["ownerReferences"] = raw["metadata"]["ownerReferences"]
     return {
-        "metadata": _metadata(raw, False),
+        "metadata": metadata,
         "addressType": raw.get("addressType"),
         "endpoints": raw.get("endpoints"),
         "ports": raw.get("ports"),

@@ -38,7 +38,7 @@ from tests.fakes.apiserver.objects import apps
 from tests.fakes.apiserver.patches import APPLY
 from tests.fakes.apiserver.refusals import Refused, expired, invalid
 from tests.fakes.apiserver.rights import Rights, ServiceAccount
-from tests.fakes.apiserver.store import Document, Store, Stored, watch_line
+from tests.fakes.apiserver.store import Document, Revision, Store, Stored, watch_line
 from tests.fakes.apiserver.watches import Watch
 from tests.fakes.apiserver.wire import bound, break_off, drip
 
@@ -83,6 +83,10 @@ class FakeApiServer:
         self.store = Store(history=history)
         self.credentials = Credentials(account or ServiceAccount(), rights, tls=tls)
         self.audit = Audit()
+        self._secrets_named = {
+            (self.credentials.account.namespace, f"{prefix}-router-platform-cert") for prefix in ("drycc", "deis")
+        }
+        self.store.listen(kind_of({"kind": "Service", "apiVersion": "v1"}), self._note_secrets_named)
         self.faults = Faults()
         self.gone_as = "event"
         """How a watch is told that its version is too old: ``event`` (200 and an ERROR event) or ``status`` (410)."""
@@ -121,6 +125,8 @@ class FakeApiServer:
         await self.down()
         self._socket.close()
         await self._web.shutdown(0)
+        if kind is None:
+            assert not (foreign := self.foreign_secret_reads()), f"Secrets that nobody named were read: {foreign}"
 
     @property
     def url(self) -> str:
@@ -269,6 +275,23 @@ class FakeApiServer:
         return {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(self._port)}
 
     # Reports
+
+    def foreign_secret_reads(self) -> list[Record]:
+        """Reads by the router of Secrets that no Service of their namespace ever named, nor the platform (hardening
+        B-02, M-05). At the end of every test there may be none."""
+        foreign = self.audit.foreign_secret_reads(self._secrets_named)
+        return [record for record in foreign if record.user_agent.startswith("drycc-router")]
+
+    def _note_secrets_named(self, revision: Revision) -> None:
+        if revision.new is None:
+            return
+        metadata = revision.new.document["metadata"]
+        for key, text in (metadata.get("annotations") or {}).items():
+            if key.endswith("/certificates") and isinstance(text, str):
+                for element in text.split(","):
+                    name = element.rpartition(":")[2].strip()
+                    for each in (f"{name}-cert", f"{name}-certificate", name):
+                        self._secrets_named.add((metadata["namespace"], each))
 
     def report(self) -> dict[str, object]:
         """What there is now: the version, objects by kind, open watches, faults."""

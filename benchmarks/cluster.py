@@ -1,0 +1,584 @@
+"""The router in a cluster: how soon a change is live, what a change costs, how long a start takes, what faults do.
+
+``python -m benchmarks NAME [--quick]``, one of :data:`MEASURES`. Each starts the fake API server, an app and the router
+as processes of their own inside a network namespace without any way out, in which 10.1.0.0/16 is this machine: routers
+refuse endpoints on loopback when a cluster names them. It needs root, or the right to make user namespaces.
+
+The router has core 0 for itself; fake, app, load and this program share core 1. So times contain what the fake takes to
+tell of a change. What must not enter: verdicts; who reads the figures knows the goals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import datetime
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NoReturn, cast
+
+from benchmarks.figures import percentile
+from benchmarks.openloop import Answer, openloop_command, read_answer
+from benchmarks.processes import Child, Children, cpu_time, resident_bytes
+from benchmarks.tools import REPOSITORY, commit, machine
+from examples.authority import Authority
+
+__all__ = ["MEASURES", "main"]
+
+CORE, OTHERS = 0, 1
+HERE, THERE = "10.1.0.1", "10.1.0.2"
+"""Where apps live, and where one of them moves to."""
+PORT: Final = 5000
+RATE: Final = 300.0
+"""Requests per second while something happens."""
+LIMIT: Final = 20.0
+"""Seconds after which a change counts as not seen."""
+_INSIDE: Final = "DRYCC_BENCH_NETWORK"
+
+
+# ── what takes part ───────────────────────────────────────────────────────────────────────────────────────────────────
+class Fake:
+    """The fake API server, by its control port."""
+
+    def __init__(self, child: Child, port: int, kubeconfig: Path) -> None:
+        self.child = child
+        self.kubeconfig = kubeconfig
+        self._port = port
+
+    def does(self, verb: str, **arguments: Any) -> Any:
+        """One verb of the control port. Raises RuntimeError."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+            connection.request("POST", f"/{verb}", json.dumps(arguments))
+            answer = json.loads(connection.getresponse().read())
+        if "error" in answer:
+            raise RuntimeError(f"{verb}: {answer['error']}")
+        return answer["result"]
+
+    def puts(self, *documents: dict[str, Any]) -> None:
+        """Create or replace objects."""
+        self.does("put", text="---\n".join(json.dumps(document) + "\n" for document in documents))
+
+    def calls(self) -> int:
+        """Requests it had so far."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+            connection.request("GET", "/audit")
+            return len(json.loads(connection.getresponse().read()))
+
+
+class Router:
+    """A started router, one connection to it, and what it says about itself."""
+
+    def __init__(self, child: Child, ports: dict[str, int], ready: float) -> None:
+        self.child = child
+        self.http, self.https, self._admin = ports["http"], ports["https"], ports["admin"]
+        self.ready = ready
+        """Seconds from its start until it was."""
+        self._connection = socket.create_connection(("127.0.0.1", self.http))
+
+    def ask(self, host: str) -> Answer:
+        """One request on a kept-alive connection."""
+        self._connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        data = b""
+        while (answer := read_answer(data)) is None:
+            received = self._connection.recv(65536)
+            if not received:
+                raise ConnectionError("closed in an answer")
+            data += received
+        return answer
+
+    def report(self, path: str) -> Any:
+        """A report of the operator's port."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._admin, timeout=60)) as connection:
+            connection.request("GET", path)
+            return json.loads(connection.getresponse().read())
+
+    def fingerprint(self, name: str) -> str:
+        """SHA-256 of the certificate that a handshake for ``name`` is shown."""
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        with (
+            socket.create_connection(("127.0.0.1", self.https), LIMIT) as raw,
+            context.wrap_socket(raw, server_hostname=name) as secure,
+        ):
+            return hashlib.sha256(secure.getpeercert(binary_form=True) or b"").hexdigest()
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        used = cpu_time(self.child.pid)
+        return used.user + used.system
+
+    @property
+    def mebibytes(self) -> float:
+        """Resident memory."""
+        return resident_bytes(self.child.pid) / 2**20
+
+
+class Room:
+    """One run: starts what takes part, and ends it."""
+
+    def __init__(self, home: Path, children: Children, quick: bool) -> None:
+        self.home = home
+        self.quick = quick
+        self._children = children
+        self._count = 0
+        os.sched_setaffinity(0, {OTHERS})
+        self._start("app", [sys.executable, "-m", "benchmarks.cluster", "app"], OTHERS, lambda line: line == "app\n")
+
+    def fake(self, apps: int, certificates: int = 0) -> Fake:
+        """A fake API server with apps in it."""
+        kubeconfig = self.home / f"kubeconfig-{self._count}"
+        command = [sys.executable, "-m", "tests.fakes.apiserver", "--apps", str(apps), "--address", HERE]
+        command += ["--certificates", str(certificates), "--kubeconfig", str(kubeconfig)]
+        child, line = self._start("fake", command, OTHERS, _is_listening)
+        return Fake(child, int(json.loads(line)["control"].rpartition(":")[2]), kubeconfig)
+
+    def router(self, fake: Fake) -> Router:
+        """A router that follows it, ready."""
+        command = [sys.executable, "-m", "router", "run", "--kubeconfig", str(fake.kubeconfig), "--bind", "127.0.0.1"]
+        command += ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
+        command += ["--access-log", str(self.home / "access.log")]
+        started = time.monotonic()
+        child, line = self._start("router", command, CORE, _is_listening)
+        return Router(child, json.loads(line), time.monotonic() - started)
+
+    def end(self, *parts: Fake | Router) -> None:
+        """End some of what takes part."""
+        for part in parts:
+            self._children.end(part.child)
+
+    @contextlib.contextmanager
+    def load(self, router: Router, hosts: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Steady requests while the block lasts; afterwards the dictionary says what became of them."""
+        self._count += 1
+        report = self.home / f"load-{self._count}.json"
+        command = openloop_command(router.http, report, tls=False, rate=RATE, seconds=3600, hosts=hosts)
+        child = self._children.start("load", command, core=OTHERS, output=self.home / "load", directory=REPOSITORY)
+        said: dict[str, Any] = {}
+        time.sleep(1)  # so that it is under way
+        try:
+            yield said
+        finally:
+            child.require_running()
+            self._children.end(child)
+            told = json.loads(report.read_text(encoding="utf-8"))
+            took = sorted(told["latencies_us"]) or [0.0]
+            said.update(
+                sent=told["sent"],
+                failed=told["failed"],
+                failures=told["failures"],
+                p50_us=round(percentile(took, 0.5)),
+                p99_us=round(percentile(took, 0.99)),
+            )
+
+    def _start(self, name: str, command: list[str], core: int, begun: Callable[[str], bool]) -> tuple[Child, str]:
+        self._count += 1
+        output = self.home / f"{name}-{self._count}"
+        child = self._children.start(name, command, core=core, output=output, directory=REPOSITORY)
+        while True:
+            for line in output.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+                if line.endswith("\n") and begun(line):
+                    return child, line
+            child.require_running()
+            time.sleep(0.005)
+
+
+def _is_listening(line: str) -> bool:
+    return '"event": "listening"' in line
+
+
+# ── one change ────────────────────────────────────────────────────────────────────────────────────────────────────────
+def _slice(number: int, address: str) -> dict[str, Any]:
+    name = f"app-{number:05}"
+    return {
+        "kind": "EndpointSlice",
+        "apiVersion": "discovery.k8s.io/v1",
+        "metadata": {
+            "namespace": name,
+            "name": f"{name}-abcde",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [address], "conditions": {"ready": True}}],
+        "ports": [{"name": "http", "port": PORT, "protocol": "TCP"}],
+    }
+
+
+def _secret(number: int, authority: Authority) -> tuple[dict[str, Any], str]:
+    """A new certificate of an app, and what a handshake knows it by."""
+    name = f"app-{number:05}"
+    pair = authority.issue(f"{name}.example")
+    data = {key: base64.b64encode(text).decode() for key, text in pair.secret_data().items()}
+    metadata = {"namespace": name, "name": "own-cert"}
+    document = {"kind": "Secret", "apiVersion": "v1", "type": "kubernetes.io/tls", "metadata": metadata, "data": data}
+    return document, hashlib.sha256(ssl.PEM_cert_to_DER_cert(pair.chain.decode())).hexdigest()
+
+
+def _host(number: int) -> str:
+    return f"app-{number:05}.example"
+
+
+def _comes_from(router: Router, number: int, address: str) -> bool:
+    return router.ask(_host(number)).body == address.encode()
+
+
+def _until(seen: Callable[[], bool]) -> float | None:
+    """Milliseconds until it is; None: never."""
+    began = time.perf_counter()
+    while not seen():
+        if time.perf_counter() - began > LIMIT:
+            return None
+        time.sleep(0.001)
+    return (time.perf_counter() - began) * 1e3
+
+
+def _creates(fake: Fake, router: Router, first: int, count: int) -> dict[str, Any]:
+    """Create apps one by one, and poll each from before it is there until 404 has become 200."""
+    times: list[float | None] = []
+    between: set[int] = set()
+    for number in range(first, first + count):
+        host = _host(number)
+        if router.ask(host).status != 404:
+            raise RuntimeError(f"{host} is there already")
+        began = time.perf_counter()
+        fake.does("load", count=1, start=number, address=HERE)
+
+        def seen(host: str = host) -> bool:
+            status = router.ask(host).status
+            if status not in (200, 404):
+                between.add(status)
+            return status == 200
+
+        times.append(None if _until(seen) is None else (time.perf_counter() - began) * 1e3)
+        time.sleep(0.02)
+    return {**_figures(times), "other_answers": sorted(between)}
+
+
+def _edits(fake: Fake, router: Router, number: int, count: int) -> dict[str, Any]:
+    """Move a live app to and fro, and poll it until the answer comes from where it is now."""
+    times: list[float | None] = []
+    for turn in range(count):
+        address = THERE if turn % 2 == 0 else HERE
+        began = time.perf_counter()
+        fake.puts(_slice(number, address))
+        seen = _until(partial(_comes_from, router, number, address))
+        times.append(None if seen is None else (time.perf_counter() - began) * 1e3)
+        time.sleep(0.02)
+    return _figures(times)
+
+
+def _figures(times: Sequence[float | None]) -> dict[str, Any]:
+    """Of times in milliseconds."""
+    seen = sorted(each for each in times if each is not None)
+    if not seen:
+        return {"changes": len(times), "unseen": len(times)}
+    return {
+        "changes": len(times),
+        "unseen": len(times) - len(seen),
+        "p50_ms": round(percentile(seen, 0.5), 1),
+        "p99_ms": round(percentile(seen, 0.99), 1),
+        "max_ms": round(seen[-1], 1),
+    }
+
+
+# ── what is measured ──────────────────────────────────────────────────────────────────────────────────────────────────
+def propagation(room: Room, apps: Sequence[int]) -> Any:
+    """Event to live on requests, idle and under 100 changes a second; with the processor time and API calls of each."""
+    count = 60 if room.quick else 500
+    results = []
+    for size in apps or ([1_000, 5_000] if room.quick else [1_000, 5_000, 20_000]):
+        fake = room.fake(size)
+        router = room.router(fake)
+        first = size
+        for changes in (0, 100):
+            if changes:
+                fake.does("churn", rate=changes, noop_share=0.0)
+            result: dict[str, Any] = {"apps": size, "changes_per_second": changes}
+            began, cpu, calls = time.monotonic(), router.cpu, fake.calls()
+            result["create"] = _creates(fake, router, first, count)
+            with room.load(router, [_host(number) for number in range(0, size, size // 100)]) as said:
+                result["edit"] = _edits(fake, router, 0, count)
+            result["requests"] = said
+            seconds = time.monotonic() - began
+            made = 2 * count + changes * seconds
+            result["router_cpu_share"] = round((router.cpu - cpu) / seconds, 3)
+            result["router_cpu_ms_per_change"] = round((router.cpu - cpu) * 1e3 / made, 2)
+            result["api_calls"] = fake.calls() - calls
+            result["seconds"] = round(seconds, 1)
+            fake.does("stop-churn")
+            first += count
+            results.append(_told(result))
+        room.end(router, fake)
+    return results
+
+
+def churn(room: Room, apps: Sequence[int]) -> Any:
+    """Hardening R-01: 1,000 updates a second, nine of ten of which change nothing that is read, under traffic."""
+    (size,) = apps or [10_000]
+    seconds = 15 if room.quick else 60
+    fake = room.fake(size)
+    router = room.router(fake)
+    result: dict[str, Any] = {"apps": size, "updates_per_second": 1_000, "memory_before_mib": round(router.mebibytes)}
+    hosts = [_host(number) for number in range(0, size, size // 100)]
+    with room.load(router, hosts) as idle:
+        cpu = router.cpu
+        time.sleep(5)
+        result["router_cpu_share_of_traffic"] = round((router.cpu - cpu) / 5, 3)
+    result["requests_idle"] = idle
+    with room.load(router, hosts) as said:
+        fake.does("churn", rate=1_000, noop_share=0.9)
+        cpu, began = router.cpu, time.monotonic()
+        result["create"] = _creates(fake, router, size, seconds * 5)
+        result["router_cpu_share"] = round((router.cpu - cpu) / (time.monotonic() - began), 3)
+        fake.does("stop-churn")
+    result["requests"] = said
+    result["memory_after_mib"] = round(router.mebibytes)
+    result["routes_missing"] = size + seconds * 5 - len(router.report("/routes")["routes"])
+    room.end(router, fake)
+    return _told(result)
+
+
+def coldstart(room: Room, apps: Sequence[int]) -> Any:
+    """Hardening R-02: from the start of the process until it is ready, and whether everything answers then."""
+    (size,) = apps or [10_000]
+    results = []
+    for certificates in (0, size // 5):
+        fake = room.fake(size, certificates)
+        for _ in range(1 if room.quick else 5):
+            calls = fake.calls()
+            router = room.router(fake)
+            result = {
+                "apps": size,
+                "certificates": certificates,
+                "ready_s": round(router.ready, 2),
+                "cpu_s": round(router.cpu, 2),
+                "memory_mib": round(router.mebibytes),
+                "api_calls": fake.calls() - calls,
+                "wrong_answers": sum(router.ask(_host(number)).status != 200 for number in range(0, size, 20)),
+            }
+            time.sleep(10 if certificates else 1)  # contexts are built behind the table
+            result["memory_later_mib"] = round(router.mebibytes)
+            room.end(router)
+            results.append(_told(result))
+        room.end(fake)
+    return results
+
+
+def certificates(room: Room, apps: Sequence[int]) -> Any:
+    """Hardening C-01 and C-06: 2,000 certificates, then rotations of a hundred of them, ten a second."""
+    (size,) = apps or [2_000]
+    seconds = 15 if room.quick else 300
+    authority = Authority()
+    fake = room.fake(size, 0)
+    router = room.router(fake)
+    without = router.mebibytes
+    room.end(router, fake)
+    fake = room.fake(size, size)
+    router = room.router(fake)
+    result: dict[str, Any] = {"certificates": size, "ready_s": round(router.ready, 2)}
+    time.sleep(10)
+    result["kib_each"] = round((router.mebibytes - without) * 1024 / size, 1)
+    before, handshakes, failed = router.mebibytes, 0, 0
+    times: list[float | None] = []
+    rotations = [(number % 100, *_secret(number % 100, authority)) for number in range(seconds * 10)]
+    began = time.monotonic()
+    for turn, (number, document, wanted) in enumerate(rotations):
+        time.sleep(max(0.0, began + turn / 10 - time.monotonic()))
+        put = time.perf_counter()
+        fake.puts(document)
+        while time.perf_counter() - put < LIMIT:
+            handshakes += 1
+            try:
+                if router.fingerprint(_host(number)) == wanted:
+                    times.append((time.perf_counter() - put) * 1e3)
+                    break
+            except OSError:
+                failed += 1
+            time.sleep(0.01)
+        else:
+            times.append(None)
+    result["rotations"] = _figures(times)
+    result["handshakes"], result["failed_handshakes"] = handshakes, failed
+    result["memory_growth_mib"] = round(router.mebibytes - before, 1)
+    result["foreign_secret_reads"] = len(fake.does("foreign-secret-reads"))
+    room.end(router, fake)
+    return _told(result)
+
+
+def malformed(room: Room, apps: Sequence[int]) -> Any:
+    """Hardening R-14: one Service in twenty becomes what no owner should write, under traffic to the others."""
+    (size,) = apps or [10_000]
+    bad = size // 20
+    words = [
+        ("bodySize", "-1"),
+        ("bodySize", "1e309"),
+        ("connectTimeout", "9" * 400),
+        ("domains", "x" * 50_000),
+        ("whitelist", "10.0.0.0/33"),
+        ("denylist", "\x00"),
+        ("certificates", "../../etc/passwd"),
+        ("proxyLocations", "(((((a+)+)+)+)+$"),
+        ("referrerPolicy", "no\r\nSet-Cookie: x=1"),
+        ("domains", "\u202e.example"),
+    ]
+    fake = room.fake(size)
+    router = room.router(fake)
+    result: dict[str, Any] = {"apps": size, "bad": bad, "create_before": _creates(fake, router, size, 50)}
+    with room.load(router, [_host(number) for number in range(bad, size, size // 100)]) as said:
+        cpu, began = router.cpu, time.monotonic()
+        for number in range(bad):
+            name = f"app-{number:05}"
+            key, text = words[number % len(words)]
+            annotations = {"router.drycc.cc/domains": _host(number), f"router.drycc.cc/{key}": text}
+            metadata = {"namespace": name, "name": name, "annotations": annotations}
+            labels = {"app": name, "router.drycc.cc/routable": "true"}
+            spec = {"clusterIP": "10.96.0.10", "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
+            fake.puts({"kind": "Service", "apiVersion": "v1", "metadata": {**metadata, "labels": labels}, "spec": spec})
+        concerned: set[str] = set()
+
+        def all_told() -> bool:
+            reasons = ("bad_value", "bad_element", "nothing_allowed", "over_quota")
+            told = router.report("/problems")["problems"]
+            concerned.update(each["namespace"] for each in told if each["reason"] in reasons)
+            return len(concerned) >= bad
+
+        result["all_told_ms"] = _until(all_told)
+        result["router_cpu_share"] = round((router.cpu - cpu) / (time.monotonic() - began), 3)
+        result["create_after"] = _creates(fake, router, size + 50, 50)
+    result["requests"] = said
+    result["told_of"] = len(concerned)
+    statuses = [router.ask(_host(number)).status for number in range(bad)]
+    result["bad_answers"] = {str(status): statuses.count(status) for status in sorted(set(statuses))}
+    room.end(router, fake)
+    return _told(result)
+
+
+def outage(room: Room, apps: Sequence[int]) -> Any:
+    """Hardening R-05 and R-08: watches dropped every five seconds, then no API server at all, under traffic."""
+    (size,) = apps or [5_000]
+    drops, away = (3, 10) if room.quick else (12, 600)
+    fake = room.fake(size)
+    router = room.router(fake)
+    result: dict[str, Any] = {"apps": size, "drops": drops, "away_s": away}
+    number = size
+    with room.load(router, [_host(number) for number in range(0, size, size // 100)]) as said:
+        recovered: list[float | None] = []
+        for turn in range(drops):
+            fake.does("drop-watches", how=("fin", "rst", "truncated", "end")[turn % 4])
+            fake.does("load", count=1, start=number, address=HERE)
+            recovered.append(_until(partial(_comes_from, router, number, HERE)))
+            number += 1
+            time.sleep(5)
+        result["after_drop"] = _figures(recovered)
+        memory, cpu = router.mebibytes, router.cpu
+        fake.does("down")
+        fake.does("load", count=1, start=number, address=HERE)
+        time.sleep(away)
+        result["unseen_while_away"] = router.ask(_host(number)).status == 404
+        result["memory_growth_mib"] = round(router.mebibytes - memory, 1)
+        result["router_cpu_share_with_traffic"] = round((router.cpu - cpu) / away, 3)
+        fake.does("up")
+        back = _until(partial(_comes_from, router, number, HERE))
+        result["after_return_ms"] = None if back is None else round(back)
+    result["requests"] = said
+    room.end(router, fake)
+    return _told(result)
+
+
+MEASURES: Final[dict[str, Callable[[Room, Sequence[int]], Any]]] = {
+    "propagation": propagation,
+    "churn": churn,
+    "coldstart": coldstart,
+    "certificates": certificates,
+    "malformed": malformed,
+    "outage": outage,
+}
+
+
+def _told(result: dict[str, Any]) -> dict[str, Any]:
+    print(json.dumps(result), flush=True)
+    return result
+
+
+# ── running ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def main(arguments: Sequence[str]) -> int:
+    """Measure one of :data:`MEASURES` and keep the result; 0, or 2 where no network namespace can be made."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="the router in a cluster")
+    parser.add_argument("name", choices=[*MEASURES, "app"])
+    parser.add_argument("--quick", action="store_true", help="a short look: fewer changes, shorter faults")
+    parser.add_argument("--apps", type=int, nargs="*", default=[], help="how many there are (propagation: several)")
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results", help="where the result goes")
+    options = parser.parse_args(arguments)
+    if options.name == "app":
+        _serve()
+        return 0
+    if os.environ.get(_INSIDE) is None:
+        alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
+        if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
+            print("skipped: no network namespace can be made here (unshare --net), and it takes one", file=sys.stderr)
+            return 2
+        command = [*alone, sys.executable, "-m", "benchmarks", *arguments]
+        os.execvpe(command[0], command, {**os.environ, _INSIDE: "yes"})  # noqa: S606 -- our own, without a shell
+    signal.signal(signal.SIGTERM, _stop)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    subprocess.run(["ip", "route", "add", "local", "10.1.0.0/16", "dev", "lo"], check=True)
+    results: dict[str, Any] = {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "commit": commit(),
+        "command": "python -m benchmarks " + " ".join(arguments),
+        "machine": machine(),
+    }
+    with tempfile.TemporaryDirectory(prefix="drycc-bench-") as home, Children() as children:
+        results[options.name] = MEASURES[options.name](Room(Path(home), children, options.quick), options.apps)
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / f"{results['date']}-{results['commit']}-{options.name}.json"
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(path)
+    return 0
+
+
+def _stop(_number: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt  # so that SIGTERM ends the children in the same way as Ctrl-C
+
+
+def _serve() -> None:
+    """The app: it answers with the address that it was asked at."""
+    import asyncio
+
+    import uvloop
+
+    class App(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.Transport, transport)
+            name = transport.get_extra_info("sockname")[0].encode()
+            self.answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(name), name)
+            self.rest = b""
+
+        def data_received(self, data: bytes) -> None:
+            *heads, self.rest = (self.rest + data).split(b"\r\n\r\n")
+            self.transport.write(self.answer * len(heads))
+
+    async def serve() -> None:
+        for address in (HERE, THERE):
+            await asyncio.get_running_loop().create_server(App, address, PORT, backlog=1024)
+        print("app", flush=True)
+        await asyncio.Event().wait()
+
+    uvloop.run(serve())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,252 @@
+"""A router in this process that follows a fake API server over real sockets: source, compiler, publisher and gateway as
+``router.app`` puts them together, with apps on loopback behind it (so its compiler takes the objects for the operator's
+own), and steady traffic through it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from proxy.gateway import Gateway
+from proxy.routes import Address
+from router.compile import Compiler
+from router.kubernetes.client import Api
+from router.own import OwnNames
+from router.problems import Problem, Reason
+from router.publisher import Publisher
+from router.reconcile import Reconciler
+from router.snapshot import Snapshot
+from router.sources.cluster import ClusterSource
+from tests.fakes.apiserver.objects import Document, endpoint_slice, service
+from tests.fakes.apiserver.server import FakeApiServer
+from tests.fakes.handshakes import trusting
+from tests.fakes.wired import origin
+from tls.fallback import self_signed
+from tls.sni import Front
+from tls.store import CertificateStore
+
+__all__ = ["Answer", "Named", "Replica", "Traffic", "app_of", "named", "replica", "traffic"]
+
+CLIENTS = 4
+BETWEEN = 0.005
+"""Seconds between two requests of one client."""
+
+
+# ── apps ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+class Named:
+    """An app that answers everything with its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.address: Address = ("", 0)
+        self.asked = 0
+        self.opened = 0
+        """Connections since the start."""
+        self.open = 0
+        """Connections now."""
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.opened += 1
+        self.open += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                self.asked += 1
+                body = b"" if head.startswith(b"HEAD") else self.name.encode()
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.name), body))
+        finally:
+            self.open -= 1
+
+
+@asynccontextmanager
+async def named(name: str) -> AsyncIterator[Named]:
+    app = Named(name)
+    async with origin(app) as app.address:
+        yield app
+
+
+def app_of(name: str, *apps: Named, says: dict[str, str] | None = None, domains: str | None = None) -> list[Document]:
+    """A Service ``namespace/service`` for ``<service>.example``, if not said otherwise, and a slice for each app."""
+    namespace, own = name.split("/")
+    slices = [
+        endpoint_slice(namespace, own, [app.address[0]], port=app.address[1], suffix=str(number))
+        for number, app in enumerate(apps)
+    ]
+    return [service(namespace, own, domains=domains or f"{own}.example", annotations=says), *slices]
+
+
+# ── the router ────────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    head: bytes
+    body: bytes
+
+
+class Replica:
+    """One router, and questions to ask it."""
+
+    def __init__(self, source: ClusterSource, reconciler: Reconciler, gateway: Gateway, http: int, https: int) -> None:
+        self.source = source
+        self.reconciler = reconciler
+        self.gateway = gateway
+        self.http = http
+        self.https = https
+
+    @property
+    def snapshot(self) -> Snapshot:
+        assert self.reconciler.snapshot is not None, "nothing was published yet"
+        return self.reconciler.snapshot
+
+    def problems(self, reason: Reason | None = None) -> list[Problem]:
+        """What there is to mend, or everything there is for one reason."""
+        return [each for each in self.snapshot.problems if (each.reason is reason if reason else not each.is_note)]
+
+    async def ask(
+        self, host: str, path: str = "/", method: str = "GET", fields: str = "", *, tls: bool = False
+    ) -> Answer:
+        """One request on a connection of its own."""
+        if tls:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", self.https, ssl=trusting(None), server_hostname=host
+            )
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.http)
+        try:
+            head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{fields}\r\n"
+            writer.write(head.encode())
+            answer, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            return Answer(int(answer[9:12]), answer, body)
+        finally:
+            writer.close()
+            await writer.wait_closed()
+
+    async def status(self, host: str, path: str = "/") -> int:
+        return (await self.ask(host, path)).status
+
+    async def answers(self, host: str, wanted: int | str) -> None:
+        """Until ``host`` answers with a status, or with a body."""
+        while True:
+            answer = await self.ask(host)
+            if wanted in (answer.status, answer.body.decode("latin-1")):
+                return
+            await asyncio.sleep(BETWEEN)
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():  # noqa: ASYNC110 -- of many things, and some have no event
+            await asyncio.sleep(BETWEEN)
+
+    async def fingerprint(self, name: str) -> str:
+        """SHA-256 of the certificate that a handshake for ``name`` is shown."""
+        _, writer = await asyncio.open_connection("127.0.0.1", self.https, ssl=trusting(None), server_hostname=name)
+        try:
+            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+            return hashlib.sha256(shown).hexdigest()
+        finally:
+            writer.transport.abort()
+
+    async def presents(self, name: str, fingerprint: str) -> None:
+        """Until handshakes for ``name`` are shown that certificate."""
+        while await self.fingerprint(name) != fingerprint:  # noqa: ASYNC110 -- only another handshake can tell
+            await asyncio.sleep(BETWEEN)
+
+
+@asynccontextmanager
+async def replica(
+    server: FakeApiServer, directory: Path, *, namespaces: tuple[str, ...] = (), ready: bool = True, **tuning: Any
+) -> AsyncIterator[Replica]:
+    """A router that follows ``server``; ``ready``: wait until its first table is published."""
+    loop = asyncio.get_running_loop()
+    own = OwnNames.of("drycc-router", "drycc")
+    api = await Api.connect(server.kubeconfig(directory / "config"))
+    source = ClusterSource(api, own, namespaces, **tuning)
+    store = CertificateStore(self_signed(datetime.now(UTC)))
+    gateway = Gateway(loop, tls=Front(store))
+    reconciler = Reconciler(Compiler(own, trusted_endpoints=True), Publisher(store, gateway))
+    ports = await gateway.listen("127.0.0.1", 0, 0)
+    assert ports.https is not None
+
+    async def listen() -> None:
+        async with aclosing(source.batches()) as batches:
+            await reconciler.listen(batches)
+
+    tasks = [loop.create_task(listen(), name="source"), loop.create_task(reconciler.run(), name="reconcile")]
+    try:
+        if ready:
+            await reconciler.published.wait()
+        yield Replica(source, reconciler, gateway, ports.http, ports.https)
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        gateway.close()
+        await api.close()
+        await asyncio.sleep(0)
+        for each in ended:
+            if isinstance(each, Exception):
+                raise each
+
+
+# ── its clients ───────────────────────────────────────────────────────────────────────────────────────────────────────
+class Traffic:
+    """What some clients on kept-alive connections are answered while a story is told."""
+
+    def __init__(self, port: int, hosts: Iterable[str]) -> None:
+        self.answers: Counter[tuple[str, object]] = Counter()
+        """(host, body) of each success, (host, status) of each other answer, (host, error) of what was none."""
+        self._port = port
+        self._hosts = tuple(hosts)
+        self._ended = asyncio.Event()
+
+    def seen(self, host: str) -> set[object]:
+        return {what for asked, what in self.answers if asked == host}
+
+    async def goes_on(self, requests: int = 50) -> None:
+        """Until so many more requests were answered."""
+        wanted = self.answers.total() + requests
+        while self.answers.total() < wanted:  # noqa: ASYNC110 -- it is the clients' number that counts
+            await asyncio.sleep(BETWEEN)
+
+    async def client(self) -> None:
+        while not self._ended.is_set():
+            host = ""
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+            try:
+                for host in self._hosts * 10:  # then on a new connection, so that accepting is part of it
+                    writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+                    body = await reader.readexactly(length)
+                    status = int(head[9:12])
+                    self.answers[host, body.decode("latin-1") if status == 200 else status] += 1
+                    if self._ended.is_set():
+                        break
+                    await asyncio.sleep(BETWEEN)
+            except (OSError, EOFError) as error:
+                self.answers[host, type(error).__name__] += 1
+            finally:
+                writer.close()
+
+    def end(self) -> None:
+        self._ended.set()
+
+
+@asynccontextmanager
+async def traffic(router: Replica, *hosts: str) -> AsyncIterator[Traffic]:
+    """Clients that ask for ``hosts`` for as long as the block lasts, and for some requests before and after."""
+    load = Traffic(router.http, hosts)
+    tasks = [asyncio.create_task(load.client(), name="client") for _ in range(CLIENTS)]
+    try:
+        await load.goes_on(2 * CLIENTS)
+        yield load
+        await load.goes_on()
+    finally:
+        load.end()
+        await asyncio.gather(*tasks)
