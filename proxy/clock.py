@@ -10,12 +10,15 @@ This is the only module under ``proxy/`` (beside the listener) that reads a cloc
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
 
 __all__ = ["FAR", "HORIZON", "TICK", "Timed", "Wheel", "http_date", "now", "wall"]
+
+log = logging.getLogger(__name__)
 
 now = time.monotonic
 """Seconds on a clock that never goes back; every deadline and duration is taken from it."""
@@ -45,7 +48,7 @@ class Timed(Protocol):
 class Wheel:
     """Files what can be late by the tenth of a second in which to look at it."""
 
-    __slots__ = ("_handle", "_loop", "_on_tick", "_ring", "_tick")
+    __slots__ = ("_handle", "_loop", "_next", "_on_tick", "_ring", "_tick", "lag")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_tick: Callable[[], None] | None = None) -> None:
         self._loop = loop
@@ -53,6 +56,9 @@ class Wheel:
         self._ring: list[list[Timed]] = [[] for _ in range(_SLOTS)]
         self._tick = int(now() / TICK)
         self._handle: asyncio.TimerHandle | None = None
+        self._next = 0.0
+        self.lag = 0.0
+        """Seconds by which the last turn came too late: how long anything that is ready now waits for the loop."""
 
     def next_turn(self, callback: Callable[[], None]) -> None:
         """Call back when everybody else on the loop has had a turn."""
@@ -61,7 +67,7 @@ class Wheel:
     def start(self) -> None:
         """Begin to turn."""
         if self._handle is None:
-            self._handle = self._loop.call_later(TICK, self._turn)
+            self._turn_later()
 
     def stop(self) -> None:
         """Stop turning; nothing is overdue any more."""
@@ -80,9 +86,15 @@ class Wheel:
             timed.slot = slot
             self._ring[slot % _SLOTS].append(timed)
 
-    def _turn(self) -> None:
+    def _turn_later(self) -> None:
+        self._next = now() + TICK
         self._handle = self._loop.call_later(TICK, self._turn)
-        self.advance(now())
+
+    def _turn(self) -> None:
+        moment = now()
+        self.lag = max(moment - self._next, 0.0)
+        self._turn_later()
+        self.advance(moment)
         if self._on_tick is not None:
             self._on_tick()
 
@@ -104,7 +116,12 @@ class Wheel:
                     continue  # closed, or filed again since
                 timed.slot = 0
                 if timed.deadline <= at:
-                    timed.overdue(at)
+                    try:
+                        timed.overdue(at)
+                    except Exception:
+                        # One that fails must not take the others of its tick along: nobody would look at them again.
+                        log.exception("what was overdue could not be told so")
+                        timed.deadline = FAR
                 if timed.slot == 0:
                     self.arm(timed, timed.deadline)
 

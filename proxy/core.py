@@ -6,6 +6,7 @@ What must not enter: listening and publishing (``gateway``), and anything per co
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 import ssl
 from collections.abc import Callable
@@ -14,10 +15,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.access_log import AccessLog
 from proxy.admission import Admission
-from proxy.clock import Wheel
+from proxy.clock import FAR, Wheel, now
+from proxy.handshakes import Handshakes
 from proxy.http.heads import Peer, RequestIds
 from proxy.live import LiveRoute, LiveTable
+from proxy.memory import Memory, trim
 from proxy.metrics import METHODS, Counters
+from proxy.overload import Level, Overload
 from proxy.upstreams.registry import Registry
 
 if TYPE_CHECKING:
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Core", "TlsFront"]
 
+log = logging.getLogger(__name__)
+
 WRITE_HIGH_WATER: Final = 64 * 1024
 """Bytes of an answer kept for a slow client before its app is not read any further."""
 
@@ -36,6 +42,10 @@ IDLE_UNDER_PRESSURE: Final = 5.0
 IDLE_LEAST: Final = 0.5
 """Seconds that it may be idle however few there are: who has just come is about to say something."""
 MOST_LOOKED_AT: Final = 10_000
+CLOSED_A_TICK: Final = 256
+"""Idle connections that are closed at a time when memory is short: closing one costs as much as a small request."""
+TRIM_SECONDS: Final = 2.0
+"""Between two attempts to give free memory back to the kernel while it is short."""
 
 _METHOD_LABELS: Final = {name.encode("ascii"): name for name in METHODS}
 
@@ -58,24 +68,35 @@ class Core:
 
     __slots__ = (
         "admission",
+        "closing",
         "connections",
         "counters",
         "draining",
         "emptied",
         "entering",
+        "handshakes",
         "ids",
         "log",
         "loop",
+        "memory",
         "on_tick",
+        "overload",
+        "refusing",
         "registry",
+        "shedding",
         "table",
         "tls",
+        "trimmed_at",
         "wheel",
         "write_high_water",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, tls: TlsFront | None, log: Callable[[bytes], bool] | None
+        self,
+        loop: asyncio.AbstractEventLoop,
+        tls: TlsFront | None,
+        log: Callable[[bytes], bool] | None,
+        memory: Memory | None = None,
     ) -> None:
         self.loop = loop
         self.tls = tls
@@ -84,6 +105,7 @@ class Core:
         self.wheel = Wheel(loop, self.tick)
         self.registry = Registry(loop, self.wheel, self.counters)
         self.table = LiveTable(self.registry)
+        self.handshakes = Handshakes(loop, self.counters)
         self.ids = RequestIds(secrets.randbits(64))
         self.admission = Admission(self.counters)
         self.on_tick: Callable[[], None] | None = None
@@ -92,15 +114,74 @@ class Core:
         self.entering: set[Entrance] = set()
         """Connections that have not shown yet whether a PROXY header comes first."""
         self.draining = False
+        self.closing = False
+        """Draining, or short of memory: answers say close."""
+        self.shedding = False
+        """Some requests for apps may be refused (``overload`` says which)."""
+        self.refusing = False
+        """New connections are reset."""
+        self.overload = Overload()
+        self.memory = memory or Memory(0)
+        self.counters.memory_limit = self.memory.limit
+        self.trimmed_at = 0.0
         self.emptied: asyncio.Event | None = None
         """Set while draining: the last connection is gone."""
         self.write_high_water = WRITE_HIGH_WATER
 
+    def begin_draining(self) -> None:
+        """From now on every answer is the last one of its connection."""
+        self.draining = self.closing = True
+
+    # ── ten times a second ────────────────────────────────────────────────────────────────────────────────────────
+
     def tick(self) -> None:
         """What is due ten times a second."""
         self.log.flush()
+        self._look_around()
         if self.on_tick is not None:
             self.on_tick()
+
+    def _look_around(self) -> None:
+        """Look how hard the times are, and do about it what cannot be done per request."""
+        lag = self.wheel.lag
+        counters = self.counters
+        counters.loop_lag.observe(lag)
+        used = self.memory.share()
+        overload = self.overload
+        moment = now()
+        before = overload.observe(used, lag, moment)
+        level = overload.level
+        self.closing = self.draining or level > Level.CALM
+        self.refusing = level is Level.REFUSING
+        self.shedding = level >= Level.SHEDDING or overload.shed_share > 0.0
+        counters.memory_used = self.memory.used
+        counters.overload_level = level
+        counters.shed_share = overload.shed_share
+        if level is not before:
+            log.warning("memory: %.0f %% of its limit is in use; %s", used * 100, level.name.lower())
+            if level > before:
+                self.registry.close_idle(counters.upstream_idle // 2 if level is Level.SAVING else 0)
+        if level is Level.CALM:
+            return
+        if level >= Level.CLOSING:
+            self._close_idle()
+        if moment - self.trimmed_at >= TRIM_SECONDS:
+            self.trimmed_at = moment
+            trim()
+
+    def _close_idle(self) -> None:
+        """Close client connections on which nothing is under way."""
+        idle = []
+        for connection in self.connections:
+            if connection.idle_since() < FAR:
+                idle.append(connection)
+                if len(idle) == CLOSED_A_TICK:
+                    break
+        for connection in idle:
+            connection.drain()
+        self.counters.given_up += len(idle)
+
+    # ── clients come and go ───────────────────────────────────────────────────────────────────────────────────────
 
     def arrived(self, address: str) -> bool:
         """A connection of this client was accepted. False: the client has as many as it may, and it must close."""

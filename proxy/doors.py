@@ -12,6 +12,7 @@ from proxy.core import Core, TlsFront
 from proxy.entrance import Entrance
 from proxy.http1.downstream import Http1Downstream
 from proxy.http1.metered import MeteredDownstream
+from proxy.refusal import Refusal
 from proxy.sockets import peer_address
 from proxy.tls_channel import TlsChannel
 
@@ -20,6 +21,8 @@ __all__ = ["http_connection", "https_connection"]
 
 def http_connection(core: Core) -> asyncio.Protocol:
     """What meets a new connection on the http port."""
+    if core.refusing:
+        return Refusal(core.counters)
     edge = core.table.edge
     kind = MeteredDownstream if edge.metered else Http1Downstream
     if edge.proxy_protocol:
@@ -29,6 +32,8 @@ def http_connection(core: Core) -> asyncio.Protocol:
 
 def https_connection(core: Core, front: TlsFront) -> asyncio.Protocol:
     """What meets a new connection on the https port."""
+    if core.refusing:
+        return Refusal(core.counters)
     if core.table.edge.proxy_protocol:
         return Entrance(core, lambda address: SecureDoor(front, Visit(core, address)), answers=False)
     return SecureDoor(front, Visit(core))
@@ -58,7 +63,7 @@ class SecureDoor(TlsChannel):
 
     def __init__(self, front: TlsFront, visit: Visit) -> None:
         core = visit.core
-        super().__init__(front.context(), visit.inside, core.wheel, core.counters)
+        super().__init__(front.context(), visit.inside, core.wheel, core.counters, core.handshakes)
         self._visit = visit
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

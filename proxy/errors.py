@@ -195,4 +195,5 @@ class Failure(enum.Enum):
         Retry.ANOTHER_ENDPOINT,
         "The router has nothing left to make a connection to this app with.",
     )
+    OVERLOADED = "overloaded", 503, Side.ROUTER, Retry.NEVER, "The router has too much to do at the moment."
     INTERNAL_ERROR = "internal_error", 500, Side.ROUTER, Retry.NEVER, "The router failed on this request."

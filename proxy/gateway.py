@@ -15,6 +15,7 @@ from typing import Final
 from proxy.clock import now
 from proxy.core import Core, TlsFront
 from proxy.doors import http_connection, https_connection
+from proxy.memory import Memory
 from proxy.metrics import Counters
 from proxy.routes import TableChange
 from proxy.sockets import BACKLOG, bind, descriptors, open_descriptors
@@ -56,10 +57,14 @@ class Gateway:
         *,
         tls: TlsFront | None = None,
         log: Callable[[bytes], bool] | None = None,
+        memory: Memory | None = None,
     ) -> None:
-        """``log`` takes batches of access-log lines; it must not block, and returns False when it had to drop them."""
+        """``log`` takes batches of access-log lines; it must not block, and returns False when it had to drop them.
+
+        ``memory``: the limit that must not be met; None: there is none.
+        """
         self._loop = loop
-        self._core = Core(loop, tls, log)
+        self._core = Core(loop, tls, log, memory)
         self._streams = Streams(self._core)
         self._doors: list[_Door] = []
         self._reopening: asyncio.Task[None] | None = None
@@ -196,7 +201,7 @@ class Gateway:
     async def drain(self, grace: float) -> None:
         """Stop accepting, let exchanges finish (each answer says ``Connection: close``), at most ``grace`` seconds."""
         core = self._core
-        core.draining = True
+        core.begin_draining()
         self._shut()
         for waiting in list(core.entering):
             waiting.abort_now()

@@ -31,6 +31,7 @@ GAUGES: Final = frozenset(
         "places",
         "places_taken",
         "queued",
+        "tls_pending",
         "tunnels_open",
         "upstream_idle",
         "upstream_open",
@@ -39,7 +40,7 @@ GAUGES: Final = frozenset(
 """Counters that come back: attributes, here or of one route, that end with their process. All others only go up, and
 what a process counted stays in the sum when it is gone (``router.processes.sums``)."""
 
-MAXIMA: Final = frozenset({"ejected"})
+MAXIMA: Final = frozenset({"ejected", "memory_limit", "memory_used", "overload_level", "shed_share"})
 """Gauges of which the largest speaks for all processes, not the sum."""
 
 
@@ -124,22 +125,34 @@ class Counters:
         "aliases",
         "connect",
         "connections_refused",
+        "gc_middle",
+        "gc_old",
+        "gc_young",
+        "given_up",
         "header",
         "idle_closed",
         "in_flight",
         "log_dropped",
         "log_lines",
         "log_spared",
+        "loop_lag",
+        "memory_limit",
+        "memory_used",
         "open_connections",
         "overhead",
+        "overload_level",
         "places",
         "places_taken",
         "proxy_headers",
         "queued",
+        "refused",
         "routes",
+        "shed_share",
         "streams",
         "tls_failures",
+        "tls_given_up",
         "tls_handshakes",
+        "tls_pending",
         "tunnels",
         "tunnels_closed",
         "tunnels_open",
@@ -177,6 +190,10 @@ class Counters:
         the peer spoke for itself (``own``), ``none``; or why they were closed."""
         self.tls_handshakes = 0
         self.tls_failures = 0
+        self.tls_pending = 0
+        """Handshakes under way."""
+        self.tls_given_up = 0
+        """Handshakes given up because there were too many; also failures."""
         self.tunnels = 0
         """Upgraded connections, ever."""
         self.tunnels_open = 0
@@ -196,6 +213,22 @@ class Counters:
         """From the request on its way to an endpoint to the head of its answer."""
         self.overhead = Histogram()
         """The router's own share: from the end of the request head to its first byte on the way upstream."""
+        self.gc_young = Histogram()
+        """How long collections of the young generation stopped everything."""
+        self.gc_middle = Histogram()
+        self.gc_old = Histogram()
+        self.loop_lag = Histogram()
+        """By how much the loop was late, ten times a second."""
+        self.refused = 0
+        """New connections reset for want of memory."""
+        self.given_up = 0
+        """Idle client connections closed for want of memory."""
+        self.overload_level = 0
+        """See ``proxy.overload.Level``."""
+        self.shed_share = 0.0
+        self.memory_limit = 0
+        """Bytes; 0: none is known."""
+        self.memory_used = 0
         self.log_lines = 0
         self.log_spared = 0
         """Access-log lines that were not made: too many strangers asked for what nobody serves."""

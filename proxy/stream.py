@@ -477,6 +477,10 @@ class _Port:
 
     def _welcome(self, sock: socket.socket, address: str) -> None:
         """Begin a stream, or turn its client away."""
+        if self._core.refusing:
+            self._core.counters.refused += 1
+            sock.close()
+            return
         # A balancer stands for all of its clients.
         key = "" if address in self._core.table.edge.trusted else client_key(address)
         if key and not self.doorkeeper.admit(key, now()):

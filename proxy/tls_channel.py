@@ -15,8 +15,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
+from proxy import client_hello
 from proxy.clock import FAR, Wheel, now
 from proxy.deadlines import GOODBYE_SECONDS, HANDSHAKE_SECONDS
+from proxy.handshakes import Handshakes
 
 __all__ = ["TlsChannel", "TlsEvents"]
 
@@ -24,6 +26,16 @@ PIECE: Final = 64 * 1024
 """Bytes that pass OpenSSL at a time: its buffers keep the size they once needed for as long as they live."""
 RECORD: Final = 16 * 1024
 """Bytes that one record holds at most (RFC 8446 5.1): a read never gives more."""
+
+
+MAX_FRUITLESS: Final = 128 * 1024
+"""Bytes of records that carry nothing for the protocol inside (new keys, pleas to renegotiate) before the next byte
+that does. A record that is not complete counts too until it is, so it must be several records' worth."""
+MAX_DEMANDS: Final = 32
+"""Times that a peer may make us answer something that is no part of the conversation, such as new keys for new keys:
+peers in earnest change theirs once in many gigabytes (hardening T-01, T-02)."""
+PROTOCOLS: Final = frozenset({b"http/1.1"})
+"""What may be agreed on by ALPN; a client that names others only is told so."""
 
 
 class TlsEvents(Protocol):
@@ -39,8 +51,12 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
     __slots__ = (
         "_begun",
         "_closing",
+        "_demands",
         "_events",
+        "_fruitless",
+        "_handshakes",
         "_held",
+        "_hello",
         "_inner",
         "_inside",
         "_make_inner",
@@ -54,7 +70,12 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
     )
 
     def __init__(
-        self, context: ssl.SSLContext, make_inner: Callable[[], asyncio.Protocol], wheel: Wheel, events: TlsEvents
+        self,
+        context: ssl.SSLContext,
+        make_inner: Callable[[], asyncio.Protocol],
+        wheel: Wheel,
+        events: TlsEvents,
+        handshakes: Handshakes,
     ) -> None:
         super().__init__()
         self._make_inner = make_inner
@@ -74,6 +95,11 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         """The protocol inside wants no more now."""
         self._resting = False
         """Reading goes on with the next turn of the loop."""
+        self._handshakes = handshakes
+        self._hello: bytes | None = b""
+        """What has come of the client's hello; None once it is judged."""
+        self._fruitless = 0
+        self._demands = 0
         self.deadline = FAR
         self.slot = 0
 
@@ -82,8 +108,12 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast(asyncio.Transport, transport)
         self._wheel.arm(self, now() + HANDSHAKE_SECONDS)
+        self._handshakes.begin(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._inner is None:
+            self._greet(data)
+            return
         if len(data) <= PIECE:
             self._take(data)
             return
@@ -104,18 +134,52 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         if not self._held and not self._raw.is_closing():
             self._raw.resume_reading()
 
+    def _greet(self, data: bytes) -> None:
+        """Some of the handshake, or what follows it at once."""
+        if self._closing:
+            return
+        self._begun = True
+        self._inside.write(data)
+        if self._inside.pending > 4 * PIECE:
+            self.give_up()  # it does not wait for its turn, and no handshake is as large
+        elif self._hello is None:
+            self._handshakes.step(self)
+        else:
+            self._hello += data
+            hello = client_hello.read(self._hello)
+            if hello.protocols is not None and PROTOCOLS.isdisjoint(hello.protocols):
+                self._refuse(client_hello.NO_APPLICATION_PROTOCOL)
+            elif hello.complete:
+                self._hello = None
+                self._handshakes.step(self)
+
+    def go_on(self) -> None:
+        """The handshake's turn: what has come of it waits in ``_inside``."""
+        if not self._closing and self._inner is None and self._shake_hands():
+            self._hand_in(self._inside.pending, True)
+
+    def give_up(self) -> None:
+        """No handshake will come of it."""
+        self._fail()
+        self._raw.abort()
+
     def _take(self, data: bytes | memoryview) -> None:
         """Some ciphertext: decrypt what is complete and hand it in."""
+        self._inside.write(data)
+        self._hand_in(len(data), False)
+
+    def _hand_in(self, size: int, fresh: bool) -> None:
+        """``size`` bytes of ciphertext wait. ``fresh``: the handshake has just been done."""
         inside = self._inside
-        inside.write(data)
-        fresh = self._inner is None
-        if fresh and not self._shake_hands():
-            return
         tls = self._tls
         while True:
             try:
                 clear = tls.read(RECORD)
             except ssl.SSLWantReadError:
+                self._fruitless += size
+                if self._fruitless > MAX_FRUITLESS:
+                    self._raw.abort()
+                    return
                 break
             except ssl.SSLZeroReturnError:
                 clear = b""  # how the peer's goodbye is told once we have said ours
@@ -129,30 +193,32 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             if not clear:
                 self._peer_ended()
                 return
+            if self._fruitless:
+                self._fruitless = 0
             self._inner.data_received(clear)  # type: ignore[union-attr]  # made by the handshake
             # Asking once more when nothing is there would only raise.
             if not inside.pending and not tls.pending():
                 break
         if not fresh and self._outside.pending:
-            self._raw.write(self._outside.read())
+            self._demands += 1
+            if self._demands > MAX_DEMANDS:
+                self._raw.abort()
+            else:
+                self._raw.write(self._outside.read())
 
     def _shake_hands(self) -> bool:
         """One step of the handshake; whether it is done."""
         try:
-            self._begun = True
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             self._raw.write(self._outside.read())
             return False
         except (ssl.SSLError, ValueError):
             # ValueError: a server name that is no text. The alert, if there is one, tells the client why.
-            self._fail()
-            if self._outside.pending:
-                self._raw.write(self._outside.read())
-            self._wheel.arm(self, now() + GOODBYE_SECONDS)
-            self._raw.close()
+            self._refuse(self._outside.read())
             return False
         self._events.tls_handshakes += 1
+        self._handshakes.end(self)
         self.slot = -1
         # In TLS 1.3 only a session ticket waits here, and that may travel with the first answer: a write saved.
         if self._outside.pending and self._tls.version() != "TLSv1.3":
@@ -180,6 +246,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             inner.connection_lost(error)
         elif self._begun:
             self._fail()
+        else:
+            self._handshakes.end(self)
 
     def pause_writing(self) -> None:
         if self._inner is not None:
@@ -196,8 +264,17 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         self._fail()
         self._raw.abort()
 
+    def _refuse(self, alert: bytes) -> None:
+        """Tell the client why there will be no handshake, if there is a word for it."""
+        self._fail()
+        if alert:
+            self._raw.write(alert)
+        self._wheel.arm(self, now() + GOODBYE_SECONDS)
+        self._raw.close()
+
     def _fail(self) -> None:
         """No handshake will come of it; counted once."""
+        self._handshakes.end(self)
         if not self._closing:
             self._closing = True
             self._events.tls_failures += 1

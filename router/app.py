@@ -25,8 +25,9 @@ import uvloop
 
 from proxy.gateway import Gateway
 from proxy.log_sink import LineSink
+from proxy.memory import find
 from proxy.metrics import Counters
-from router import __version__, runtime
+from router import __version__, garbage, runtime
 from router.admin.health import Health
 from router.admin.metrics import RouterCollector, WorkerReport, Workers, registry
 from router.admin.server import AdminServer
@@ -165,7 +166,10 @@ async def _serve(settings: Settings) -> None:
     # ── every part, once ──────────────────────────────────────────────────────────────────────────────────────────
     sink = runtime.open_log(settings.access_log)
     store = CertificateStore(self_signed(datetime.now(UTC)))
-    gateway = Gateway(loop, tls=Front(store), log=sink.write if sink else None)
+    memory = find(settings.memory_limit)
+    gateway = Gateway(loop, tls=Front(store), log=sink.write if sink else None, memory=memory)
+    pauses = garbage.Pauses(gateway.counters)
+    pauses.start()
     ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
 
     async def upstreams() -> Sequence[object]:
@@ -198,7 +202,7 @@ async def _serve(settings: Settings) -> None:
                 chosen = await gateway.listen(settings.bind, settings.http_port, settings.https_port)
                 ports["http"], ports["https"] = chosen.http, chosen.https
                 ports["git"] = gateway.stream_port(GIT)
-                runtime.tune_garbage_collection()
+                garbage.tune()
                 plane.health.serve()
                 _say_listening(ports)
                 await stop.wait()
@@ -214,6 +218,8 @@ async def _serve(settings: Settings) -> None:
     finally:
         await plane.close()
         _close(gateway, sink)
+        pauses.stop()
+        memory.close()
 
 
 def _say_listening(ports: Mapping[str, int | None]) -> None:
@@ -320,7 +326,7 @@ async def _control(start: ControlStart) -> None:
             tasks = plane.start(group)
             await _first_of(workers.complete.wait(), stop.wait())
             if not stop.is_set():
-                runtime.tune_garbage_collection()
+                garbage.tune()
                 plane.health.serve()
                 reins.say(Serving())
                 await stop.wait()

@@ -20,7 +20,7 @@ from router.processes.confinement import harden
 from router.settings import LogTo
 from tls.sni import without_undecodable_names
 
-__all__ = ["close_log", "log_unhandled", "open_log", "own_identity", "prepare", "tune_garbage_collection"]
+__all__ = ["close_log", "log_unhandled", "open_log", "own_identity", "prepare"]
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +41,6 @@ def prepare() -> None:
 def log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody caught on the loop. Not by asyncio's own handler, which shows the text of the exception."""
     log.error("%s", context["message"], exc_info=context.get("exception"))
-
-
-def tune_garbage_collection() -> None:
-    """Keep collections out of the latency of requests, once everything that lives long is there.
-
-    What exists now (modules, the first table) lives as long as the process: frozen, no collection walks it again.
-    Requests leave no cycles behind, so young collections may come ten times as seldom as by default.
-    What survives is connections and changed routes; walking all of them is for every hundredth of the middle ones.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(7_000, 10, 100)
 
 
 def own_identity() -> str:

@@ -64,6 +64,7 @@ class Settings:
     drain_delay: float = 10.0
     drain_grace: float = 25.0
     log_level: int = logging.INFO
+    memory_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +167,13 @@ def _seconds(text: str) -> float:
     return float(text)
 
 
+def _size(text: str) -> int:
+    found = re.fullmatch("([0-9]{1,12})([kmg]?)i?", text.lower())
+    if not found:
+        raise ValueError
+    return int(found[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[found[2]]
+
+
 def _level(text: str) -> int:
     level = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
     if text.lower() not in level:
@@ -254,6 +262,13 @@ FIELDS: Final = (
         _level,
         "debug, info, warning or error",
         "how much the router says about itself, on stderr",
+    ),
+    Field(
+        "memory_limit",
+        "BYTES",
+        _size,
+        "a number of bytes, with k, m or g (1024) if you like; 0: the container's own limit",
+        "memory that must not be exceeded: from 85 % of it on, the router gives things up to stay alive",
     ),
 )
 """Every setting, in the order of ``--help``."""

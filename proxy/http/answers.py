@@ -25,6 +25,7 @@ _RETRY_AFTER: Final = {
     Failure.APP_BUSY: 1,
     Failure.DRAINING: 1,
     Failure.ROUTER_EXHAUSTED: 1,
+    Failure.OVERLOADED: 1,
 }
 
 _PAGE: Final = """<!doctype html>

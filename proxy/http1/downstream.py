@@ -405,7 +405,7 @@ class Http1Downstream(asyncio.Protocol):
             fields = self._read_fields(data[line_end + 2 : end], line.minor, edge)
             self._tail = data[line_end : end + 4] if line.minor else _NO_TAIL
             self._fields = fields
-        self._close = fields.close or core.draining or (not line.minor and not fields.keep_alive)
+        self._close = fields.close or core.closing or (not line.minor and not fields.keep_alive)
         identity = (fields.request_id or core.ids.next()) if edge.request_ids else b""
         exchange = Exchange(self, line, fields, identity, moment)
         core.counters.in_flight += 1
@@ -469,6 +469,9 @@ class Http1Downstream(asyncio.Protocol):
             return
         route = host.route if not host.paths else host.at(target)
         exchange.route = route
+        if core.shedding and core.overload.sheds():
+            self._answer(exchange, Failure.OVERLOADED)
+            return
         if route.gated_tls or (route.gated_plain and fields.scheme != b"https"):
             failure = gate.check(route, fields.client, fields.scheme == b"https", max(fields.length, len(body)))
             if failure is not None:

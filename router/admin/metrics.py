@@ -83,6 +83,7 @@ class RouterCollector(Collector):
         yield from self._websockets()
         yield from self._streams()
         yield from self._log()
+        yield from self._health()
         yield from self._config()
         if self._heard is not None:
             yield from _watches(self._heard)
@@ -190,6 +191,12 @@ class RouterCollector(Collector):
         )
         yield CounterMetricFamily("router_tls_handshakes", "TLS handshakes completed.", counters.tls_handshakes)
         yield CounterMetricFamily("router_tls_handshake_failures", "TLS handshakes failed.", counters.tls_failures)
+        yield GaugeMetricFamily("router_tls_handshakes_pending", "TLS handshakes under way.", counters.tls_pending)
+        yield CounterMetricFamily(
+            "router_tls_handshakes_given_up",
+            "TLS handshakes given up because too many were under way.",
+            counters.tls_given_up,
+        )
         yield CounterMetricFamily(
             "router_upstream_connects", "Connections opened to endpoints.", counters.upstream_connects
         )
@@ -273,6 +280,43 @@ class RouterCollector(Collector):
             "router_access_log_dropped",
             "Access-log lines given up because their reader was too slow or gone.",
             counters.log_dropped + self._lost_lines(),
+        )
+
+    def _health(self) -> Iterator[Metric]:
+        counters = self._counters
+        yield _family(
+            "router_event_loop_lag_seconds",
+            "By how late the event loop was, ten times a second.",
+            counters.loop_lag,
+        )
+        pauses = HistogramMetricFamily(
+            "router_gc_pause_seconds", "How long garbage collections stopped everything.", labels=("generation",)
+        )
+        for generation, histogram in enumerate((counters.gc_young, counters.gc_middle, counters.gc_old)):
+            pauses.add_metric((str(generation),), *_histogram(histogram))
+        yield pauses
+        yield GaugeMetricFamily(
+            "router_overload_level",
+            "What is given up for want of memory: 0 nothing, 1 keep-alive, 2 idle connections, 3 new requests, "
+            "4 new connections.",
+            counters.overload_level,
+        )
+        yield GaugeMetricFamily(
+            "router_overload_shed_ratio", "Share of new requests refused because the loop is late.", counters.shed_share
+        )
+        yield GaugeMetricFamily(
+            "router_memory_limit_bytes",
+            "Memory that must not be exceeded; 0: none is known.",
+            counters.memory_limit,
+        )
+        yield GaugeMetricFamily(
+            "router_memory_used_bytes", "Memory in use, as it counts against the limit.", counters.memory_used
+        )
+        yield CounterMetricFamily(
+            "router_overload_idle_closed", "Idle client connections closed for want of memory.", counters.given_up
+        )
+        yield CounterMetricFamily(
+            "router_overload_refused", "New connections reset for want of memory.", counters.refused
         )
 
     def _config(self) -> Iterator[Metric]:

@@ -28,8 +28,9 @@ import router
 import tls
 from proxy.gateway import Gateway
 from proxy.log_sink import LineSink
+from proxy.memory import Memory, find
 from proxy.routes import TableChange
-from router import logs, runtime
+from router import garbage, logs, runtime
 from router.processes.channel import Channel
 from router.processes.confinement import confine, forget_environment, own_files
 from router.processes.messages import (
@@ -98,12 +99,13 @@ def main(start: Start) -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sink = runtime.open_log(start.settings.access_log)
     meter = Meter()
+    memory = find(start.settings.memory_limit // (start.settings.workers or 1))  # a stated limit is for all together
     forget_environment()
     landlock = confine(own_files(router, proxy, tls), _where_logs_are_made(start.settings))
     if not landlock:
         log.warning("this kernel has no Landlock: this worker could read what its user may read")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(Worker(start, sink, meter, landlock).serve())
+        runner.run(Worker(start, sink, meter, landlock, memory).serve())
     runtime.close_log(sink)
     return 0
 
@@ -139,8 +141,11 @@ class _Incoming:
 class Worker:
     """The process, once it is confined."""
 
-    def __init__(self, start: Start, sink: LineSink | None, meter: Meter, landlock: int) -> None:
+    def __init__(
+        self, start: Start, sink: LineSink | None, meter: Meter, landlock: int, memory: Memory | None = None
+    ) -> None:
         self._start = start
+        self._limits = memory
         self._sink = sink
         self._meter = meter
         self._landlock = landlock
@@ -166,7 +171,10 @@ class Worker:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(runtime.log_unhandled)
         self._take_tickets(self._start.ticket_key)
-        self._gateway = Gateway(loop, tls=Front(self._store), log=self._sink.write if self._sink else None)
+        self._gateway = Gateway(
+            loop, tls=Front(self._store), log=self._sink.write if self._sink else None, memory=self._limits
+        )
+        garbage.Pauses(self._gateway.counters).start()
         self._reins = Reins(self._start.end, self._ordered, self._orphaned)
         loop.add_signal_handler(signal.SIGTERM, self._ending.set)
         self._reins.take()
@@ -309,7 +317,7 @@ class Worker:
         """Take connections, from now on."""
         if self._ending.is_set():
             return
-        runtime.tune_garbage_collection()
+        garbage.tune()
         sockets = self._start.sockets
         await self._gateway.accept(sockets["http"], sockets["https"], self._port_of_streams)
         self._accepting = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -162,6 +163,52 @@ def test_many_guests_are_told_in_their_ticks(turning: Turning) -> None:
     for number, guest in enumerate(guests):
         [told] = guest.told
         assert 0 <= told - turning.at(number * 0.037) <= 2 * TICK + 1e-6
+
+
+def test_one_that_fails_does_not_take_the_others_along(turning: Turning, caplog: pytest.LogCaptureFixture) -> None:
+    def fails(guest: Guest, now: float) -> None:
+        raise RuntimeError("broken")
+
+    guests = [Guest(fails if number == 1 else None) for number in range(4)]
+    for guest in guests:
+        turning.wheel.arm(guest, turning.at(1))
+    turning.until(5)
+    assert [len(guest.told) for guest in guests] == [1, 1, 1, 1]
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize("jump", [-315_360_000.0, -3600.0, 3600.0, 315_360_000.0])
+def test_the_wall_clock_may_jump_as_it_likes(turning: Turning, jump: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hardening R-34: an hour or ten years in either direction move no deadline; only the Date follows."""
+    guest = Guest()
+    turning.wheel.arm(guest, turning.at(10))
+    turning.until(5)
+    monkeypatch.setattr(clock, "wall", lambda: turning.clock.wall() + jump)
+    before = http_date()
+    turning.until(9.9)
+    assert guest.told == []
+    turning.until(10.3)
+    assert len(guest.told) == 1
+    assert before != http_date()
+
+
+def test_how_late_the_loop_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeClock()
+    fake.install(monkeypatch)
+    later: list[Callable[[], None]] = []
+
+    class Loop:
+        def call_later(self, seconds: float, call: Callable[[], None]) -> None:
+            later.append(call)
+
+    wheel = Wheel(cast(asyncio.AbstractEventLoop, Loop()))
+    wheel.start()
+    lags = []
+    for passed in (TICK, TICK + 0.3, TICK - 0.001, TICK):
+        fake.seconds += passed
+        later.pop()()
+        lags.append(wheel.lag)
+    assert lags == pytest.approx([0.0, 0.3, 0.0, 0.0], abs=1e-6)
 
 
 def test_a_wheel_turns_by_itself_and_can_be_stopped() -> None:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from datetime import UTC, datetime
 
 import pytest
 
 from proxy.gateway import Gateway
 from proxy.routes import TableChange
 from proxy.sockets import bind
+from tests.fakes.handshakes import trusting
 from tests.fakes.wired import HOST, on_loop, wired
+from tls.fallback import self_signed
+from tls.sni import Front
+from tls.store import CertificateStore
 
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 
@@ -115,6 +120,28 @@ def test_draining_closes_what_is_idle_and_comes_to_an_end() -> None:
             with pytest.raises(OSError):
                 async with served.caller():
                     pass
+
+    on_loop(story())
+
+
+@pytest.mark.parametrize("port", ["http", "https"])
+def test_when_memory_is_gone_new_connections_are_reset_and_old_ones_served(port: str) -> None:
+    async def story() -> None:
+        front = Front(CertificateStore(self_signed(datetime.now(UTC))))
+        tls = trusting(None) if port == "https" else None
+        async with wired(greeter, tls=front) as served, served.caller(tls) as old:
+            core = served.gateway._core
+            core.refusing = True
+            with pytest.raises(ConnectionResetError):
+                async with served.caller(tls) as new:
+                    await new.head()
+            assert served.gateway.counters.refused == 1
+            await old.asks(GET)
+            assert await old.answer() == b"hello"
+            core.refusing = False
+            async with served.caller(tls) as new:
+                await new.asks(GET)
+                assert await new.answer() == b"hello"
 
     on_loop(story())
 

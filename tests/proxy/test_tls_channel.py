@@ -12,10 +12,12 @@ import pytest
 
 from proxy.clock import Wheel
 from proxy.deadlines import GOODBYE_SECONDS, HANDSHAKE_SECONDS
+from proxy.handshakes import Handshakes
 from proxy.metrics import Counters
 from proxy.tls_channel import PIECE, TlsChannel
 from tests.fakes.clock import FakeClock
 from tests.fakes.handshakes import trusting
+from tests.fakes.loop import FakeLoop
 from tls.fallback import self_signed
 from tls.store import CertificateStore
 
@@ -92,7 +94,9 @@ class Conversation:
         self.counters = Counters()
         self.inner = Inner()
         self.wire = Wire()
-        self.channel = TlsChannel(context, lambda: self.inner, wheel, self.counters)
+        self.loop = FakeLoop()
+        handshakes = Handshakes(cast(Any, self.loop), self.counters)
+        self.channel = TlsChannel(context, lambda: self.inner, wheel, self.counters, handshakes)
         self.channel.connection_made(self.wire)
         self.from_router, self.to_router = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = trusting(None, version).wrap_bio(self.from_router, self.to_router, server_hostname="a.test")
@@ -102,6 +106,7 @@ class Conversation:
         data = self.to_router.read()
         for at in range(0, len(data), segment):
             self.channel.data_received(data[at : at + segment])
+            self.loop.settle()
         self.hear()
 
     def hear(self) -> None:

@@ -9,7 +9,7 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 def drains(story: Story) -> None:
     """As ``Gateway.drain`` does after it stopped to accept."""
-    story.core.draining = True
+    story.core.begin_draining()
     for connection in list(story.core.connections):
         connection.drain()
     story.loop.settle()

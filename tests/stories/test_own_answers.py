@@ -153,6 +153,7 @@ BY_NO_REQUEST = {
     Failure.CLIENT_SILENT,  # of a stream: see tests/wire/test_streams.py
     Failure.TOO_MANY_CONNECTIONS,  # of a stream: see tests/wire/test_streams.py
     Failure.DRAINING,  # nothing is accepted any more
+    Failure.OVERLOADED,  # memory would have to be short: see test_hard_times
     Failure.INTERNAL_ERROR,  # a bug would be needed
 }
 

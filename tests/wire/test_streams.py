@@ -304,6 +304,24 @@ def test_a_server_that_takes_its_time_to_speak_is_waited_for() -> None:
     on_loop(story())
 
 
+def test_when_memory_is_gone_new_streams_are_closed_and_old_ones_go_on() -> None:
+    async def story() -> None:
+        async with served(echo) as router:
+            reader, writer = await router.connect()
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"hello"
+            router.gateway._core.refusing = True
+            refused, its_writer = await router.connect()
+            assert await turned_away(refused)
+            await end(its_writer)
+            writer.write(b"again")
+            assert await reader.readexactly(5) == b"again"
+            assert router.gateway.counters.refused == 1
+            await end(writer)
+
+    on_loop(story())
+
+
 def test_one_address_has_so_many_connections_and_no_more() -> None:
     async def story() -> None:
         async with served(echo, connections_per_client=2) as router:

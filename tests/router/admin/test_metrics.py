@@ -116,9 +116,28 @@ def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
     counters.tunnels, counters.tunnels_open, counters.tunnels_closed = 14, 15, {"client_closed": 16}
     counters.overhead.observe(0.001)
     counters.aliases = 17
+    counters.tls_pending, counters.tls_given_up = 23, 18
+    counters.loop_lag.observe(0.3)
+    counters.gc_old.observe(0.02)
+    counters.overload_level, counters.shed_share, counters.given_up, counters.refused = 3, 0.25, 19, 20
+    counters.memory_limit, counters.memory_used = 21, 22
 
     samples = scraped(RouterCollector(lambda: counters, reconciler, "1.2.3", lambda: 100))
     assert samples["router_connections_accepted_total"] == {labels(listener="http"): 1, labels(listener="https"): 2}
+    assert samples["router_tls_handshakes_pending"] == {(): 23}
+    assert samples["router_tls_handshakes_given_up_total"] == {(): 18}
+    assert samples["router_event_loop_lag_seconds_sum"] == {(): 0.3}
+    assert samples["router_gc_pause_seconds_count"] == {
+        labels(generation="0"): 0,
+        labels(generation="1"): 0,
+        labels(generation="2"): 1,
+    }
+    assert samples["router_overload_level"] == {(): 3}
+    assert samples["router_overload_shed_ratio"] == {(): 0.25}
+    assert samples["router_overload_idle_closed_total"] == {(): 19}
+    assert samples["router_overload_refused_total"] == {(): 20}
+    assert samples["router_memory_limit_bytes"] == {(): 21}
+    assert samples["router_memory_used_bytes"] == {(): 22}
     assert samples["router_open_connections"] == {labels(listener="http"): 3, labels(listener="https"): 4}
     assert samples["router_alias_fields_dropped_total"] == {(): 17}
     assert samples["router_tls_handshakes_total"] == {(): 5}
@@ -224,7 +243,7 @@ def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconcil
     samples = scraped(RouterCollector(lambda: counters, reconciler, "1.2.3"))
     used = {name for values in samples.values() for key in values for name, _ in key}
     assert used <= {
-        "app", "cn", "code", "le", "listener", "method", "name", "namespace", "outcome", "protocol", "python", "reason",
+        "app", "cn", "code", "generation", "le", "listener", "method", "name", "namespace", "outcome", "protocol", "python", "reason",
         "secret", "service", "stage", "state", "version",
     }  # fmt: skip
     assert not any("a.localhost" in value for values in samples.values() for key in values for _, value in key)
