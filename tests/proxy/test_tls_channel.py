@@ -6,15 +6,19 @@ import asyncio
 import datetime
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from proxy.clock import Wheel
 from proxy.deadlines import GOODBYE_SECONDS, HANDSHAKE_SECONDS
 from proxy.handshakes import Handshakes
 from proxy.metrics import Counters
-from proxy.tls_channel import PIECE, TlsChannel
+from proxy.tls_channel import MAX_DEMANDS, MAX_FRUITLESS, PIECE, TlsChannel
 from tests.fakes.clock import FakeClock
 from tests.fakes.handshakes import trusting
 from tests.fakes.loop import FakeLoop
@@ -90,7 +94,13 @@ class Inner(asyncio.Protocol):
 class Conversation:
     """A channel, its wire and a client."""
 
-    def __init__(self, context: ssl.SSLContext, wheel: Wheel, version: ssl.TLSVersion | None = None) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        wheel: Wheel,
+        version: ssl.TLSVersion | None = None,
+        client: ssl.SSLContext | None = None,
+    ) -> None:
         self.counters = Counters()
         self.inner = Inner()
         self.wire = Wire()
@@ -99,7 +109,8 @@ class Conversation:
         self.channel = TlsChannel(context, lambda: self.inner, wheel, self.counters, handshakes)
         self.channel.connection_made(self.wire)
         self.from_router, self.to_router = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.client = trusting(None, version).wrap_bio(self.from_router, self.to_router, server_hostname="a.test")
+        offered = client or trusting(None, version)
+        self.client = offered.wrap_bio(self.from_router, self.to_router, server_hostname="a.test")
 
     def deliver(self, segment: int = 1 << 20) -> None:
         """Carry what the client has said to the router, in segments."""
@@ -215,6 +226,67 @@ def test_a_record_that_was_tampered_with_ends_the_connection(talk: Conversation)
     record[-1] ^= 1
     talk.channel.data_received(bytes(record))
     assert talk.wire.aborted and talk.inner.heard == b""
+
+
+class NewKeys:
+    """Records with nothing in them but a change of keys (RFC 8446 4.6.3), made from what a client logs of its own."""
+
+    def __init__(self, talk: Conversation, log: Path) -> None:
+        name, self.size = (
+            ("SHA384", 32) if "256" in cast(tuple[str, str, int], talk.client.cipher())[0] else ("SHA256", 16)
+        )
+        self.hash = hashes.SHA384() if name == "SHA384" else hashes.SHA256()
+        [line] = [line for line in log.read_text().splitlines() if line.startswith("CLIENT_TRAFFIC_SECRET_0")]
+        self.secret = bytes.fromhex(line.split()[2])
+
+    def _expand(self, label: bytes, size: int) -> bytes:
+        label = b"tls13 " + label
+        info = size.to_bytes(2) + bytes([len(label)]) + label + b"\0"
+        return HKDFExpand(self.hash, size, info).derive(self.secret)
+
+    def record(self, asks: bool) -> bytes:
+        """The next one; ``asks``: the router shall change its keys too."""
+        inner = b"\x18\x00\x00\x01" + bytes([asks]) + b"\x16"
+        header = b"\x17\x03\x03" + (len(inner) + 16).to_bytes(2)
+        sealed = AESGCM(self._expand(b"key", self.size)).encrypt(self._expand(b"iv", 12), inner, header)
+        self.secret = self._expand(b"traffic upd", self.hash.digest_size)
+        return header + sealed
+
+
+@pytest.mark.parametrize(("asks", "at_a_time", "most"), [(True, 1, MAX_DEMANDS), (False, 200, MAX_FRUITLESS // 27)])
+def test_new_keys_may_be_asked_for_a_few_times_and_no_more(
+    context: ssl.SSLContext, wheel: Wheel, tmp_path: Path, asks: bool, at_a_time: int, most: int
+) -> None:
+    client = trusting(None, ssl.TLSVersion.TLSv1_3)
+    client.keylog_filename = str(tmp_path / "keys")
+    talk = Conversation(context, wheel, client=client)
+    talk.shake()
+    keys = NewKeys(talk, tmp_path / "keys")
+    for _ in range(min(most, 5)):
+        talk.channel.data_received(keys.record(asks))
+    assert not talk.wire.aborted
+    sent = 5
+    while not talk.wire.aborted:
+        talk.channel.data_received(b"".join(keys.record(asks) for _ in range(at_a_time)))
+        sent += at_a_time
+        assert sent <= most + at_a_time + 5
+    assert sent >= most - at_a_time
+    assert talk.inner.heard == b""
+
+
+def test_new_keys_between_what_is_said_are_fine(context: ssl.SSLContext, wheel: Wheel, tmp_path: Path) -> None:
+    """A large upload in small records, most of them incomplete when they are looked at, is no flood."""
+    talk = Conversation(context, wheel, ssl.TLSVersion.TLSv1_3)
+    talk.shake()
+    said = 0
+    for _ in range(40):
+        talk.client.write(16_384 * b"x")
+        said += 16_384
+        data = talk.to_router.read()
+        for at in range(0, len(data), 1000):
+            talk.channel.data_received(data[at : at + 1000])
+    assert not talk.wire.aborted
+    assert len(talk.inner.heard) == said
 
 
 def test_a_handshake_that_stops_is_cut_after_its_time(context: ssl.SSLContext, wheel: Wheel, clock: FakeClock) -> None:
