@@ -22,12 +22,16 @@ MAX_ASKED: Final = 60.0
 
 
 class Backoff:
-    """Delays for one thing that is attempted again and again. ``chance`` gives a number from 0 to 1."""
+    """Delays for one thing that is attempted again and again.
 
-    __slots__ = ("_chance", "_failed_at", "_next")
+    ``chance`` gives a number from 0 to 1; ``cap``: seconds.
+    """
 
-    def __init__(self, chance: Callable[[], float]) -> None:
+    __slots__ = ("_cap", "_chance", "_failed_at", "_next")
+
+    def __init__(self, chance: Callable[[], float], cap: float = CAP) -> None:
         self._chance = chance
+        self._cap = cap
         self._next = FIRST
         self._failed_at = float("-inf")
 
@@ -38,6 +42,6 @@ class Backoff:
         """
         if now - self._failed_at > HEALTHY:
             self._next = FIRST
-        delay, self._next = self._next, min(self._next * 2.0, CAP)
+        delay, self._next = self._next, min(self._next * 2.0, self._cap)
         self._failed_at = now + delay
         return max(delay, min(asked, MAX_ASKED)) * (1.0 + self._chance() / 4.0)

@@ -38,6 +38,10 @@ LOG_SECONDS: Final = 10.0
 """Between two lines about the same trouble (hardening R-08)."""
 MAX_BEGINNINGS: Final = 5
 """Times that one list is begun again because its pages expired under it."""
+PROBE_CAP: Final = 1.5
+"""Seconds between two looks, at most, whether a server that cannot be reached is back. One small question for all
+watches together, which costs a server nothing while it is away; so what changed meanwhile is live within two seconds of
+its return. A server that answers, however badly, is asked at ``backoff.CAP`` instead (hardening R-08)."""
 SHORT: Final = 1.0
 """Seconds below which a watch that brought nothing has failed, however politely it was ended."""
 
@@ -142,7 +146,7 @@ class Reach:
         self._reader = reader
         self._clock = clock
         self._sleep = sleep
-        self._backoff = Backoff(chance)
+        self._backoff = Backoff(chance, PROBE_CAP)
         self._back = asyncio.Event()
         self._asking = False
         self._told = float("-inf")
