@@ -16,7 +16,7 @@ from typing import Final
 
 from proxy.routes import Address
 
-__all__ = ["MAX_V1", "MAX_V2", "PLAIN", "SIGNATURE", "BadHeader", "ProxyHeader", "read"]
+__all__ = ["MAX_V1", "MAX_V2", "PLAIN", "SIGNATURE", "BadHeader", "ProxyHeader", "read", "written"]
 
 MAX_V1: Final = 107
 """Bytes of a version 1 line, its CRLF included (2.1)."""
@@ -73,6 +73,22 @@ def read(data: bytes) -> ProxyHeader | None:
     if _V1.startswith(data) or SIGNATURE.startswith(data):
         return None
     return PLAIN
+
+
+def written(version: str, source: Address, destination: Address) -> bytes:
+    """The header that tells an app who comes: ``v1`` or ``v2``, with two addresses as text and their ports.
+
+    Addresses of two families, as when an IPv4 client comes by way of IPv6, are written as IPv6 both. The length of
+    version 2 is counted from what is written (hardening P-03).
+    """
+    ends = [IPv6Address(ip) if ":" in ip else IPv4Address(ip) for ip, _ in (source, destination)]
+    if ends[0].version != ends[1].version:
+        ends = [end if isinstance(end, IPv6Address) else IPv6Address(f"::ffff:{end}") for end in ends]
+    four = ends[0].version == 4
+    if version == "v1":
+        return f"PROXY TCP{4 if four else 6} {ends[0]} {ends[1]} {source[1]} {destination[1]}\r\n".encode("ascii")
+    body = ends[0].packed + ends[1].packed + struct.pack("!HH", source[1], destination[1])
+    return SIGNATURE + struct.pack("!BBH", _PROXY, 0x11 if four else 0x21, len(body)) + body
 
 
 def _read_v1(data: bytes) -> ProxyHeader | None:

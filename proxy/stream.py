@@ -25,9 +25,11 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy.clock import FAR, HORIZON, now
+from proxy.deadlines import PROXY_SECONDS
 from proxy.errors import Failure
 from proxy.http.heads import printable
 from proxy.metrics import StreamCounters
+from proxy.proxy_header import BadHeader, read, written
 from proxy.routes import Address, StreamRoute
 from proxy.sockets import keep_alive, limit_unsent, reset_on_close
 from proxy.upstreams.balancing import choose
@@ -221,11 +223,14 @@ class Stream:
         "bytes_out",
         "client",
         "client_address",
+        "client_port",
         "deadline",
+        "destination",
         "dialled",
         "early",
         "endpoint",
         "failure",
+        "first",
         "first_byte_timeout",
         "idle_timeout",
         "joining",
@@ -238,15 +243,19 @@ class Stream:
         "took",
     )
 
-    def __init__(self, core: Core, port: _Port, client_address: str, key: str) -> None:
+    def __init__(self, core: Core, port: _Port, source: Address, destination: Address) -> None:
         self._core = core
         self._port = port
         self.route = port.route
         self.idle_timeout = port.route.idle_timeout
         self.first_byte_timeout = port.route.first_byte_timeout
-        self.client_address = client_address
-        self.key = key
+        self.client_address, self.client_port = source
+        self.destination = destination
+        """Where the client connected to."""
+        self.key = ""
         """Under which the doorkeeper counts it; empty: not at all."""
+        self.first = b""
+        """What the client said before anybody was there to hear it."""
         self.client: _Side = _ClientSide(self)
         self.app: _Side = _AppSide(self)
         self.client.other, self.app.other = self.app, self.client
@@ -284,6 +293,10 @@ class Stream:
         if self.first_byte_timeout and not self.bytes_in:
             patience = min(patience, self.first_byte_timeout)
         self._core.wheel.arm(self, now() + patience)
+        if self.first:
+            self.bytes_in += len(self.first)
+            self.app.transport.write(self.first)
+            self.first = b""
         if self.early:
             self.client.transport.write(self.early)
             self.early = b""
@@ -473,22 +486,21 @@ class _Port:
                 log.warning("stream %s: %s; new connections wait", self.route.name, error.strerror)
                 return
             sock.setblocking(False)
-            self._welcome(sock, _plain(peer[0]))
+            self._welcome(sock, (_plain(peer[0]), peer[1]))
 
-    def _welcome(self, sock: socket.socket, address: str) -> None:
+    def _welcome(self, sock: socket.socket, source: Address) -> None:
         """Begin a stream, or turn its client away."""
         if self._core.refusing:
             self._core.counters.refused += 1
             sock.close()
             return
+        here = sock.getsockname()
+        stream = Stream(self._core, self, source, (_plain(here[0]), here[1]))
         # A balancer stands for all of its clients.
-        key = "" if address in self._core.table.edge.trusted else client_key(address)
-        if key and not self.doorkeeper.admit(key, now()):
-            denied = self.counters.denied
-            denied[Failure.TOO_MANY_CONNECTIONS] = denied.get(Failure.TOO_MANY_CONNECTIONS, 0) + 1
+        if source[0] not in self._core.table.edge.trusted and not self._admit(stream):
+            self._deny(Failure.TOO_MANY_CONNECTIONS)
             sock.close()
             return
-        stream = Stream(self._core, self, address, key)
         self.counters.total += 1
         self.counters.open += 1
         self._core.joined(stream)
@@ -496,13 +508,23 @@ class _Port:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _admit(self, stream: Stream) -> bool:
+        key = client_key(stream.client_address)
+        if not self.doorkeeper.admit(key, now()):
+            return False
+        stream.key = key
+        return True
+
+    def _deny(self, failure: Failure) -> None:
+        self.counters.denied[failure] = self.counters.denied.get(failure, 0) + 1
+
     # ── joining ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _join(self, stream: Stream, sock: socket.socket) -> None:
         """From a client's socket to a stream that runs, or to the end of it."""
         attached = False
         try:
-            failure = await self._dial(stream)
+            failure = await self._introduce(stream, sock) or await self._dial(stream)
             if failure is None:
                 attached = True
                 failure = await self._attach(stream, sock)
@@ -514,6 +536,38 @@ class _Port:
         if not attached:
             sock.close()
         stream.fail(failure or Failure.DRAINING)
+
+    async def _introduce(self, stream: Stream, sock: socket.socket) -> Failure | None:
+        """Read for whom a balancer speaks, where the operator says that balancers do; None, or why not.
+
+        A trusted peer that says something else, or nothing for a while, speaks for itself: servers of SSH speak first.
+        """
+        edge = self._core.table.edge
+        if not edge.proxy_protocol or stream.client_address not in edge.trusted:
+            return None
+        data = b""
+        try:
+            async with asyncio.timeout(PROXY_SECONDS):
+                while (header := read(data)) is None:
+                    piece = await self._core.loop.sock_recv(sock, 4096)
+                    if not piece:
+                        return Failure.CLIENT_GONE
+                    data += piece
+        except TimeoutError:
+            return Failure.BAD_PROXY_HEADER if data else None
+        except BadHeader:
+            self._deny(Failure.BAD_PROXY_HEADER)
+            return Failure.BAD_PROXY_HEADER
+        except OSError:
+            return Failure.CLIENT_GONE
+        stream.first = data[header.size :]
+        if header.source is not None and header.destination is not None:
+            stream.client_address, stream.client_port = header.source
+            stream.destination = header.destination
+            if stream.client_address not in edge.trusted and not self._admit(stream):
+                self._deny(Failure.TOO_MANY_CONNECTIONS)
+                return Failure.TOO_MANY_CONNECTIONS
+        return None
 
     async def _dial(self, stream: Stream) -> Failure | None:
         """Connect to an endpoint; None, or why there is none."""
@@ -533,6 +587,9 @@ class _Port:
                 async with asyncio.timeout(stream.route.connect_timeout):
                     await self._core.loop.create_connection(lambda: stream.app, *endpoint.address)
                 stream.dialled = now() - stream.started
+                if stream.route.proxy_protocol:
+                    source = (stream.client_address, stream.client_port)
+                    stream.app.transport.write(written(stream.route.proxy_protocol, source, stream.destination))
                 return None
             except TimeoutError:
                 failure = Failure.CONNECT_TIMEOUT
@@ -635,6 +692,7 @@ class Streams:
                 "port": port.number,
                 "error": port.error or None,
                 "open": port.counters.open,
+                "idle_timeout": port.route.idle_timeout,
                 "endpoints": [{"address": each.label.decode(), "load": each.load} for each in port.ready],
             }
             for name, port in sorted(self._ports.items())

@@ -7,7 +7,8 @@ from ipaddress import ip_address
 
 import pytest
 
-from proxy.proxy_header import MAX_V1, MAX_V2, PLAIN, SIGNATURE, BadHeader, ProxyHeader, crc32c, read
+from proxy.proxy_header import MAX_V1, MAX_V2, PLAIN, SIGNATURE, BadHeader, ProxyHeader, crc32c, read, written
+from proxy.routes import Address
 
 REST = b"GET / HTTP/1.1\r\n"
 LINE = b"PROXY TCP4 203.0.113.7 192.0.2.1 56324 443\r\n"
@@ -180,3 +181,17 @@ def test_the_checksum_is_that_of_the_specification() -> None:
     assert crc32c(b"\xff" * 32) == 0x62A8AB43
     assert crc32c(bytes(range(32))) == 0x46DD794E
     assert crc32c(b"123456789") == 0xE3069283
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        (("192.0.2.1", 40000), ("198.51.100.7", 2222)),
+        (("2001:db8::1", 40000), ("2001:db8::2", 2222)),
+        (("192.0.2.1", 1), ("2001:db8::2", 65535)),
+    ],
+)
+def test_what_is_written_for_an_app_reads_as_the_same(version: str, source: Address, destination: Address) -> None:
+    header = written(version, source, destination)
+    assert read(header + b"SSH-2.0-git") == ProxyHeader(len(header), source, destination)

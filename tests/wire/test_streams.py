@@ -366,6 +366,73 @@ def test_a_balancer_that_is_trusted_stands_for_many_clients() -> None:
     on_loop(story())
 
 
+BALANCERS = Edge(trusted=("127.0.0.0/8",), proxy_protocol=True)
+FOR_SOMEBODY = b"PROXY TCP4 192.0.2.1 198.51.100.7 40000 2222\r\n"
+
+
+def test_a_balancer_says_for_whom_it_speaks_and_the_builder_is_told() -> None:
+    async def story() -> None:
+        async with served(echo, connections_per_client=1, proxy_protocol="v1") as router:
+            router.gateway.publish(TableChange(9, edge=BALANCERS))
+            reader, writer = await router.connect()
+            writer.write(FOR_SOMEBODY + b"hello")
+            assert await reader.readexactly(len(FOR_SOMEBODY) + 5) == FOR_SOMEBODY + b"hello"
+            again, other = await router.connect()
+            other.write(FOR_SOMEBODY)
+            assert await turned_away(again), "the client that it speaks for has a connection already"
+            assert (await router.record())["error_reason"] == "too_many_connections"
+            writer.write_eof()
+            assert await reader.read() == b""
+            line = await router.record()
+            assert (line["downstream_remote_address"], line["bytes_in"]) == ("192.0.2.1", 5)
+            for each in (writer, other):
+                await end(each)
+
+    on_loop(story())
+
+
+@pytest.mark.parametrize("says", [b"SSH-2.0-git\r\n", b""], ids=["speaks", "waits for the server to speak"])
+def test_a_balancer_without_a_header_speaks_for_itself(says: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.stream.PROXY_SECONDS", 0.1)
+
+    async def story() -> None:
+        async with served(greeter) as router:
+            router.gateway.publish(TableChange(9, edge=BALANCERS))
+            reader, writer = await router.connect()
+            writer.write(says)
+            assert await reader.readline() == b"SSH-2.0-builder\r\n"
+            await end(writer)
+
+    on_loop(story())
+
+
+def test_a_header_that_is_none_ends_the_connection() -> None:
+    async def story() -> None:
+        async with served(greeter) as router:
+            router.gateway.publish(TableChange(9, edge=BALANCERS))
+            reader, writer = await router.connect()
+            writer.write(b"PROXY TCP4 not an address\r\n")
+            assert await turned_away(reader)
+            assert (await router.record())["error_reason"] == "bad_proxy_header"
+            await end(writer)
+
+    on_loop(story())
+
+
+def test_a_stranger_speaks_for_nobody_else() -> None:
+    """What it sends is the builder's to judge, as bytes like any others; the builder is told the socket's address."""
+
+    async def story() -> None:
+        async with served(echo, proxy_protocol="v1") as router:
+            reader, writer = await router.connect()
+            writer.write(FOR_SOMEBODY)
+            assert (await reader.readline()).startswith(b"PROXY TCP4 127.0.0.1 127.0.0.1 ")
+            assert await reader.readline() == FOR_SOMEBODY
+            await end(writer)
+
+    on_loop(story())
+
+
 def test_a_thousand_silent_strangers_are_kept_to_their_number() -> None:
     """Hardening P-06: one address holds 20 connections, however many it opens; another address is not in its way."""
 
