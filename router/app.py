@@ -33,6 +33,7 @@ from router.admin.metrics import RouterCollector, WorkerReport, Workers, registr
 from router.admin.server import AdminServer
 from router.compile import Compiler, OwnNames, OwnPorts
 from router.feedback import Feedback
+from router.git_gateway import GitGateway
 from router.kubernetes.client import Api
 from router.processes.fanout import FanOut
 from router.processes.messages import Drain, Draining, Estate, ForChild, Link, Listen, Lost, Serving, Wish
@@ -91,6 +92,7 @@ class _ControlPlane:
         count: Callable[[], Awaitable[None]] | None = None,
         lost_lines: Callable[[], int] = lambda: 0,
         workers: Callable[[], Workers] | None = None,
+        write: Callable[[bytes], bool] | None = None,
     ) -> _ControlPlane:
         """Every part, once. Raises CredentialsError."""
         self = cls()
@@ -101,7 +103,11 @@ class _ControlPlane:
         cluster = self._cluster
         taken = frozenset({settings.http_port, settings.https_port, settings.admin_port})
         compiler = Compiler(own, trusted_endpoints=cluster is None, ports=OwnPorts(settings.git_port, taken))
-        self.reconciler = Reconciler(compiler, publisher)
+        self._git = GitGateway(settings.git_gateway, write) if settings.git_gateway else None
+        if self._git:
+            self.reconciler = Reconciler(compiler, publisher, detour=self._git.lead)
+        else:
+            self.reconciler = Reconciler(compiler, publisher)
         identity = settings.identity or own_identity()
         self._feedback = Feedback(self._api, own, identity, self.reconciler.complain) if self._api else None
         if self._feedback:
@@ -115,6 +121,7 @@ class _ControlPlane:
             heard=cluster.heard if cluster else None,
             feedback=self._feedback,
             workers=workers,
+            git=self._git,
         )
         metrics = registry(collector)
         self.admin = AdminServer(self.health, self.reconciler, metrics, upstreams, ports, streams, count)
@@ -124,6 +131,7 @@ class _ControlPlane:
     _cluster: ClusterSource | None
     _settings: Settings
     _feedback: Feedback | None
+    _git: GitGateway | None
     reconciler: Reconciler
     health: Health
     admin: AdminServer
@@ -134,6 +142,8 @@ class _ControlPlane:
             group.create_task(self.reconciler.listen(self._batches()), name="source"),
             group.create_task(self.reconciler.run(), name="reconcile"),
         ]
+        if self._git:
+            tasks.append(group.create_task(self._git.run(), name="git gateway"))
         if self._feedback:
             tasks.append(group.create_task(self._feedback.run(), name="feedback"))
         return tasks
@@ -187,6 +197,7 @@ async def _serve(settings: Settings) -> None:
         upstreams=upstreams,
         streams=streams,
         lost_lines=lambda: sink.lost if sink else 0,
+        write=sink.write if sink else None,
     )
     stop = _listen_to_signals(loop, gateway, sink)
     if sink and isinstance(settings.access_log, Path):  # without a file, SIGHUP means that our terminal is gone
@@ -287,6 +298,8 @@ async def _control(start: ControlStart) -> None:
         ports["git"] = next((each["port"] for each in report if each["stream"] == GIT), None)
         return report
 
+    # Workers write their requests themselves; control has lines of its own only where it has a gateway to hear.
+    sink = runtime.open_log(start.settings.access_log) if start.settings.git_gateway else None
     plane = await _ControlPlane.build(
         start.settings,
         workers,
@@ -296,6 +309,7 @@ async def _control(start: ControlStart) -> None:
         streams=streams,
         count=workers.count,
         workers=lambda: _how_workers_are(workers),
+        write=sink.write if sink else None,
     )
     links: set[asyncio.Task[None]] = set()
 
@@ -338,6 +352,7 @@ async def _control(start: ControlStart) -> None:
     finally:
         await plane.close()
         workers.close()
+        runtime.close_log(sink)
         reins.drop()
 
 

@@ -69,9 +69,18 @@ class Publishes(Protocol):
 class Reconciler:
     """One per process. The attributes are for the operator's port to read; only this class writes them."""
 
-    def __init__(self, compiler: Compiler, publisher: Publishes, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        compiler: Compiler,
+        publisher: Publishes,
+        *,
+        detour: Callable[[TableChange], TableChange] = lambda table: table,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``detour`` may lead what is published elsewhere (``router.git_gateway``)."""
         self._compiler = compiler
         self._publisher = publisher
+        self._detour = detour
         self._clock = clock
         self._waiting: list[Batch] = []
         self._news = asyncio.Event()
@@ -155,7 +164,7 @@ class Reconciler:
             passed("compile")
             refused = self._publisher.refused
             if snapshot.changed or self._publisher.behind or not self.published.is_set():
-                await self._publisher.publish(snapshot.certificates, snapshot.table, passed)
+                await self._publisher.publish(snapshot.certificates, self._detour(snapshot.table), passed)
                 self.applied_at = self._clock()
         except Exception:
             log.exception("a change could not be made current; what was published before stays")

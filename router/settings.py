@@ -54,6 +54,7 @@ class Settings:
     https_port: int = 8443
     git_port: int = 2222
     admin_port: int = 9090
+    git_gateway: Path | None = None
     workers: int | None = None
     """None: one per core that may be used; 0: no process but this one."""
     namespace: str = "drycc"
@@ -205,6 +206,13 @@ FIELDS: Final = (
     Field("https_port", "N", _port, _A_PORT, "port for https; 0 picks a free one"),
     Field("git_port", "N", _port, _A_PORT, "port for git over SSH, open while there is a builder; 0 picks a free one"),
     Field("admin_port", "N", _port, _A_PORT, "port for probes, metrics and reports; 0 picks a free one"),
+    Field(
+        "git_gateway",
+        "DIR",
+        _directory,
+        "a directory that can be read",
+        "end git's SSH sessions here and ask who may push what; DIR has host keys and whom to ask, see operations",
+    ),
     Field(
         "workers",
         "N",

@@ -28,6 +28,7 @@ from prometheus_client.registry import Collector
 
 from proxy.metrics import BUCKETS, Counters, Histogram, RouteCounters
 from router.feedback import Feedback
+from router.git_gateway import GitGateway
 from router.kubernetes.watch import Heard
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot, State
@@ -62,6 +63,7 @@ class RouterCollector(Collector):
         heard: Heard | None = None,
         feedback: Feedback | None = None,
         workers: Callable[[], Workers] | None = None,
+        git: GitGateway | None = None,
     ) -> None:
         self._sums = sums
         self._counters = Counters()
@@ -71,6 +73,7 @@ class RouterCollector(Collector):
         self._heard = heard
         self._feedback = feedback
         self._workers = workers
+        self._git = git
         self._invalid: set[tuple[str, str, str]] = set()
         """What the last scrape saw: a problem that is gone is shown once more, as 0, so that alerts resolve at once."""
 
@@ -91,6 +94,8 @@ class RouterCollector(Collector):
             yield from _feedback(self._feedback)
         if self._workers is not None:
             yield from _processes(self._workers())
+        if self._git is not None:
+            yield from _git(self._git)
         snapshot = self._reconciler.snapshot
         if snapshot is not None:
             yield from self._routes(snapshot)
@@ -482,6 +487,22 @@ def _feedback(feedback: Feedback) -> Iterator[Metric]:
 def _code(status: int) -> str:
     """A status as a label; those that no standard knows by their class, as an app could make up hundreds (M-21)."""
     return str(status) if status in _CODES else f"{status // 100}xx"
+
+
+def _git(git: GitGateway) -> Iterator[Metric]:
+    sessions = CounterMetricFamily(
+        "router_ssh_sessions", "Sessions of the git gateway that are over.", labels=("service", "outcome")
+    )
+    for (service, outcome), count in git.sessions.copy().items():
+        sessions.add_metric((service, outcome), count)
+    yield sessions
+    yield CounterMetricFamily("router_ssh_push_bytes", "Bytes that pushes sent to the git gateway.", git.push_bytes)
+    denied = CounterMetricFamily(
+        "router_ssh_denied", "Clients of the git gateway that proved no key of anybody.", labels=("reason",)
+    )
+    for reason, count in git.denied.copy().items():
+        denied.add_metric((reason,), count)
+    yield denied
 
 
 def _certificates(snapshot: Snapshot) -> Metric:

@@ -48,6 +48,7 @@ class Builder:
             f"HostKey {self.host_key}\nAuthorizedKeysFile {self.authorized}\nStrictModes no\nUsePAM no\n"
             "PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             "AcceptEnv GIT_PROTOCOL DRYCC_*\nPidFile none\nLogLevel ERROR\n"
+            f'ForceCommand cd {directory} && exec git-shell -c "$SSH_ORIGINAL_COMMAND"\n'
         )
         self.log = directory / "sshd.log"
         if os.getuid() == 0:
@@ -87,10 +88,20 @@ class Builder:
         with self.authorized.open("a") as file:
             file.write(f"{options} {key.with_suffix('.pub').read_text()}".lstrip())
 
+    def trust(self, ca: Path) -> None:
+        """Let in whoever has a certificate of this authority."""
+        with self.config.open("a") as file:
+            file.write(f"TrustedUserCAKeys {ca.with_suffix('.pub')}\n")
+
+    def close_port(self) -> None:
+        """Nobody can connect any more."""
+        if self._listening.fileno() >= 0:
+            self._listening.shutdown(socket.SHUT_RDWR)
+            self._listening.close()
+            self._thread.join()
+
     def close(self) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join()
+        self.close_port()
         for server in self._servers:
             if server.poll() is None:
                 server.kill()

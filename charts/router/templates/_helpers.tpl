@@ -91,6 +91,9 @@ spec:
         - --drain-delay={{ .settings.drainDelaySeconds }}
         - --drain-grace={{ .settings.drainGraceSeconds }}
         - --log-level={{ .settings.logLevel }}
+        {{- if and .git.enabled (eq .git.mode "gateway") }}
+        - --git-gateway=/etc/drycc-router/git
+        {{- end }}
         - --access-log={{ ternary "-" "off" .settings.accessLog }}
         {{- with .settings.workers }}
         - --workers={{ . }}
@@ -148,6 +151,13 @@ spec:
           drop: [ALL]
       resources:
         {{- toYaml .resources | nindent 8 }}
+      {{- if and .git.enabled (eq .git.mode "gateway") }}
+      volumeMounts:
+        - {name: git, mountPath: /etc/drycc-router/git, readOnly: true}
+  volumes:
+    - name: git
+      secret: {secretName: {{ .git.secret }}, defaultMode: 0444}
+  {{- end }}
   {{- with .nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}

@@ -1,0 +1,292 @@
+"""The git gateway with the git and the OpenSSH that everybody uses, on both sides of it: who may push what."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+import pytest
+
+from tests.fakes.builder import Builder, Developer, builder, builder_manifest, make_key, needs_git
+from tests.fakes.platform_api import SECRET, PlatformApi, platform_api
+from tests.fakes.process import Router, router, soon
+
+pytestmark = [pytest.mark.peer, needs_git]
+
+
+class Town:
+    """A router with the gateway, a builder that trusts it, the platform's API, and a developer."""
+
+    def __init__(self, base: Path, router: Router, builder: Builder, api: PlatformApi) -> None:
+        self.base = base
+        self.gateway = base / "gateway"
+        self.router = router
+        self.builder = builder
+        self.api = api
+        self.alice = Developer(base / "alice")
+        self.knows(self.alice, "alice", "shop", "foobar")
+
+    @staticmethod
+    def fingerprint(developer: Developer) -> str:
+        key = asyncssh.read_public_key(developer.key.with_suffix(".pub"))
+        return key.get_fingerprint("md5").removeprefix("MD5:")
+
+    def knows(self, developer: Developer, name: str, *apps: str) -> None:
+        """The platform has somebody's key."""
+        self.api.people[self.fingerprint(developer)] = {"username": name, "apps": list(apps)}
+
+    def url(self, app: str) -> str:
+        return f"ssh://git@127.0.0.1:{self.router.ports['git']}/{app}.git"
+
+    def head(self, app: str) -> str:
+        command = ["git", "-C", str(self.builder.directory / f"{app}.git"), "rev-parse", "main"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def events(self) -> list[dict[str, Any]]:
+        """What the log says about git."""
+        lines = (self.base / "log").read_text().splitlines()
+        return [line for line in map(json.loads, lines) if line.get("protocol") == "git"]
+
+    def told(self, **facts: object) -> dict[str, Any]:
+        """The event with these facts, once it is there."""
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            found[:] = [event for event in self.events() if facts.items() <= event.items()]
+            return bool(found)
+
+        soon(look)
+        return found[-1]
+
+    def metric(self, line: str) -> float:
+        lines = self.router.admin("/metrics")[1].splitlines()
+        return next((float(each.rpartition(" ")[2]) for each in lines if each.startswith(line)), 0.0)
+
+
+def make_gateway(base: Path, it: Builder, api: PlatformApi) -> Path:
+    """The gateway's directory; and the builder has a certificate authority to trust, and an account called git."""
+    gateway = base / "gateway"
+    gateway.mkdir()
+    for kind, bits in (("ed25519", "256"), ("rsa", "3072")):
+        command = ["ssh-keygen", "-q", "-t", kind, "-b", bits, "-N", "", "-f", str(gateway / f"ssh_host_{kind}_key")]
+        subprocess.run(command, check=True)
+    (gateway / "builder_known_hosts").write_text(f"[127.0.0.1]:{it.port} {it.host_key.with_suffix('.pub').read_text()}")
+    (gateway / "builder_user").write_text(getpass.getuser())
+    (gateway / "api_url").write_text(api.url + "\n")
+    (gateway / "api_key").write_text(SECRET + "\n")
+    return gateway
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    manifests, home = tmp_path / "manifests", tmp_path / "builder"
+    manifests.mkdir()
+    home.mkdir()
+    with builder(home) as it, platform_api() as api:
+        gateway = make_gateway(tmp_path, it, api)
+        ca = make_key(gateway / "builder_user_ca")
+        it.trust(ca)
+        (manifests / "builder.yaml").write_text(builder_manifest(it.port, connectionRate="0"))
+        log = ("--access-log", str(tmp_path / "log"))
+        with router(manifests, "--git-port", "0", "--git-gateway", str(gateway), *log) as child:
+            yield Town(tmp_path, child, it, api)
+
+
+def test_who_may_push_pushes_and_it_is_written_down(town: Town) -> None:
+    town.builder.repository("shop", 'echo "Welcome, $DRYCC_USER" >&2')
+    pushed = town.alice.commit(5 * 2**20)
+    said = town.alice.git("push", town.url("shop"), "main")
+    assert "remote: Welcome, alice" in said
+    assert town.head("shop") == pushed
+
+    event = town.told(event="session", service="git-receive-pack")
+    key = asyncssh.read_public_key(town.alice.key.with_suffix(".pub")).get_fingerprint()
+    assert (event["user"], event["fingerprint"], event["app"], event["client"]) == ("alice", key, "shop", "127.0.0.1")
+    assert (event["outcome"], event["exit_status"]) == ("ok", 0)
+    assert event["bytes_in"] > 5 * 2**20
+    assert town.metric('router_ssh_sessions_total{outcome="ok",service="git-receive-pack"}') == 1
+    assert town.metric("router_ssh_push_bytes_total") == event["bytes_in"]
+    assert SECRET not in (town.base / "log").read_text()
+
+    clone = town.base / "clone"
+    town.alice.git("clone", "-q", town.url("shop"), str(clone))
+    assert (clone / "file").read_bytes() == (town.alice.copy / "file").read_bytes()
+    traced = town.alice.git("-c", "protocol.version=2", "ls-remote", town.url("shop"), GIT_TRACE_PACKET="1")
+    assert "version 2" in traced
+
+
+def test_a_builders_refusal_comes_with_its_sentence_and_status(town: Town) -> None:
+    town.builder.repository("shop", 'echo "Another git push is ongoing" >&2; exit 1')
+    town.alice.commit()
+    status, said = town.alice.tries("push", town.url("shop"), "main")
+    assert (status, "remote: Another git push is ongoing" in said) == (1, True)
+
+
+def test_access_to_foobar_is_not_access_to_foo(town: Town) -> None:
+    for name in ("foo", "foobar"):
+        town.builder.repository(name)
+    town.alice.commit()
+    status, said = town.alice.tries("push", town.url("foo"), "main")
+    assert status == 128
+    assert "alice has no app called foo" in said
+    town.alice.git("push", town.url("foobar"), "main")
+    assert town.told(outcome="not_your_app")["app"] == "foo"
+
+
+def test_a_stranger_reads_why_and_may_come_back_with_a_key_that_is_known(town: Town) -> None:
+    bob = Developer(town.base / "bob")
+    bob.environment["GIT_SSH_COMMAND"] = bob.environment["GIT_SSH_COMMAND"].replace("LogLevel=ERROR", "LogLevel=INFO")
+    town.builder.repository("shop")
+    bob.commit()
+    status, said = bob.tries("push", town.url("shop"), "main")
+    assert status == 128
+    assert "Nobody on the platform has the key SHA256:" in said
+    assert "Permission denied (publickey)" in said
+    soon(lambda: town.metric('router_ssh_denied_total{reason="unknown_key"}') == 1)
+
+    town.knows(bob, "bob", "shop")  # nothing remembers that nobody had it
+    bob.git("push", town.url("shop"), "main")
+
+
+@pytest.mark.parametrize("how", ["down", "failing", "talking nonsense"])
+def test_nobody_is_let_in_by_an_api_that_fails(town: Town, how: str) -> None:
+    town.builder.repository("shop")
+    town.alice.commit()
+    town.alice.environment["GIT_SSH_COMMAND"] += " -o LogLevel=INFO"
+    town.alice.environment["GIT_SSH_COMMAND"] = town.alice.environment["GIT_SSH_COMMAND"].replace("=ERROR", "=INFO")
+    match how:
+        case "down":
+            with socket.create_server(("127.0.0.1", 0)) as nobody:
+                closed = nobody.getsockname()[1]
+            (town.gateway / "api_url").write_text(f"http://127.0.0.1:{closed}")
+            time.sleep(1.1)  # the gateway looks at its directory once a second
+        case "failing":
+            town.api.status = 500
+        case _:
+            town.api.people = {key: {"username": "alice", "apps": "shop"} for key in town.api.people}
+    status, said = town.alice.tries("push", town.url("shop"), "main")
+    assert status == 128
+    assert "The platform cannot tell at the moment who you are" in said
+    assert town.told(event="denied")["reason"] == "api_unavailable"
+
+
+def test_what_is_no_git_is_refused(town: Town) -> None:
+    ssh = town.alice.environment["GIT_SSH_COMMAND"].split()
+    port = str(town.router.ports["git"])
+    for command, sentence in (
+        (["id"], "Only git push, fetch and clone"),
+        (["git-receive-pack '../../etc.git'"], "Only git push, fetch and clone"),
+        (["git-receive-pack 'shop.git'; touch " + str(town.base / "owned")], "Only git push, fetch and clone"),
+        ([], "there is no shell here"),
+    ):
+        done = subprocess.run(
+            [*ssh, "-T", "-p", port, "git@127.0.0.1", *command],
+            capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, env=town.alice.environment,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (128, "")
+        assert sentence in done.stderr
+    assert not (town.base / "owned").exists()
+    forward = [*ssh, "-N", "-p", port, "-o", "ExitOnForwardFailure=yes", "-R", "0:127.0.0.1:1", "git@127.0.0.1"]
+    done = subprocess.run(forward, capture_output=True, text=True, timeout=60, env=town.alice.environment)
+    assert done.returncode == 255
+
+
+def test_without_a_builder_the_sentence_says_so(town: Town) -> None:
+    town.alice.commit()
+    town.builder.close_port()
+    status, said = town.alice.tries("push", town.url("shop"), "main")
+    assert status == 128
+    assert "The builder is not available" in said
+
+
+def test_maintenance_is_a_sentence_and_reading_goes_on(town: Town) -> None:
+    town.builder.repository("shop")
+    town.alice.commit()
+    town.alice.git("push", town.url("shop"), "main")
+    (town.gateway / "maintenance").write_text("The platform is being repaired until noon.")
+    time.sleep(1.1)  # the gateway looks at its directory once a second
+    status, said = town.alice.tries("push", town.url("shop"), "main:other")
+    assert (status, "being repaired until noon" in said) == (128, True)
+    town.alice.git("ls-remote", town.url("shop"))
+
+
+def test_host_keys_rotate_live_and_a_bad_one_changes_nothing(town: Town) -> None:
+    def shown() -> set[str]:
+        command = ["ssh-keyscan", "-T", "20", "-p", str(town.router.ports["git"]), "127.0.0.1"]
+        lines = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.splitlines()
+        return {line.split()[2] for line in lines if not line.startswith("#")}
+
+    def wanted() -> set[str]:
+        return {path.read_text().split()[1] for path in town.gateway.glob("ssh_host_*_key.pub")}
+
+    before = wanted()
+    assert shown() == before
+    fresh = make_key(town.base / "fresh")
+    os.replace(fresh.with_suffix(".pub"), town.gateway / "ssh_host_ed25519_key.pub")
+    os.replace(fresh, town.gateway / "ssh_host_ed25519_key")
+    time.sleep(1.1)  # the gateway looks at its directory once a second
+    assert shown() == wanted() != before
+
+    (town.gateway / "ssh_host_rsa_key").write_text("-----BEGIN canary\n")
+    time.sleep(1.1)
+    assert shown() == wanted()
+
+
+def test_an_interrupted_push_leaves_nothing_and_is_repeated(town: Town) -> None:
+    path = town.builder.repository("shop")
+    pushed = town.alice.commit(20 * 2**20)
+    push = town.alice.start("push", "-q", town.url("shop"), "main")
+    soon(lambda: any((path / "objects").glob("tmp_objdir-incoming-*")) or push.poll() is not None)
+    town.alice.interrupt(push)
+    assert town.told(service="git-receive-pack")["outcome"] in ("failed", "broken_off")
+    town.alice.git("push", "-q", town.url("shop"), "main")
+    assert town.head("shop") == pushed
+
+
+def test_a_thousand_strangers_are_in_nobodys_way(town: Town) -> None:
+    """They come from fifty addresses, so that the router's own limit does not do all the work."""
+    town.builder.repository("shop")
+    pushed = town.alice.commit()
+    strangers = []
+    try:
+        for number in range(1000):
+            sock = socket.socket()
+            sock.bind((f"127.1.0.{number % 50 + 1}", 0))
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", town.router.ports["git"]))
+            strangers.append(sock)
+        town.alice.git("push", "-q", town.url("shop"), "main")
+        assert town.head("shop") == pushed
+    finally:
+        for sock in strangers:
+            sock.close()
+
+
+LATER = "does not provide protection against post-quantum attacks"
+AUDIT = Path(sys.executable).with_name("ssh-audit")
+
+
+@pytest.mark.skipif(not AUDIT.exists(), reason="ssh-audit is missing: the gateway's algorithms are NOT judged")
+def test_nothing_on_offer_is_weak(town: Town) -> None:
+    command = [str(AUDIT), "--json", "--port", str(town.router.ports["git"]), "--skip-rate-test", "127.0.0.1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    report = json.loads(done.stdout)
+    bad = [
+        (kind, each["algorithm"], each["notes"][level])
+        for kind in ("kex", "key", "enc", "mac")
+        for each in report[kind]
+        for level in ("fail", "warn")
+        if each.get("notes", {}).get(level)
+    ]
+    # Not every git in use knows a key exchange that a quantum computer could not undo; ML-KEM comes first.
+    assert [each for each in bad if each[2] != [LATER]] == []
+    assert report["kex"][0]["algorithm"] == "mlkem768x25519-sha256"
