@@ -1,11 +1,12 @@
-"""The tour: three demo apps and the router in front of them, on this machine alone.
+"""The tour: three demo apps, a builder to push to, and the router in front of them, on this machine alone.
 
     python examples/demo.py              until Ctrl-C
-    python examples/demo.py --check      try the three things by itself, and end
+    python examples/demo.py --check      try the four things by itself, and end
 
 Everything it writes is in ``.demo/``: the manifests to play with (copies of ``examples/manifests``, the endpoints of
-the apps it started, a certificate for their names), ``ca.pem`` for clients to trust, and the access log. The key of
-that certificate authority stays in memory and ends with the demo.
+what it started, a certificate for the apps' names), ``ca.pem`` for clients to trust, the access log, and in ``git`` the
+builder's repository and a key to push with. The key of that certificate authority stays in memory and ends with the
+demo.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import http.client
 import json
 import os
 import select
+import shlex
+import shutil
 import signal
 import socket
 import ssl
@@ -49,6 +52,7 @@ class Ports:
     http: int
     https: int
     admin: int
+    git: int
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,13 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for ending in signal.SIGINT, signal.SIGTERM:
         signal.signal(ending, _interrupt)  # unwinds, so that whoever was started is ended
     authority = Authority()
-    wanted = Ports(0, 0, 0) if options.free_ports else Ports(free(8080), free(8443), free(9090))
+    wanted = Ports(0, 0, 0, 0) if options.free_ports else Ports(free(8080), free(8443), free(9090), free(2222))
     try:
-        with child("examples.apps") as apps:
+        with child("examples.apps") as apps, child("examples.builder", str(options.directory / "git")) as builder:
             prepare(options.directory, authority, said_by(apps))
+            built = said_by(builder)
+            (options.directory / "manifests" / "builder.yaml").write_text(builder_service(built["port"]))
             with child("router", "run", *flags(options.directory, wanted)) as router:
                 line = said_by(router)
-                ports = Ports(line["http"], line["https"], line["admin"])
+                ports = Ports(line["http"], line["https"], line["admin"], line["git"])
+                known = f"[{LOOPBACK}]:{ports.git} {built['host_key']}\n"
+                (options.directory / "git" / "known_hosts").write_text(known)
                 if options.check:
                     check(options.directory, ports, authority)
                     return 0
@@ -73,9 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="The router in front of three demo apps.")
-    parser.add_argument("--free-ports", action="store_true", help="take any ports instead of 8080, 8443 and 9090")
-    parser.add_argument("--check", action="store_true", help="try the three things by itself, and end")
+    parser = argparse.ArgumentParser(description="The router in front of three demo apps and a builder.")
+    parser.add_argument("--free-ports", action="store_true", help="take any ports instead of 8080, 8443, 9090 and 2222")
+    parser.add_argument("--check", action="store_true", help="try the four things by itself, and end")
     parser.add_argument("--directory", type=Path, default=ROOT / ".demo", help="where to write (default: .demo)")
     return parser.parse_args(arguments)
 
@@ -114,6 +122,20 @@ def endpoint_slice(app: str, number: int, port: int) -> dict[str, Any]:
         "ports": [{"name": "http", "port": port, "protocol": "TCP"}],
         "endpoints": [{"addresses": [LOOPBACK], "conditions": {"ready": True}}],
     }
+
+
+def builder_service(port: int) -> str:
+    """The Service that git pushes go to, and its one endpoint."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "drycc-builder", "namespace": "drycc"},
+        "spec": {"ports": [{"name": "ssh", "port": 2222}]},
+    }
+    endpoint = endpoint_slice("drycc-builder", 1, port)
+    endpoint["metadata"]["namespace"] = "drycc"
+    endpoint["ports"][0]["name"] = "ssh"
+    return yaml.safe_dump_all([service, endpoint], sort_keys=False)
 
 
 def certificate_secret(pair: Pair) -> dict[str, Any]:
@@ -156,6 +178,7 @@ def flags(directory: Path, ports: Ports) -> list[str]:
         "--http-port": ports.http,
         "--https-port": ports.https,
         "--admin-port": ports.admin,
+        "--git-port": ports.git,
         "--access-log": directory / "access.log",
         "--workers": 0,
         "--drain-delay": 0,
@@ -208,11 +231,25 @@ def until_it_ends(router: subprocess.Popen[str], greeting: str) -> int:
             router.terminate()
 
 
+def push_with(directory: Path) -> str:
+    """What git is to call ssh as, so that it needs nothing of this user's own keys and settings."""
+    git = directory.resolve() / "git"
+    return (
+        f"ssh -F none -i {shlex.quote(str(git / 'key'))} -o IdentitiesOnly=yes "
+        f"-o UserKnownHostsFile={shlex.quote(str(git / 'known_hosts'))}"
+    )
+
+
+def push_to(ports: Ports) -> str:
+    """Where the demo's app is pushed."""
+    return f"ssh://git@{LOOPBACK}:{ports.git}/shop.git"
+
+
 # ── what to try ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def invitation(directory: Path, ports: Ports) -> str:
-    """Addresses, and three things to try."""
+    """Addresses, and four things to try."""
     shown = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
     return f"""
 Drycc Router is running in front of {", ".join(APPS)}. Ctrl-C ends it.
@@ -238,6 +275,10 @@ Drycc Router is running in front of {", ".join(APPS)}. Ctrl-C ends it.
 
     curl http://localhost:{ports.admin}/routes
     curl http://localhost:{ports.admin}/problems
+
+4. Push what you have checked out here to the builder behind it.
+
+    GIT_SSH_COMMAND="{push_with(directory)}" git push {push_to(ports)} HEAD:refs/heads/main
 """
 
 
@@ -259,6 +300,27 @@ def check(directory: Path, ports: Ports, authority: Authority) -> None:
     expect("a mistake is listed", lambda: "connectTimeout" in ask_admin(ports, "/problems").text)
     expect("and the shop stays open", lambda: ask(ports, "shop").status == 200)
     manifest.write_text(original)
+    if shutil.which("ssh"):
+        expect("git push reaches the builder", lambda: push(directory, ports))
+
+
+def push(directory: Path, ports: Ports) -> bool:
+    """Push an empty commit of a repository made for it, with the command that the invitation prints."""
+    copy = str(directory / "git" / "copy")
+    who = ["-c", "user.name=Demo", "-c", "user.email=demo@localhost"]
+    subprocess.run(["git", "init", "--quiet", copy], check=True)
+    subprocess.run(["git", "-C", copy, *who, "commit", "--quiet", "--allow-empty", "-m", "Demo"], check=True)
+    command = ["git", "-C", copy, "push", "--quiet", "--force", push_to(ports), "HEAD:refs/heads/main"]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "GIT_SSH_COMMAND": push_with(directory)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE * 2,
+        check=False,
+    )
+    return done.returncode == 0 and "refs/heads/main is here" in done.stderr
 
 
 def expect(what: str, holds: Callable[[], bool]) -> None:
