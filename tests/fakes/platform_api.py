@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from aiohttp import web
@@ -43,10 +43,13 @@ class PlatformApi:
 def platform_api() -> Iterator[PlatformApi]:
     """An API on loopback, in a thread."""
     api = PlatformApi()
-    loop = asyncio.new_event_loop()
-    begun, stop = threading.Event(), asyncio.Event()
+    begun = threading.Event()
+    stop: Callable[[], object] = print
 
     async def serve() -> None:
+        nonlocal stop
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        stop = lambda: loop.call_soon_threadsafe(ended.set)  # noqa: E731 -- of the loop that serves
         app = web.Application()
         app.add_routes([web.get("/v2/hooks/key/{fingerprint}", api.key)])
         runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=0.1)
@@ -55,15 +58,14 @@ def platform_api() -> Iterator[PlatformApi]:
         await site.start()
         api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         begun.set()
-        await stop.wait()
+        await ended.wait()
         await runner.cleanup()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
     begun.wait()
     try:
         yield api
     finally:
-        loop.call_soon_threadsafe(stop.set)
+        stop()
         thread.join()
-        loop.close()

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,19 +87,40 @@ def make_gateway(base: Path, it: Builder, api: PlatformApi) -> Path:
     return gateway
 
 
-@pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    manifests, home = tmp_path / "manifests", tmp_path / "builder"
+@contextmanager
+def make_town(base: Path, *flags: str) -> Iterator[Town]:
+    """Everything started; ``flags`` are the router's."""
+    manifests, home = base / "manifests", base / "builder"
     manifests.mkdir()
     home.mkdir()
     with builder(home) as it, platform_api() as api:
-        gateway = make_gateway(tmp_path, it, api)
-        ca = make_key(gateway / "builder_user_ca")
-        it.trust(ca)
+        gateway = make_gateway(base, it, api)
+        it.trust(make_key(gateway / "builder_user_ca"))
         (manifests / "builder.yaml").write_text(builder_manifest(it.port, connectionRate="0"))
-        log = ("--access-log", str(tmp_path / "log"))
-        with router(manifests, "--git-port", "0", "--git-gateway", str(gateway), *log) as child:
-            yield Town(tmp_path, child, it, api)
+        log = ("--access-log", str(base / "log"))
+        with router(manifests, "--git-port", "0", "--git-gateway", str(gateway), *log, *flags) as child:
+            yield Town(base, child, it, api)
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    with make_town(tmp_path) as it:
+        yield it
+
+
+def test_workers_lead_to_one_gateway(tmp_path: Path) -> None:
+    with make_town(tmp_path, "--workers", "2") as town:
+
+        def is_told() -> bool:
+            town.router.ports["git"] = json.loads(town.router.admin("/routes")[1])["ports"]["git"]
+            return town.router.ports["git"] is not None
+
+        soon(is_told)
+        town.builder.repository("shop")
+        pushed = town.alice.commit()
+        town.alice.git("push", town.url("shop"), "main")
+        assert town.head("shop") == pushed
+        assert town.told(event="session")["user"] == "alice"
 
 
 def test_who_may_push_pushes_and_it_is_written_down(town: Town) -> None:
