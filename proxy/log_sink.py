@@ -13,7 +13,9 @@ import logging
 import os
 import queue
 import select
+import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +27,23 @@ LIMIT: Final = 8 * 1024 * 1024
 """Bytes that may wait for the reader."""
 
 _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+
+
+def whole_lines(batch: bytes) -> Iterator[bytes]:
+    """A batch in pieces that end with a line and that a pipe takes at once: lines of several processes never mix.
+
+    POSIX promises that for ``PIPE_BUF`` bytes. A longer line, which takes a client that sends kilobytes to escape in
+    several fields at once, is a piece of its own, and may be cut by another process's.
+    """
+    start = 0
+    while len(batch) - start > select.PIPE_BUF:
+        end = batch.rfind(b"\n", start, start + select.PIPE_BUF) + 1
+        if not end:
+            end = batch.find(b"\n", start) + 1 or len(batch)
+        yield batch[start:end]
+        start = end
+    if start < len(batch):
+        yield batch[start:]
 
 
 class _Reopen:
@@ -42,11 +61,12 @@ class LineSink:
     Raises OSError when it cannot be opened.
     """
 
-    __slots__ = ("_descriptor", "_lost", "_path", "_queue", "_taken", "_thread", "_warned", "_written")
+    __slots__ = ("_descriptor", "_lost", "_path", "_piped", "_queue", "_taken", "_thread", "_warned", "_written")
 
     def __init__(self, to: Path | int) -> None:
         self._path = to if isinstance(to, Path) else None
         self._descriptor = os.open(to, _FLAGS, 0o640) if isinstance(to, Path) else to
+        self._piped = stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
         self._queue: queue.SimpleQueue[bytes | _Reopen | _Close] = queue.SimpleQueue()
         # Two totals with one writer each instead of one level with two: no lock is needed to compare them.
         self._taken = 0
@@ -99,7 +119,11 @@ class LineSink:
             os.close(self._descriptor)
 
     def _write_all(self, batch: bytes) -> None:
-        rest = memoryview(batch)
+        for piece in whole_lines(batch) if self._piped else (batch,):
+            self._write_piece(piece)
+
+    def _write_piece(self, piece: bytes) -> None:
+        rest = memoryview(piece)
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]

@@ -36,7 +36,7 @@ from router.feedback import Feedback
 from router.git_gateway import GitGateway
 from router.kubernetes.client import Api
 from router.processes.fanout import FanOut
-from router.processes.messages import Drain, Draining, Estate, ForChild, Link, Listen, Lost, Serving, Wish
+from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Serving, Wish
 from router.processes.reins import Reins
 from router.processes.supervisor import ControlStart
 from router.publisher import Publisher
@@ -323,6 +323,10 @@ async def _control(start: ControlStart) -> None:
                 workers.lost(number, pid, why)
             case Draining():
                 plane.health.drain()
+            case Hush():
+                hushing = loop.create_task(plane.admin.close(), name="hush")
+                links.add(hushing)
+                hushing.add_done_callback(links.discard)
             case Drain():
                 stop.set()
             case _:
@@ -335,13 +339,16 @@ async def _control(start: ControlStart) -> None:
 
     try:
         # ── up: probes first, traffic once every worker has a table ───────────────────────────────────────────────
-        await plane.admin.accept(start.admin)
+        if not start.quiet:
+            await plane.admin.accept(start.admin)
         async with asyncio.TaskGroup() as group:
-            tasks = plane.start(group)
+            tasks = [*plane.start(group), group.create_task(workers.keep_counting(), name="count")]
             await _first_of(workers.complete.wait(), stop.wait())
             if not stop.is_set():
                 garbage.tune()
                 plane.health.serve()
+                if start.quiet:
+                    await plane.admin.accept(start.admin)
                 reins.say(Serving())
                 await stop.wait()
 

@@ -62,6 +62,8 @@ class Settings:
     identity: str | None = None
     """None: the host's name and something random."""
     access_log: Path | LogTo = LogTo.STDOUT
+    handover: Path | None = None
+    """None: no other router may take over from this one."""
     drain_delay: float = 10.0
     drain_grace: float = 25.0
     log_level: int = logging.INFO
@@ -162,6 +164,13 @@ def _log_destination(text: str) -> Path | LogTo:
         return Path(text)
 
 
+def _socket_path(text: str) -> Path:
+    path = Path(text)
+    if not text or len(os.fsencode(text)) > 90 or not path.parent.is_dir() or path.is_dir():
+        raise ValueError
+    return path
+
+
 def _seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,3})?", text):
         raise ValueError
@@ -249,6 +258,13 @@ FIELDS: Final = (
         _log_destination,
         "a file, - for stdout, or off",
         "where the access log goes; a file is opened again on SIGHUP",
+    ),
+    Field(
+        "handover",
+        "PATH",
+        _socket_path,
+        "a path of at most 90 bytes in a directory that exists",
+        "Unix socket at which a new version takes over the ports of a running one; both are given the same",
     ),
     Field(
         "drain_delay",

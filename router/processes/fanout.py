@@ -47,8 +47,10 @@ log = logging.getLogger(__name__)
 
 PATIENCE: Final = 1.0
 """Seconds that publishing waits for a worker to say that a change is current; the next one does not wait for it."""
-ASK_SECONDS: Final = 0.5
+ASK_SECONDS: Final = 3.0
 """How long a report waits for a worker; one that does not answer is reported as it was."""
+COUNT_SECONDS: Final = 5.0
+"""Between two times that workers are asked what they have counted, if nobody scrapes."""
 
 
 class Lane:
@@ -295,6 +297,12 @@ class FanOut:
     async def count(self) -> None:
         """Bring :attr:`ledger` up to date."""
         await self._ask("counters")
+
+    async def keep_counting(self) -> None:
+        """Ask now and then, for ever, so that a worker that dies takes little with it that nobody has heard."""
+        while True:
+            await asyncio.sleep(COUNT_SECONDS)
+            await self.count()
 
     def sums(self) -> Counters:
         """What all workers have counted by their last report. Safe in a thread."""

@@ -32,6 +32,7 @@ __all__ = [
     "Estate",
     "Failed",
     "Hello",
+    "Hush",
     "Link",
     "Listen",
     "Lost",
@@ -170,6 +171,10 @@ class Draining(Message, frozen=True, tag=True, array_like=True):
     """The router is about to end: tell the probes, and serve on."""
 
 
+class Hush(Message, frozen=True, tag=True, array_like=True):
+    """Another router answers on the operator's port from now on."""
+
+
 class Drain(Message, frozen=True, tag=True, array_like=True):
     """Accept nothing new, finish within ``grace`` seconds, and end."""
 
@@ -212,7 +217,7 @@ class Wish(Message, frozen=True, tag=True, array_like=True):
 
 ForWorker: TypeAlias = Begin | CertificatePart | TablePart | Commit | Ask
 ForControl: TypeAlias = Hello | Applied | Failed | Counted | Upstreams
-ForChild: TypeAlias = Link | Lost | Port | Tickets | Draining | Drain | Reopen
+ForChild: TypeAlias = Link | Lost | Port | Tickets | Draining | Hush | Drain | Reopen
 ForSupervisor: TypeAlias = Beat | Serving | Stopped | Estate | Listen | Wish
 
 M = TypeVar("M")

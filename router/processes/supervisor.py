@@ -33,7 +33,7 @@ from typing import Final
 
 from proxy.sockets import bind
 from router import __version__, runtime
-from router.processes import worker
+from router.processes import handover, worker
 from router.processes.confinement import die_with_parent, name_process
 from router.processes.cores import allowed_cores
 from router.processes.messages import (
@@ -41,6 +41,7 @@ from router.processes.messages import (
     Drain,
     Draining,
     Estate,
+    Hush,
     Link,
     Listen,
     Lost,
@@ -101,6 +102,8 @@ class ControlStart:
     ports: Mapping[str, int | None]
     estate: int | None
     """A file in memory: what the control process before this one left."""
+    quiet: bool
+    """Another router still answers on the operator's port: begin to when everything is ready."""
 
 
 @dataclass(slots=True, eq=False)
@@ -136,19 +139,35 @@ def run(settings: Settings, control: Callable[[ControlStart], int]) -> int:
     runtime.prepare()
     if isinstance(settings.access_log, Path):
         os.close(os.open(settings.access_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
-    sockets = {
-        "http": bind(settings.bind, settings.http_port),
-        "https": bind(settings.bind, settings.https_port),
-        "admin": bind(settings.bind, settings.admin_port),
-    }
-    return Supervisor(settings, sockets, control).run()
+    taken = handover.take(settings.handover) if settings.handover else None
+    wanted = {"http": settings.http_port, "https": settings.https_port, "admin": settings.admin_port}
+    try:
+        sockets = {name: _socket(settings.bind, name, port, taken) for name, port in wanted.items()}
+    except OSError:
+        if taken:
+            taken.close()
+        raise
+    return Supervisor(settings, sockets, control, taken).run()
+
+
+def _socket(host: str, name: str, port: int, taken: handover.Taken | None) -> socket.socket:
+    """What is listened on: taken over, where that is the same address, else a new one."""
+    known = taken.sockets.get(name) if taken else None
+    if known is None:
+        return bind(host, port)
+    address, number = known.getsockname()[:2]
+    return known if address == host and port in (0, number) else bind(host, port)
 
 
 class Supervisor:
     """One per router. ``sockets`` listen already: ``http``, ``https`` and ``admin``."""
 
     def __init__(
-        self, settings: Settings, sockets: dict[str, socket.socket], control: Callable[[ControlStart], int]
+        self,
+        settings: Settings,
+        sockets: dict[str, socket.socket],
+        control: Callable[[ControlStart], int],
+        taken: handover.Taken | None = None,
     ) -> None:
         self._settings = replace(settings, identity=settings.identity or own_identity())
         self._sockets = sockets
@@ -157,7 +176,12 @@ class Supervisor:
         self._ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
         self._ports |= {name: each.getsockname()[1] for name, each in sockets.items()}
         self._fallback = self_signed(datetime.now(UTC))
-        self._ticket_key: bytes | None = None
+        self._ticket_key: bytes | None = taken.ticket_key if taken else None
+        self._taken = taken
+        """What a router before this one gave, until it is told to go."""
+        self._door: handover.Door | None = None
+        self._successor: socket.socket | None = None
+        """The way on which a router after this one will say that it is ready."""
         self._selector = selectors.DefaultSelector()
         self._children: dict[int, Child] = {}
         self._lives: dict[tuple[str, int], Respawn] = {}
@@ -178,8 +202,12 @@ class Supervisor:
     def run(self) -> int:
         """Serve to the end. Returns the exit status."""
         if tickets.works():
-            self._change_tickets()
+            if self._ticket_key is None:
+                self._change_tickets()
+            else:
+                self._at(TICKET_SECONDS, self._change_tickets)
         else:
+            self._ticket_key = None
             log.warning("this Python or OpenSSL takes no ticket keys: TLS sessions resume only at the same worker")
         gc.collect()
         gc.freeze()  # what is here now is in the memory of every child, and shared as long as nobody touches it
@@ -203,6 +231,7 @@ class Supervisor:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            self._drop_successor()
             for end in (
                 near,
                 far,
@@ -219,8 +248,10 @@ class Supervisor:
         timeout = max(0.0, self._due[0][0] - now) if self._due else None
         ready = self._selector.select(timeout)
         for key, _ in ready:
-            if key.data is not None:
+            if isinstance(key.data, Child):
                 self._hear(key.data)
+            elif key.data is not None:
+                key.data()
         for key, _ in ready:
             if key.data is None:
                 for number in wakeups.recv(4096):
@@ -272,6 +303,8 @@ class Supervisor:
                     key.fileobj.close()
             self._selector.close()
             name_process(f"drycc-{role}-{number}" if role == "worker" else f"drycc-{role}")
+            if self._taken is not None:
+                self._taken.forget()
             if die_with_parent(parent):
                 status = self._be(role, number, end)
         except BaseException:
@@ -288,7 +321,15 @@ class Supervisor:
             for name in ("http", "https"):
                 sockets[name].close()
             return self._control(
-                ControlStart(self._settings, self._count, end, sockets["admin"], self._ports, self._estate)
+                ControlStart(
+                    self._settings,
+                    self._count,
+                    end,
+                    sockets["admin"],
+                    self._ports,
+                    self._estate,
+                    self._taken is not None,
+                )
             )
         sockets["admin"].close()
         if self._estate is not None:
@@ -342,6 +383,7 @@ class Supervisor:
                 child.served = True
                 if child.role == "control" and not self._told:
                     self._told = True
+                    self._take_over()
                     self._say_listening()
             case Stopped():
                 child.stopped = True
@@ -360,6 +402,58 @@ class Supervisor:
             case _:
                 pass
 
+    def _take_over(self) -> None:
+        """Every worker accepts: let the router before this one go, and be there for the one after it."""
+        if self._taken is not None:
+            log.info("took over from version %s", self._taken.version)
+            self._taken.ready()
+            used = {*self._sockets.values(), *self._streams.values()}
+            for each in set(self._taken.sockets.values()) - used:
+                each.close()
+            self._taken = None
+        if self._settings.handover is not None:
+            try:
+                self._door = handover.Door(self._settings.handover)
+            except OSError as error:
+                log.error("nobody can take over from this router: %s", error)
+                return
+            self._selector.register(self._door.socket, selectors.EVENT_READ, self._knocked)
+
+    def _knocked(self) -> None:
+        """A router that is to follow this one asks for the sockets. One at a time; the last who asked counts."""
+        assert self._door is not None  # noqa: S101 -- it is its socket that woke us
+        streams = {str(port): bound for port, bound in self._streams.items()}
+        way = self._door.answer(__version__, {**self._sockets, **streams}, self._ticket_key)
+        if way is None:
+            return
+        self._drop_successor()
+        self._successor = way
+        self._selector.register(way, selectors.EVENT_READ, self._hear_successor)
+
+    def _drop_successor(self) -> None:
+        if self._successor is not None:
+            self._selector.unregister(self._successor)
+            self._successor.close()
+            self._successor = None
+
+    def _hear_successor(self) -> None:
+        assert self._successor is not None  # noqa: S101 -- it is what woke us
+        try:
+            word = self._successor.recv(64)
+        except OSError:
+            word = b""
+        self._drop_successor()
+        if word != handover.READY:
+            log.warning("a router that was to take over has ended before it served: this one goes on")
+            return
+        if self._phase == "draining":
+            return
+        log.info("another router has taken over: draining for at most %g s", self._settings.drain_grace)
+        for child in self._children.values():
+            if child.role == "control":
+                self._say(child, Hush())
+        self._drain()
+
     def _bind_streams(self) -> None:
         """Have a socket for each port that streams are wanted on, and tell the workers."""
         for port in self._streams.keys() - self._wanted:
@@ -367,7 +461,8 @@ class Supervisor:
             self._tell_workers(Port(port))
         for port in self._wanted - self._streams.keys():
             try:
-                bound = self._streams[port] = bind(self._settings.bind, port)
+                given = self._taken.sockets.get(str(port)) if self._taken else None
+                bound = self._streams[port] = given or bind(self._settings.bind, port)
             except (OSError, OverflowError) as error:
                 log.warning("%s", error)
                 self._at(BIND_SECONDS, self._bind_streams)
@@ -475,6 +570,9 @@ class Supervisor:
         if self._phase == "draining":
             return
         self._phase = "draining"
+        if self._door is not None:
+            self._selector.unregister(self._door.socket)
+            self._door.close()
         grace = self._settings.drain_grace
         self._tell_workers(Drain(grace))
         self._at(STOP_SECONDS, lambda: self._close_behind(anyway=True))

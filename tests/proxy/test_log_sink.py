@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import stat
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.log_sink import LIMIT, LineSink
+from proxy.log_sink import LIMIT, LineSink, whole_lines
 
 ENOUGH = 10.0
 """Seconds that a thread gets to do what takes it microseconds."""
@@ -22,6 +23,31 @@ def pipe() -> Iterator[tuple[int, int]]:
     yield ends
     for end in ends:
         os.close(end)
+
+
+def test_pieces_for_a_pipe_are_whole_lines_that_it_takes_at_once() -> None:
+    lines = [b"x" * (number % 700) + b"\n" for number in range(200)]
+    pieces = list(whole_lines(b"".join(lines)))
+    assert b"".join(pieces) == b"".join(lines)
+    assert all(len(piece) <= select.PIPE_BUF and piece.endswith(b"\n") for piece in pieces)
+    long = b"y" * 3 * select.PIPE_BUF + b"\n"
+    assert list(whole_lines(b"a\n" + long + b"b\n")) == [b"a\n", long, b"b\n"]
+    assert list(whole_lines(b"z" * 2 * select.PIPE_BUF)) == [b"z" * 2 * select.PIPE_BUF]
+    assert list(whole_lines(b"")) == []
+
+
+def test_two_writers_of_one_pipe_never_mix_their_lines(pipe: tuple[int, int]) -> None:
+    reader, writer = pipe
+    sinks = [LineSink(writer) for _ in range(2)]
+    wanted = 2 * 50 * 200
+    for _ in range(50):
+        for name, sink in zip(b"ab", sinks, strict=True):
+            sink.write(b"".join(bytes([name]) * 300 + b"\n" for _ in range(200)))
+    read = b""
+    while read.count(b"\n") < wanted:
+        read += os.read(reader, 1 << 20)
+    assert {line for line in read.split(b"\n") if line} == {b"a" * 300, b"b" * 300}
+    assert all(sink.close(ENOUGH) for sink in sinks)
 
 
 def test_lines_arrive_in_order_and_are_appended(tmp_path: Path) -> None:

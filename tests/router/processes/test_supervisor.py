@@ -62,6 +62,10 @@ class Crowd:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.rests()
+
+    def rests(self) -> None:
+        """Ask no more."""
         self._over.set()
         self._thread.join()
 
@@ -262,6 +266,53 @@ def test_the_access_log_is_written_by_all_and_follows_a_rotation(manifests: Path
         soon(log.exists)
         child.process.terminate()
         assert child.ends()[0] == 0
+
+
+# ── the next version ──────────────────────────────────────────────────────────────────────────────────────────────────
+def test_a_new_version_takes_over_and_nobody_notices(manifests: Path, app: App, tmp_path: Path) -> None:
+    way = ["--workers", "1", "--handover", str(tmp_path / "way")]
+    with router(manifests, *way) as old:
+        ports = {name: str(old.ports[name]) for name in ("http", "https", "admin")}
+        same = [word for name, port in ports.items() for word in (f"--{name}-port", port)]
+        answers: queue.Queue[tuple[int, str]] = queue.Queue()
+        client = threading.Thread(target=lambda: answers.put(old.get("/slow")))
+        client.start()
+        assert app.asked.get(timeout=SOON) == "/slow"
+        with Crowd(old) as crowd, router(manifests, *way, *same) as new:
+            assert new.ports == old.ports | {"pid": new.process.pid}
+            crowd.asked()
+            assert new.admin("/readyz")[0] == 200
+            assert old.process.poll() is None  # it finishes what it is about
+            app.go.set()
+            assert answers.get(timeout=SOON) == (200, "first")
+            client.join()
+            assert old.ends()[0] == 0
+            crowd.asked()
+            with router(manifests, *way, *same) as newest:
+                crowd.asked()
+                assert new.ends()[0] == 0
+                crowd.asked()
+                crowd.rests()
+                newest.process.terminate()
+                assert newest.ends()[0] == 0
+        assert set(crowd.answers) == {200}
+        assert len(crowd.answers) > 80
+
+
+def test_a_new_version_that_fails_leaves_the_old_one_alone(manifests: Path, tmp_path: Path) -> None:
+    way = ["--workers", "1", "--handover", str(tmp_path / "way")]
+    broken = "import router.processes.worker as w, router.processes.respawn as r\n"
+    broken += "r.FIRST = r.LAST = 0.01; w.main = lambda start: 1"
+    with router(manifests, *way) as old, Crowd(old) as crowd:
+        with router(manifests, *way, "--http-port", str(old.ports["http"]), before=broken) as new:
+            assert new.ends()[0] == 70
+        with router(manifests, *way, "--http-port", "many") as new:
+            assert new.process.wait(SOON) == 64
+            new.process.communicate()
+        crowd.asked()
+        assert set(crowd.answers) == {200}
+        assert old.process.poll() is None
+        assert old.admin("/readyz")[0] == 200
 
 
 # ── secrets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
