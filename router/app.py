@@ -122,6 +122,7 @@ class _ControlPlane:
             feedback=self._feedback,
             workers=workers,
             git=self._git,
+            series=settings.metric_series,
         )
         metrics = registry(collector)
         self.admin = AdminServer(self.health, self.reconciler, metrics, upstreams, ports, streams, count)

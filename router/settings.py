@@ -66,6 +66,7 @@ class Settings:
     """None: no other router may take over from this one."""
     drain_delay: float = 10.0
     drain_grace: float = 25.0
+    metric_series: int = 20_000
     log_level: int = logging.INFO
     memory_limit: int = 0
 
@@ -279,6 +280,13 @@ FIELDS: Final = (
         _seconds,
         "a number of seconds",
         "how long exchanges under way may take after that; both together below terminationGracePeriodSeconds",
+    ),
+    Field(
+        "metric_series",
+        "N",
+        _number(0, 10_000_000),
+        "a number of series",
+        "series that metrics of apps may have together; beyond it those that come later count as one app, other",
     ),
     Field(
         "log_level",

@@ -30,11 +30,15 @@ from proxy.metrics import BUCKETS, Counters, Histogram, RouteCounters
 from router.feedback import Feedback
 from router.git_gateway import GitGateway
 from router.kubernetes.watch import Heard
+from router.processes.sums import add, plain
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot, State
 
 __all__ = ["RouterCollector", "WorkerReport", "Workers", "registry"]
 
+SERIES: Final = 20_000
+"""Series that apps may have together; beyond it those that come later are one app called ``other``."""
+OTHER: Final = "other"
 _APP: Final = ("app", "namespace", "service")
 _CODES: Final = frozenset({499, *HTTPStatus})
 _BOUNDS: Final = (*(str(bound) for bound in BUCKETS), "+Inf")
@@ -46,6 +50,53 @@ def registry(collector: Collector) -> CollectorRegistry:
     mine.register(collector)
     ProcessCollector(registry=mine)
     return mine
+
+
+class _Budget:
+    """Which apps have series of their own: those that were asked first, for as long as there is room.
+
+    An app keeps what it was given, its own series or a share of ``other``, so that no counter ever goes back.
+    """
+
+    def __init__(self, series: int) -> None:
+        self._series = series
+        self._own: set[str] = set()
+        self._others: dict[str, RouteCounters] = {}
+        """Those without, as the last scrape saw them."""
+        self._gone = RouteCounters(OTHER, "", "")
+        """What apps without series of their own had counted when they went."""
+        self.folded = 0
+        """Apps that ever were counted as others."""
+
+    def within(self, routes: Mapping[str, RouteCounters]) -> list[RouteCounters]:
+        """What is shown for these routes."""
+        self._own &= routes.keys()
+        for name in self._others.keys() - routes.keys():
+            add(self._gone, plain(self._others.pop(name)), departed=True)
+        room = self._series - sum(_series(routes[name]) for name in self._own)
+        for name in routes.keys() - self._own - self._others.keys():
+            cost = _series(routes[name])
+            if cost <= room:
+                room -= cost
+                self._own.add(name)
+            else:
+                self._others[name] = routes[name]
+                self.folded += 1
+        shown = [route for name, route in routes.items() if name in self._own]
+        if not self.folded:
+            return shown
+        other = RouteCounters(OTHER, "", "")
+        add(other, plain(self._gone))
+        for name in self._others:
+            self._others[name] = routes[name]
+            add(other, plain(routes[name]))
+        other.app, other.namespace, other.service = OTHER, "", ""
+        return [*shown, other]
+
+
+def _series(route: RouteCounters) -> int:
+    """How many series one app is."""
+    return len(BUCKETS) + 5 + len(route.requests) + len(route.errors) + len(route.retries)
 
 
 class RouterCollector(Collector):
@@ -64,6 +115,7 @@ class RouterCollector(Collector):
         feedback: Feedback | None = None,
         workers: Callable[[], Workers] | None = None,
         git: GitGateway | None = None,
+        series: int = SERIES,
     ) -> None:
         self._sums = sums
         self._counters = Counters()
@@ -74,14 +126,20 @@ class RouterCollector(Collector):
         self._feedback = feedback
         self._workers = workers
         self._git = git
+        self._budget = _Budget(series)
         self._invalid: set[tuple[str, str, str]] = set()
         """What the last scrape saw: a problem that is gone is shown once more, as 0, so that alerts resolve at once."""
 
     def collect(self) -> Iterator[Metric]:
         """Every metric; of an app that was never asked, none. Raises nothing; safe in a thread."""
         counters = self._counters = self._sums()
-        asked = [route for route in counters.routes.copy().values() if route.requests]
-        yield from self._requests([*asked, counters.unrouted])
+        asked = {name: route for name, route in counters.routes.copy().items() if route.requests}
+        yield from self._requests([*self._budget.within(asked), counters.unrouted])
+        yield CounterMetricFamily(
+            "router_metric_series_folded",
+            "Apps that are counted together as the app other, because there are series enough.",
+            self._budget.folded,
+        )
         yield from self._connections()
         yield from self._websockets()
         yield from self._streams()

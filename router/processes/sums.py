@@ -13,7 +13,7 @@ What must not enter: sockets, the loop, Prometheus.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -160,6 +160,8 @@ class Ledger:
     def __init__(self) -> None:
         self._workers: dict[int, _Worker] = {}
         self._departed: dict[str, Any] = {"routes": {}, "totals": []}
+        self._routes: dict[str, RouteCounters] = {}
+        """The sum for each route, made when somebody reports it: a scrape has no time for ten thousand."""
 
     def heard(self, pid: int, routes: Mapping[str, Any], totals: Mapping[str, Any] | None) -> None:
         """A slice of a report. Raises BadMessage when it is not one."""
@@ -172,6 +174,7 @@ class Ledger:
         except (TypeError, ValueError, KeyError, AttributeError):
             raise BadMessage("not what a worker counts") from None
         worker.routes |= routes
+        self._add_up(routes)
         if totals is not None:
             worker.totals = dict(totals)
 
@@ -186,6 +189,7 @@ class Ledger:
             if before is not None:
                 add(sums, before)
             self._departed["routes"][name] = plain(sums)
+        self._add_up(worker.routes)
         totals = _fresh_totals(self._departed["totals"])
         if worker.totals:
             add(totals, worker.totals, departed=True)
@@ -196,6 +200,8 @@ class Ledger:
         for routes in [self._departed["routes"], *(worker.routes for worker in self._workers.values())]:
             for name in names & routes.keys():
                 del routes[name]
+        for name in names:
+            self._routes.pop(name, None)
 
     def streams_gone(self, names: frozenset[str]) -> None:
         """The same for stream routes."""
@@ -207,14 +213,17 @@ class Ledger:
         """Everything added up, as if one process had counted it."""
         reports = list(self._workers.values())
         total = _fresh_totals([*self._departed["totals"], *(worker.totals for worker in reports if worker.totals)])
-        for routes in [self._departed["routes"], *(worker.routes for worker in reports)]:
-            for name, counted in routes.copy().items():
-                known = total.routes.get(name)
-                if known is None:
-                    total.routes[name] = _fresh_route(counted)
-                else:
-                    add(known, counted)
+        total.routes = self._routes.copy()
         return total
+
+    def _add_up(self, names: Iterable[str]) -> None:
+        reports = [self._departed["routes"], *(worker.routes for worker in self._workers.values())]
+        for name in names:
+            sums = RouteCounters("", "", "")
+            for routes in reports:
+                if name in routes:
+                    add(sums, routes[name])
+            self._routes[name] = sums
 
     # ── what the next control process must know ───────────────────────────────────────────────────────────────────
     def estate(self) -> bytes:
@@ -231,6 +240,7 @@ class Ledger:
         except (msgspec.DecodeError, TypeError, ValueError, KeyError, AttributeError):
             raise BadMessage("not an estate of this version") from None
         self._departed = {"routes": dict(left["routes"]), "totals": list(left["totals"])}
+        self._add_up(self._departed["routes"])
 
 
 def _fresh_route(counted: Mapping[str, Any], *, departed: bool = False) -> RouteCounters:

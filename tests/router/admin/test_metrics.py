@@ -265,3 +265,32 @@ def test_streams(reconciler: Reconciler) -> None:
     assert samples["router_stream_closed_total"][labels(stream="git", reason="tunnel_idle")] == 1
     assert samples["router_stream_denied_total"] == {labels(stream="git", reason="too_many_connections"): 3}
     assert samples["router_stream_retries_total"] == {labels(stream="git", reason="connect_failed"): 1}
+
+
+def test_beyond_the_budget_apps_are_others_and_no_counter_goes_back(reconciler: Reconciler) -> None:
+    counters = Counters()
+    for name in "abcd":
+        route = counters.routes[name] = RouteCounters(f"shop/{name}", "shop", name)
+        route.requests[200, "GET", "http/1.1"] = 10
+        route.errors[Failure.NO_ENDPOINT] = 1
+    collector = RouterCollector(lambda: counters, reconciler, "1", series=40)
+
+    def seen() -> dict[str, float]:
+        samples = scraped(collector)["router_requests_total"]
+        return {dict(key)["app"]: value for key, value in samples.items()}
+
+    first = seen()
+    assert len(first) == 3
+    assert first["other"] == 20
+    own = [app for app in first if app != "other"]
+    folded = next(name for name in "abcd" if f"shop/{name}" not in own)
+    counters.routes[folded].requests[200, "GET", "http/1.1"] = 15
+    assert seen()["other"] == 25
+    del counters.routes[folded]
+    assert seen()["other"] == 25
+    del counters.routes[own[0].removeprefix("shop/")]  # its room is for who comes next, not for who was folded
+    assert seen()["other"] == 25
+    counters.routes["e"] = RouteCounters("shop/e", "shop", "e")
+    counters.routes["e"].requests[200, "GET", "http/1.1"] = 1
+    assert seen()["shop/e"] == 1
+    assert scraped(collector)["router_metric_series_folded_total"] == {(): 2}

@@ -1,0 +1,308 @@
+"""Processes that come and go under load: ``python -m benchmarks.lives``. Counts of failures, not throughput.
+
+One router with two workers (as it ships, on a directory of manifests), one app and the clients in this process. Each
+scenario is one row of hardening 3.5 or 3.2 and ends in one line of JSON:
+
+    kills      L-05  one of two workers is killed every half second, under 200 new connections a second
+    upgrades   L-04  a new router takes over in place, a hundred times, under 200 new connections a second
+    idle, busy R-01  10,000 apps and 300 requests a second: without changes, and with files rewritten all the time
+    spread           connections kept open, and who of the workers has them
+
+A request that was under way in a killed worker is lost with it, and counted as ``under way``; a connection that was
+refused, reset before a word was answered to nobody, or not accepted in five seconds is ``failed``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from benchmarks.faults import Origin, open_loop
+from benchmarks.figures import percentile
+from benchmarks.peers.drycc import manifest
+from benchmarks.processes import cpu_time
+from benchmarks.tools import REPOSITORY
+
+__all__ = ["SCENARIOS", "Running", "newcomers"]
+
+RATE: Final = 200.0
+_REQUEST: Final = b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n"
+_PATIENCE: Final = 5.0
+
+
+class Running:
+    """One router with its processes."""
+
+    def __init__(self, home: Path, ports: dict[str, int] | None = None) -> None:
+        self.home = home
+        self._ports = ports or {"http": 0, "https": 0, "admin": 0}
+        self.process: subprocess.Popen[str]
+        self.line: dict[str, Any] = {}
+
+    async def start(self) -> Running:
+        """Start it, and wait until it serves."""
+        self.line = json.loads(await asyncio.to_thread(self._start))
+        return self
+
+    def _start(self) -> str:
+        ports = [word for name, port in self._ports.items() for word in (f"--{name}-port", str(port))]
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "router", "run", "--manifests", str(self.home / "manifests")),
+                *("--bind", "127.0.0.1", "--access-log", "off", "--log-level", "error", "--git-port", "0"),
+                *("--workers", "2", "--drain-delay", "0", "--handover", str(self.home / "way"), *ports),
+            ],
+            cwd=REPOSITORY,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Those it listens on."""
+        return {name: self.line[name] for name in ("http", "https", "admin")}
+
+    def workers(self) -> dict[str, int]:
+        """Name and process id of each."""
+        found = {}
+        pid = self.process.pid
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            try:
+                name = Path(f"/proc/{child}/comm").read_text().strip()
+            except OSError:
+                continue
+            if name.startswith("drycc-worker"):
+                found[name] = int(child)
+        return found
+
+    async def stop(self) -> int:
+        """End it; returns its status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for its end; returns its status."""
+        await asyncio.to_thread(self.process.communicate, None, 40)
+        return self.process.returncode
+
+
+async def newcomers(port: int, rate: float, over: Callable[[], bool]) -> tuple[Counter[str], list[float]]:
+    """One request on each new connection, at a steady rate until ``over``: outcomes, and latencies in seconds."""
+    outcomes: Counter[str] = Counter()
+    latencies: list[float] = []
+
+    async def one(due: float) -> None:
+        asked = False
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    writer.write(_REQUEST)
+                    asked = True
+                    answer = await reader.read()
+                finally:
+                    writer.transport.abort()
+            outcomes["ok" if answer.startswith(b"HTTP/1.1 200") else "under way"] += 1
+        except (OSError, TimeoutError) as error:
+            outcomes["under way" if asked and isinstance(error, ConnectionResetError) else type(error).__name__] += 1
+        latencies.append(time.monotonic() - due)
+
+    due = time.monotonic()
+    async with asyncio.TaskGroup() as connections:
+        while not over():
+            connections.create_task(one(due))
+            due += 1 / rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+    return outcomes, latencies
+
+
+def _report(outcomes: Counter[str], latencies: list[float]) -> dict[str, Any]:
+    ordered = sorted(latencies)
+    return {
+        "connections": outcomes.total(),
+        "failed": outcomes.total() - outcomes["ok"] - outcomes["under way"],
+        "outcomes": dict(outcomes),
+        "p50_ms": round(percentile(ordered, 0.5) * 1e3, 1),
+        "p99_ms": round(percentile(ordered, 0.99) * 1e3, 1),
+        "max_ms": round(ordered[-1] * 1e3, 1),
+    }
+
+
+def _write_apps(home: Path, port: int, count: int) -> None:
+    """``app.test``, and others beside it, a hundred in a file."""
+    (home / "manifests").mkdir()
+    endpoint = (("127.0.0.1", port),)
+    (home / "manifests" / "app.yaml").write_text(manifest("app", ("app.test",), endpoint))
+    for start in range(0, count, 100):
+        others = [manifest(f"other-{n:05}", (f"other-{n:05}.test",), endpoint) for n in range(start, start + 100)]
+        (home / "manifests" / f"others-{start:05}.yaml").write_text("---\n".join(others))
+
+
+async def kills(home: Path, port: int, share: float) -> dict[str, Any]:
+    """L-05."""
+    _write_apps(home, port, 0)
+    router = await Running(home).start()
+    rounds = max(4, round(60 * share))
+    asking = asyncio.ensure_future(newcomers(router.ports["http"], RATE, lambda: killing.done()))
+
+    async def kill() -> int:
+        killed = 0
+        for number in range(rounds):
+            await asyncio.sleep(0.5)
+            pid = router.workers().get(f"drycc-worker-{number % 2}")
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                killed += 1
+        return killed
+
+    killing = asyncio.ensure_future(kill())
+    outcomes, latencies = await asking
+    return {"kills": await killing, **_report(outcomes, latencies), "status": await router.stop()}
+
+
+async def upgrades(home: Path, port: int, share: float) -> dict[str, Any]:
+    """L-04."""
+    _write_apps(home, port, 0)
+    router = await Running(home).start()
+    first = router.ports
+    rounds = max(2, round(100 * share))
+    statuses: Counter[int] = Counter()
+
+    async def upgrade() -> None:
+        nonlocal router
+        for _ in range(rounds):
+            old, router = router, await Running(home, first).start()
+            statuses[await old.ended()] += 1
+
+    upgrading = asyncio.ensure_future(upgrade())
+    outcomes, latencies = await newcomers(first["http"], RATE, upgrading.done)
+    await upgrading
+    await router.stop()
+    return {"upgrades": rounds, "old_ended_with": dict(statuses), **_report(outcomes, latencies)}
+
+
+async def _configured(home: Path, port: int, share: float, changes: float) -> dict[str, Any]:
+    """R-01, with so many apps rewritten a second, one in ten of them differently."""
+    _write_apps(home, port, max(500, round(10_000 * share) // 100 * 100))
+    router = await Running(home).start()
+    files = sorted((home / "manifests").glob("others-*.yaml"))
+    texts = {file: file.read_text() for file in files}
+    seconds = max(3.0, 60 * share)
+    end = time.monotonic() + seconds
+    written = 0
+
+    async def rewrite() -> None:
+        nonlocal written
+        began = time.monotonic()
+        while changes and time.monotonic() < end:
+            file = files[written % len(files)]
+            real = f"router.drycc.cc/tcpTimeout: '{written + 100}s'\n    router.drycc.cc/domains"
+            text = texts[file].replace("router.drycc.cc/domains", real, 10)  # ten of the hundred in it
+            draft = file.with_name(f".{file.name}.draft")
+            draft.write_text(text)
+            draft.replace(file)
+            written += 1
+            await asyncio.sleep(max(0.0, began + written * 100 / changes - time.monotonic()))
+
+    rewriting = asyncio.ensure_future(rewrite())
+    before = {name: cpu_time(pid) for name, pid in router.workers().items()}
+    latencies, failures = await open_loop(router.ports["http"], "app.test", 300.0, lambda: time.monotonic() > end)
+    used = [cpu_time(pid) - before[name] for name, pid in router.workers().items()]
+    await rewriting
+    await router.stop()
+    return {
+        "apps_rewritten_per_s": round(written * 100 / seconds),
+        "requests": len(latencies),
+        "failures": dict(failures),
+        "p50_ms": round(percentile(sorted(latencies), 0.5) * 1e3, 2),
+        "p99_ms": round(percentile(sorted(latencies), 0.99) * 1e3, 2),
+        "cpu_of_workers": round(sum(each.user + each.system for each in used) / seconds, 3),
+    }
+
+
+async def idle(home: Path, port: int, share: float) -> dict[str, Any]:
+    """R-01, the line to compare with."""
+    return await _configured(home, port, share, 0.0)
+
+
+async def busy(home: Path, port: int, share: float) -> dict[str, Any]:
+    """R-01."""
+    return await _configured(home, port, share, 1000.0)
+
+
+async def spread(home: Path, port: int, share: float) -> dict[str, Any]:
+    """Connections that stay: which worker has how many, by the sockets it has open."""
+    _write_apps(home, port, 0)
+    router = await Running(home).start()
+    found = {}
+    for count, pause in ((64, 0.0), (64, 0.005), (256, 0.0)):
+        before = {name: _sockets(pid) for name, pid in router.workers().items()}
+        pairs = []
+        for _ in range(count):
+            pairs.append(await asyncio.open_connection("127.0.0.1", router.ports["http"]))
+            await asyncio.sleep(pause)
+        await asyncio.sleep(0.2)
+        held = [_sockets(pid) - before[name] for name, pid in router.workers().items()]
+        found[f"{count} at once" if not pause else f"{count} one by one"] = sorted(held)
+        for _, writer in pairs:
+            writer.transport.abort()
+        await asyncio.sleep(0.2)
+    await router.stop()
+    return {"connections": found}
+
+
+def _sockets(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+SCENARIOS: Final[dict[str, Callable[[Path, int, float], Awaitable[dict[str, Any]]]]] = {
+    "kills": kills,
+    "upgrades": upgrades,
+    "idle": idle,
+    "busy": busy,
+    "spread": spread,
+}
+
+
+async def run(name: str, share: float) -> dict[str, Any]:
+    """One scenario, in a directory of its own."""
+    with tempfile.TemporaryDirectory() as home:
+        origin = await Origin().open()
+        try:
+            return await SCENARIOS[name](Path(home), origin.port, share)
+        finally:
+            origin.close()
+            await asyncio.sleep(0)
+
+
+def main() -> None:
+    """Run what the command line asks for; a line of JSON for each."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
+    parser.add_argument("--only", default=",".join(SCENARIOS), help="comma list of scenarios (default: all)")
+    parser.add_argument("--share", type=float, default=1.0, help="of the full counts (default %(default)s)")
+    options = parser.parse_args()
+    for name in options.only.split(","):
+        began = time.monotonic()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            result = runner.run(run(name, options.share))
+        print(json.dumps({"scenario": name, **result, "seconds": round(time.monotonic() - began, 1)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
