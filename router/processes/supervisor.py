@@ -169,10 +169,10 @@ class Supervisor:
         control: Callable[[ControlStart], int],
         taken: handover.Taken | None = None,
     ) -> None:
-        self._settings = replace(settings, identity=settings.identity or own_identity())
+        self._count = settings.workers if settings.workers is not None else allowed_cores()
+        self._settings = replace(settings, identity=settings.identity or own_identity(), workers=self._count)
         self._sockets = sockets
         self._control = control
-        self._count = settings.workers if settings.workers is not None else allowed_cores()
         self._ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
         self._ports |= {name: each.getsockname()[1] for name, each in sockets.items()}
         self._fallback = self_signed(datetime.now(UTC))
