@@ -15,6 +15,7 @@ import asyncio
 import logging
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -26,6 +27,7 @@ from proxy.routes import Address
 from proxy.ssh.commands import Command, Refused, parse, protocol_version
 from proxy.ssh.directory import Directory, Person, Told
 from proxy.ssh.people import People
+from proxy.stream import client_key
 
 __all__ = ["Event", "GitServer"]
 
@@ -54,7 +56,8 @@ LOGIN_SECONDS: Final = 30.0
 MAX_KEYS: Final = 6
 """Keys that a client may offer."""
 MAX_STRANGERS: Final = 128
-"""Connections that have not proven a key yet; beyond it the oldest one is closed: who knows a key is quicker."""
+"""Connections that have not proven a key yet; beyond it the oldest one of the client with the most of them is closed:
+who comes alone is in nobody's crowd, however long the key exchange takes."""
 MAX_SESSIONS: Final = 10
 """Sessions on one connection."""
 PIECE: Final = 64 * 1024
@@ -124,11 +127,6 @@ class GitServer:
         """From a socket to a connection that may have sessions."""
         loop = asyncio.get_running_loop()
         session = _Session(self, peer)
-        while len(self._strangers) >= MAX_STRANGERS:
-            oldest = next(iter(self._strangers))
-            oldest.turn_away(self._strangers.pop(oldest))
-            self.tell("denied", reason="too_many_strangers", client=oldest.client)
-        self._strangers[session] = sock
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
                 data = b""
@@ -142,6 +140,8 @@ class GitServer:
                     raise BadHeader("only the router speaks to this port")
                 if header.source is not None:
                     session.client = header.source[0]
+                self._make_room()
+                self._strangers[session] = sock
                 told = self._directory.now()
                 session.told = told
                 connection = await asyncssh.run_server(sock, config=None, options=_options(session, told))
@@ -153,6 +153,15 @@ class GitServer:
             sock.close()  # whoever it was never proved a key
         finally:
             self._strangers.pop(session, None)
+
+    def _make_room(self) -> None:
+        """Turn strangers away where there are too many to take another."""
+        while len(self._strangers) >= MAX_STRANGERS:
+            crowds = Counter(client_key(each.client) for each in self._strangers)
+            crowd = crowds.most_common(1)[0][0]
+            oldest = next(each for each in self._strangers if client_key(each.client) == crowd)
+            oldest.turn_away(self._strangers.pop(oldest))
+            self.tell("denied", reason="too_many_strangers", client=oldest.client)
 
     async def whose(self, key: asyncssh.SSHKey, told: Told) -> Person | None:
         """See :class:`~proxy.ssh.people.People`."""
