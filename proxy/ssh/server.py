@@ -58,6 +58,9 @@ MAX_KEYS: Final = 6
 MAX_STRANGERS: Final = 128
 """Connections that have not proven a key yet; beyond it the oldest one of the client with the most of them is closed:
 who comes alone is in nobody's crowd, however long the key exchange takes."""
+SILENCE_SECONDS: Final = 2.0
+"""How long a client's first word is waited for before SSH begins without it. Nearly all speak at once; to set SSH up
+for a stranger who only holds a connection costs milliseconds, of which a flood would make seconds for everybody."""
 MAX_SESSIONS: Final = 10
 """Sessions on one connection."""
 PIECE: Final = 64 * 1024
@@ -87,7 +90,8 @@ class GitServer:
         self._connect_timeout = 10.0
         self._turn = 0
         self._tasks: set[asyncio.Task[None]] = set()
-        self._strangers: dict[_Session, socket.socket] = {}
+        self._strangers: dict[_Session, None] = {}
+        """In the order in which they came."""
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self.sessions = 0
         """Under way now."""
@@ -127,6 +131,7 @@ class GitServer:
         """From a socket to a connection that may have sessions."""
         loop = asyncio.get_running_loop()
         session = _Session(self, peer)
+        session.task = asyncio.current_task()
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
                 data = b""
@@ -141,7 +146,8 @@ class GitServer:
                 if header.source is not None:
                     session.client = header.source[0]
                 self._make_room()
-                self._strangers[session] = sock
+                self._strangers[session] = None
+                await _first_word(sock)
                 told = self._directory.now()
                 session.told = told
                 connection = await asyncssh.run_server(sock, config=None, options=_options(session, told))
@@ -151,6 +157,9 @@ class GitServer:
             self._connections.discard(connection)
         except (OSError, asyncssh.Error, BadHeader, TimeoutError):
             sock.close()  # whoever it was never proved a key
+        except asyncio.CancelledError:
+            sock.close()
+            raise
         finally:
             self._strangers.pop(session, None)
 
@@ -160,7 +169,8 @@ class GitServer:
             crowds = Counter(client_key(each.client) for each in self._strangers)
             crowd = crowds.most_common(1)[0][0]
             oldest = next(each for each in self._strangers if client_key(each.client) == crowd)
-            oldest.turn_away(self._strangers.pop(oldest))
+            del self._strangers[oldest]
+            oldest.turn_away()
             self.tell("denied", reason="too_many_strangers", client=oldest.client)
 
     async def whose(self, key: asyncssh.SSHKey, told: Told) -> Person | None:
@@ -298,6 +308,8 @@ class _Session(asyncssh.SSHServer):
     def __init__(self, server: GitServer, client: str) -> None:
         self._server = server
         self.client = client
+        self.task: asyncio.Task[None] | None = None
+        """Who takes it from a socket to a connection."""
         self.told: Told | None = None
         self._connection: asyncssh.SSHServerConnection | None = None
         self._person: Person | None = None
@@ -309,12 +321,12 @@ class _Session(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._connection = conn
 
-    def turn_away(self, sock: socket.socket) -> None:
+    def turn_away(self) -> None:
         """Make room for somebody else."""
         if self._connection is not None:
             self._connection.abort()
-        else:
-            sock.close()
+        elif self.task is not None:
+            self.task.cancel()
 
     def begin_auth(self, username: str) -> bool:
         return True
@@ -364,6 +376,20 @@ class _Session(asyncssh.SSHServer):
             await self._server.serve(self, self._person, self._fingerprint, process)
         finally:
             self._open -= 1
+
+
+async def _first_word(sock: socket.socket) -> None:
+    """Until a client has said something, for a while; a client may also wait for the server to speak."""
+    loop = asyncio.get_running_loop()
+    spoken: asyncio.Future[None] = loop.create_future()
+    loop.add_reader(sock, lambda: spoken.done() or spoken.set_result(None))
+    try:
+        async with asyncio.timeout(SILENCE_SECONDS):
+            await spoken
+    except TimeoutError:
+        pass
+    finally:
+        loop.remove_reader(sock)
 
 
 def _options(session: _Session, told: Told) -> asyncssh.SSHServerConnectionOptions:
