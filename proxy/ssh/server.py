@@ -381,11 +381,11 @@ class _Session(asyncssh.SSHServer):
 async def _first_word(sock: socket.socket) -> None:
     """Until a client has said something, for a while; a client may also wait for the server to speak."""
     loop = asyncio.get_running_loop()
-    spoken: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(sock, lambda: spoken.done() or spoken.set_result(None))
+    spoken = asyncio.Event()
+    loop.add_reader(sock, spoken.set)
     try:
         async with asyncio.timeout(SILENCE_SECONDS):
-            await spoken
+            await spoken.wait()
     except TimeoutError:
         pass
     finally:
