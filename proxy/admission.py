@@ -11,12 +11,12 @@ What must not enter: sockets, limits of the operating system (they are handed in
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import AddressValueError, IPv6Address
 from typing import Final
 
 from proxy.metrics import Counters
+from proxy.peer import client_key
 
-__all__ = ["PRESSURE", "Admission", "client_key", "for_clients"]
+__all__ = ["PRESSURE", "Admission", "for_clients"]
 
 PRESSURE: Final = 0.8
 """Share of the limit from which on idle clients must go."""
@@ -35,16 +35,6 @@ def for_clients(descriptors: int, in_use: int) -> int:
     return max(1, left - min((left + 1) // 2, _APPS_MOST))
 
 
-def client_key(address: str) -> str | int:
-    """What connections are counted by: an IPv4 address, or the /64 of an IPv6 one, all of which one client has."""
-    if ":" not in address:
-        return address
-    try:
-        return int(IPv6Address(address)) >> 64
-    except AddressValueError:
-        return address
-
-
 class Admission:
     """Counts connections as they come and go."""
 
@@ -52,7 +42,7 @@ class Admission:
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
-        self._by_client: dict[str | int, int] = {}
+        self._by_client: dict[str, int] = {}
         self.connections = 0
         """Client connections that are open, on all ports, whatever state they are in; a stream is two."""
         self.most = 1 << 30

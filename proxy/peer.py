@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-__all__ = ["NetworkSet", "client_address"]
+__all__ = ["NetworkSet", "client_address", "client_key"]
 
 _FOUR = 4
 _SIX = 6
@@ -23,6 +23,17 @@ def _numbers(address: IPv4Address | IPv6Address) -> tuple[int, int]:
             return _FOUR, int(mapped)
         return _SIX, int(address)
     return _FOUR, int(address)
+
+
+def client_key(address: str) -> str:
+    """What is counted as one client: an IPv4 address, or the /64 of an IPv6 one, all of which one client may use."""
+    if ":" not in address:
+        return address
+    try:
+        six = IPv6Address(address)
+    except ValueError:
+        return address
+    return str(six.ipv4_mapped) if six.ipv4_mapped else str(IPv6Address(int(six) >> 64 << 64))
 
 
 class NetworkSet:

@@ -29,6 +29,7 @@ from proxy.deadlines import PROXY_SECONDS
 from proxy.errors import Failure
 from proxy.http.heads import printable
 from proxy.metrics import StreamCounters
+from proxy.peer import client_key
 from proxy.proxy_header import BadHeader, read, written
 from proxy.routes import Address, StreamRoute
 from proxy.sockets import keep_alive, limit_unsent, reset_on_close
@@ -124,17 +125,6 @@ class Doorkeeper:
             client: entry for client, entry in self._clients.items() if entry[0] or at - entry[2] < min(refill, 60.0)
         }
         self._sweep_at = max(1024, 2 * len(self._clients))
-
-
-def client_key(address: str) -> str:
-    """What is counted as one client: an IPv4 address, or the /64 of an IPv6 one, all of which one client may use."""
-    if ":" not in address:
-        return address
-    try:
-        six = IPv6Address(address)
-    except ValueError:
-        return address
-    return str(six.ipv4_mapped) if six.ipv4_mapped else str(IPv6Address(int(six) >> 64 << 64))
 
 
 # ── one stream ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -22,12 +22,12 @@ from typing import Any, Final
 
 import asyncssh
 
+from proxy.peer import client_key
 from proxy.proxy_header import BadHeader, read
 from proxy.routes import Address
 from proxy.ssh.commands import Command, Refused, parse, protocol_version
 from proxy.ssh.directory import Directory, Person, Told
 from proxy.ssh.people import People
-from proxy.stream import client_key
 
 __all__ = ["Event", "GitServer"]
 

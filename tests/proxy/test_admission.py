@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.admission import PRESSURE, Admission, client_key, for_clients, reserve
+from proxy.admission import PRESSURE, Admission, for_clients, reserve
 from proxy.metrics import Counters
+from proxy.peer import client_key
 
 
 @pytest.mark.parametrize(
@@ -39,6 +40,8 @@ def test_clients_never_take_what_is_kept(descriptors: int, in_use: int) -> None:
         ("2001:db8::1", "2001:db8::ffff:1:2:3", True),
         ("2001:db8:0:1::1", "2001:db8::1", False),
         ("2001:db8::1", "2001:DB8:0:0::2", True),
+        ("::ffff:203.0.113.7", "203.0.113.7", True),
+        ("::ffff:203.0.113.7", "::ffff:203.0.113.8", False),
         ("nonsense:", "nonsense:", True),
     ],
 )

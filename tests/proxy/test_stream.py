@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.peer import client_key
 from proxy.routes import StreamRoute
-from proxy.stream import BURST, Doorkeeper, client_key
+from proxy.stream import BURST, Doorkeeper
 
 
 def keeper(**limits: float) -> Doorkeeper:
