@@ -403,9 +403,9 @@ class Http1Upstream(asyncio.Protocol):
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- a body is read only while lent
         head = self._head
-        self._release(head, clean and head.reusable and self._clean, now())
         if data:
-            exchange.response_body(data)
+            exchange.response_body(data)  # while it is still lent: a client that is full with it holds nobody else
+        self._release(head, clean and head.reusable and self._clean, now())
         exchange.response_end()
 
     def _release(self, head: ResponseHead, reusable: bool, moment: float) -> None:

@@ -56,6 +56,29 @@ def test_one_address_in_two_namespaces_is_two_pools(story: Story) -> None:
         app.says(OK)
 
 
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+def test_a_client_that_is_full_with_the_last_piece_holds_nobody_who_comes_after_it(story: Story, chunked: bool) -> None:
+    pieces = [b"a" * 60_000, b"b" * 60_000]
+    caller = story.client(GET)
+    app = story.lends()
+    app.hears(...)
+    caller.stops_reading()
+    if chunked:
+        app.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"ea60\r\n%b\r\n" % pieces[0])
+        app.says(b"ea60\r\n%b\r\n0\r\n\r\n" % pieces[1])
+    else:
+        app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 120000\r\n\r\n" + pieces[0], pieces[1])
+    # The answer is complete for the app, though not for its client: the connection serves the next one.
+    assert app.is_heeded
+    story.calls("198.51.100.2")
+    story.client(GET)
+    story.lends(reused=True).hears(...)
+    app.says(OK)
+    story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+    caller.reads_again()
+    assert caller.hears(...).count(b"b") >= 60_000
+
+
 def test_a_connection_in_use_when_its_endpoint_goes_is_closed_after_its_exchange(story: Story) -> None:
     story.client(GET)
     app = story.lends()
