@@ -608,7 +608,7 @@ class Compiler:
         for host in held:
             if host.endswith(".*"):  # handshakes cannot look up a name below any suffix: they get the default one
                 continue
-            mapped = _mapping_for(host, mappings)
+            mapped = _mapping_for(host, mappings) if mappings else None
             if mapped is None:
                 covered = self._platform is not None and self._platform.covers(host)
                 if not covered and "." in app.hosts[host]:

@@ -15,7 +15,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 __all__ = [
     "KINDS",
@@ -60,9 +60,11 @@ class ObjectError(ValueError):
         self.expected = expected
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ObjectKey:
-    """Which object: kind, namespace ("" where there is none) and name."""
+class ObjectKey(NamedTuple):
+    """Which object: kind, namespace ("" where there is none) and name.
+
+    A tuple, because everything is looked up by it: a hash costs a fifth of what a dataclass's costs.
+    """
 
     kind: str
     namespace: str

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 from kubernetes_asyncio.client.configuration import Configuration
 from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -441,8 +442,8 @@ def _event(line: bytes) -> WatchEvent:
 
 def _json(data: bytes) -> object:
     try:
-        return json.loads(data)
-    except (ValueError, RecursionError):  # the error's own words would quote what stood there
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):  # the error's own words would quote what stood there
         pass
     raise BadAnswer("expected JSON")
 
