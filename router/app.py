@@ -33,9 +33,10 @@ from router.admin.metrics import RouterCollector, WorkerReport, Workers, registr
 from router.admin.server import AdminServer
 from router.compile import Compiler, OwnNames, OwnPorts
 from router.feedback import Feedback
-from router.git_gateway import GitGateway
+from router.git_gateway import GitGateway, keep
 from router.kubernetes.client import Api
 from router.processes.fanout import FanOut
+from router.processes.git_process import GitProcess
 from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Serving, Wish
 from router.processes.reins import Reins
 from router.processes.supervisor import ControlStart
@@ -92,7 +93,7 @@ class _ControlPlane:
         count: Callable[[], Awaitable[None]] | None = None,
         lost_lines: Callable[[], int] = lambda: 0,
         workers: Callable[[], Workers] | None = None,
-        write: Callable[[bytes], bool] | None = None,
+        git: GitGateway | None = None,
     ) -> _ControlPlane:
         """Every part, once. Raises CredentialsError."""
         self = cls()
@@ -103,9 +104,9 @@ class _ControlPlane:
         cluster = self._cluster
         taken = frozenset({settings.http_port, settings.https_port, settings.admin_port})
         compiler = Compiler(own, trusted_endpoints=cluster is None, ports=OwnPorts(settings.git_port, taken))
-        self._git = GitGateway(settings.git_gateway, write) if settings.git_gateway else None
-        if self._git:
-            self.reconciler = Reconciler(compiler, publisher, detour=self._git.lead)
+        self._git = git
+        if git:
+            self.reconciler = Reconciler(compiler, publisher, detour=git.lead)
         else:
             self.reconciler = Reconciler(compiler, publisher)
         identity = settings.identity or own_identity()
@@ -121,7 +122,7 @@ class _ControlPlane:
             heard=cluster.heard if cluster else None,
             feedback=self._feedback,
             workers=workers,
-            git=self._git,
+            git=git,
             series=settings.metric_series,
         )
         metrics = registry(collector)
@@ -144,7 +145,7 @@ class _ControlPlane:
             group.create_task(self.reconciler.run(), name="reconcile"),
         ]
         if self._git:
-            tasks.append(group.create_task(self._git.run(), name="git gateway"))
+            self._git.listen()
         if self._feedback:
             tasks.append(group.create_task(self._feedback.run(), name="feedback"))
         return tasks
@@ -164,6 +165,8 @@ class _ControlPlane:
 
     async def close(self) -> None:
         """Stop answering, and leave the cluster."""
+        if self._git:
+            self._git.close()
         await self.admin.close()
         if self._api:
             await self._api.close()
@@ -190,6 +193,7 @@ async def _serve(settings: Settings) -> None:
         ports["git"] = gateway.stream_port(GIT)  # which comes and goes with the builder
         return gateway.report_streams()
 
+    process = GitProcess.prepare() if settings.git_gateway else None
     plane = await _ControlPlane.build(
         settings,
         Publisher(store, gateway),
@@ -198,7 +202,7 @@ async def _serve(settings: Settings) -> None:
         upstreams=upstreams,
         streams=streams,
         lost_lines=lambda: sink.lost if sink else 0,
-        write=sink.write if sink else None,
+        git=_git_gateway(process, sink),
     )
     stop = _listen_to_signals(loop, gateway, sink)
     if sink and isinstance(settings.access_log, Path):  # without a file, SIGHUP means that our terminal is gone
@@ -209,6 +213,8 @@ async def _serve(settings: Settings) -> None:
         ports["admin"] = await plane.admin.listen(settings.bind, settings.admin_port)
         async with asyncio.TaskGroup() as group:
             tasks = plane.start(group)
+            if process and settings.git_gateway:
+                tasks.append(group.create_task(keep(process, settings.git_gateway), name="git gateway"))
             await _first_of(plane.reconciler.published.wait(), stop.wait())
             if not stop.is_set():
                 chosen = await gateway.listen(settings.bind, settings.http_port, settings.https_port)
@@ -229,9 +235,18 @@ async def _serve(settings: Settings) -> None:
                 task.cancel()
     finally:
         await plane.close()
+        if process:
+            process.close()
         _close(gateway, sink)
         pauses.stop()
         memory.close()
+
+
+def _git_gateway(process: GitProcess | None, sink: LineSink | None) -> GitGateway | None:
+    if process is None:
+        return None
+    host, port = process.listening.getsockname()
+    return GitGateway((host, port), process.near, sink.write if sink else None)
 
 
 def _say_listening(ports: Mapping[str, int | None]) -> None:
@@ -310,7 +325,7 @@ async def _control(start: ControlStart) -> None:
         streams=streams,
         count=workers.count,
         workers=lambda: _how_workers_are(workers),
-        write=sink.write if sink else None,
+        git=_git_gateway(start.git, sink),
     )
     links: set[asyncio.Task[None]] = set()
 

@@ -1,10 +1,12 @@
-"""The git gateway from outside: its process, what it is told, and what it tells.
+"""The git gateway from outside: what it is told, what it tells, and in a router of one process the process that it is.
 
 The gateway is a process of its own (``proxy.ssh``), which is given a listening socket on loopback. The data plane
 serves the git port as ever; all that differs is where its streams go: :meth:`GitGateway.lead` puts the gateway in
 the place of the builder's endpoints, has a PROXY header say who comes, and tells the gateway where the builder is.
 
-A gateway that ends is started again, later each time. Its socket stays: whoever comes meanwhile waits.
+Where there are several processes the supervisor starts the gateway, so that pushes go on when control dies and is
+started again. In a router of one process :func:`keep` does. A gateway that ends is started again, later each time; its
+socket stays, so whoever comes meanwhile waits.
 
 What must not enter: keys, and anything of SSH.
 """
@@ -15,35 +17,37 @@ import asyncio
 import json
 import logging
 import socket
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.routes import StreamRoute, TableChange
+from proxy.routes import Address, TableChange
+from router.processes.git_process import END_SECONDS, LONG_ENOUGH, GitProcess
+from router.processes.respawn import LAST, Respawn
 from router.streams import GIT
 
-__all__ = ["GitGateway"]
+__all__ = ["GitGateway", "keep"]
 
 log = logging.getLogger(__name__)
 
-FIRST_WAIT: Final = 0.1
-LONGEST_WAIT: Final = 10.0
-"""Seconds before a gateway that ended is started again; doubled each time, back to the first after a minute."""
-END_SECONDS: Final = 2.0
-"""How long a gateway that is no longer needed may take to end."""
+MAX_TOLD: Final = 1 << 18
+"""Bytes of one event; more than a socket lends."""
+LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.CRITICAL}
+MAX_BUILDERS: Final = 256
+"""Endpoints of the builder that the gateway is told of: more than anybody has."""
 
 
 class GitGateway:
-    """One gateway for this router. ``write`` takes lines for the log; it must not block."""
+    """The one gateway of this router, for who controls it. ``address`` is where it listens, ``way`` the near end of the
+    way to it. ``write`` takes lines for the log; it must not block."""
 
-    def __init__(self, directory: Path, write: Callable[[bytes], bool] | None) -> None:
-        self._directory = directory
+    def __init__(self, address: Address, way: socket.socket, write: Callable[[bytes], bool] | None) -> None:
+        self._address = address
+        self._way = way
         self._write = write
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self._child: asyncio.subprocess.Process | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._told = b""
         self.sessions: dict[tuple[str, str], int] = {}
         """(service, outcome) → sessions that are over."""
@@ -56,66 +60,54 @@ class GitGateway:
         """The change with git's streams led here."""
         git = change.streams.get(GIT)
         if git is not None:
-            self._tell(git)
-            address: tuple[str, int] = self._listening.getsockname()
-            led = replace(git, endpoints=(address,), proxy_protocol="v2")
+            said = {"builders": git.endpoints[:MAX_BUILDERS], "connect_timeout": git.connect_timeout}
+            self._told = json.dumps(said).encode("ascii")
+            self._tell()
+            led = replace(git, endpoints=(self._address,), proxy_protocol="v2")
             change = replace(change, streams={**change.streams, GIT: led})
         return change
 
-    def _tell(self, git: StreamRoute) -> None:
-        said = {"builders": git.endpoints, "connect_timeout": git.connect_timeout}
-        self._told = json.dumps(said).encode("ascii") + b"\n"
-        if self._child is not None and self._child.stdin is not None:
-            self._child.stdin.write(self._told)
+    def listen(self) -> None:
+        """Hear what it tells, from now on and what waits from before."""
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._way, self._read)
+        self._tell()
 
-    # ── its process ───────────────────────────────────────────────────────────────────────────────────────────────
+    def close(self) -> None:
+        """Hear what it told last, and listen no longer."""
+        if self._loop is not None:
+            self._read()
+            self._loop.remove_reader(self._way)
+            self._loop.remove_writer(self._way)
+            self._loop = None
 
-    async def run(self) -> None:
-        """Keep a gateway running."""
-        wait = FIRST_WAIT
-        loop = asyncio.get_running_loop()
+    def _tell(self) -> None:
+        """Say where the builder is, as soon as the gateway can hear it; only the last word counts."""
+        if self._loop is None or not self._told:
+            return
         try:
-            while True:
-                began = loop.time()
-                status = await self._run_once()
-                wait = FIRST_WAIT if loop.time() - began > 60 else min(2 * wait, LONGEST_WAIT)
-                log.error("the git gateway ended with status %s; it is started again in %g s", status, wait)
-                await asyncio.sleep(wait)
-        finally:
-            self._listening.close()
+            self._way.send(self._told)
+        except BlockingIOError:
+            self._loop.add_writer(self._way, self._tell)
+            return
+        except OSError as error:
+            log.error("the git gateway cannot be told where the builder is: %s", error.strerror)
+        self._loop.remove_writer(self._way)
 
-    async def _run_once(self) -> int | None:
-        descriptor = self._listening.fileno()
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "proxy.ssh",
-            str(self._directory),
-            str(descriptor),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            pass_fds=(descriptor,),
-            start_new_session=True,  # a Ctrl-C is for the router, which lets sessions end
-        )
-        assert child.stdin is not None and child.stdout is not None  # noqa: S101 -- pipes were asked for
-        self._child = child
-        child.stdin.write(self._told)
-        try:
-            while line := await child.stdout.readline():
-                try:
-                    self._hear(json.loads(line))
-                except (ValueError, KeyError, TypeError):
-                    log.error("the git gateway said something that is no event")
-            return await child.wait()
-        finally:
-            self._child = None
-            child.stdin.close()
+    def _read(self) -> None:
+        while True:
             try:
-                async with asyncio.timeout(END_SECONDS):
-                    await child.wait()
-            except TimeoutError:
-                child.kill()
-                await child.wait()
+                data = self._way.recv(MAX_TOLD)
+            except OSError:
+                return  # nothing more, for now
+            if not data:
+                if self._loop is not None:
+                    self._loop.remove_reader(self._way)
+                return
+            try:
+                self._hear(json.loads(data))
+            except (ValueError, KeyError, TypeError):
+                log.error("the git gateway said something that is no event")
 
     def _hear(self, event: dict[str, Any]) -> None:
         """Count an event, and write it down."""
@@ -128,9 +120,46 @@ class GitGateway:
             case "denied":
                 reason = str(event["reason"])
                 self.denied[reason] = self.denied.get(reason, 0) + 1
+            case "listening":
+                self._tell()  # a new one
+                return
+            case "log":
+                log.log(LEVELS.get(event["level"], logging.ERROR), "%s", event["message"])
+                return
             case _:
                 return
         if self._write is not None:
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             line = {"time": now, "protocol": "git", **event}
             self._write(json.dumps(line).encode("ascii") + b"\n")
+
+
+async def keep(process: GitProcess, directory: Path) -> None:
+    """Keep a gateway running in a process of its own; when this is cancelled, it ends."""
+    loop = asyncio.get_running_loop()
+    lives = Respawn()
+    while True:
+        began = loop.time()
+        status = await _run_once(process, directory)
+        wait = lives.died(loop.time(), loop.time() - began > LONG_ENOUGH) or LAST
+        log.error("the git gateway ended with status %s; it is started again in %g s", status, wait)
+        await asyncio.sleep(wait)
+
+
+async def _run_once(process: GitProcess, directory: Path) -> int:
+    child = await asyncio.create_subprocess_exec(
+        *process.command(directory),
+        pass_fds=process.descriptors,
+        start_new_session=True,  # a Ctrl-C is for the router, which lets sessions end
+    )
+    try:
+        return await child.wait()
+    finally:
+        if child.returncode is None:
+            child.terminate()
+            try:
+                async with asyncio.timeout(END_SECONDS):
+                    await child.wait()
+            except TimeoutError:
+                child.kill()
+                await child.wait()

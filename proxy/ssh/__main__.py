@@ -1,7 +1,8 @@
-"""The gateway's process: ``python -m proxy.ssh DIRECTORY FD``.
+"""The gateway's process: ``python -m proxy.ssh DIRECTORY LISTENING WAY``, the last two being descriptors.
 
-Its parent gives it a listening socket, tells it on standard input, a line of JSON each, where the builder is, and reads
-events from its standard output. It ends when standard input does, once its sessions are over or its parent kills it.
+Whoever starts it gives it a listening socket and one end of a way (``proxy.ssh.way``), on which it hears where the
+builder is and tells what happens. SIGTERM ends it: the router's streams are over by then, and its sessions have a
+moment. When nobody is left at the other end of the way it accepts nothing more, and ends once its sessions have.
 
 What must not enter: anything that a session needs.
 """
@@ -9,61 +10,72 @@ What must not enter: anything that a session needs.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import resource
+import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any, Final
 
 import asyncssh
 
 from proxy.ssh.directory import Directory
-from proxy.ssh.server import Event, GitServer
+from proxy.ssh.server import GitServer
+from proxy.ssh.way import Teller, Way
 
 __all__ = ["main"]
+
+log = logging.getLogger(__name__)
+
+END_SECONDS: Final = 1.0
+"""How long sessions may take to end once the router has, and how long the last events may take to be heard."""
 
 
 def main(arguments: list[str]) -> int:
     """Serve. Exit status 64: the directory cannot be used."""
-    path, descriptor = arguments
+    path, listening, end = arguments
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would have every private key in it
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        Path("/proc/self/comm").write_text("drycc-git")  # what ``ps`` shows
+    except OSError:
+        pass  # it has another name
+    return asyncio.run(_serve(Path(path), socket.socket(fileno=int(listening)), socket.socket(fileno=int(end))))
+
+
+async def _serve(path: Path, listening: socket.socket, end: socket.socket) -> int:
+    gone, told_to_end = asyncio.Event(), asyncio.Event()
+
+    def heard(said: dict[str, Any]) -> None:  # not before there is a server: nothing is awaited until then
+        server.serve_from([(host, port) for host, port in said["builders"]], said["connect_timeout"])
+
+    def end_now() -> None:
+        told_to_end.set()
+        gone.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end_now)
+    way = Way(end, heard, gone.set)
+    logging.basicConfig(level=logging.INFO, handlers=[Teller(way)])
     asyncssh.set_log_level(logging.ERROR)  # its words quote what clients send
     try:
-        directory = Directory(Path(path))
+        server = GitServer(Directory(path), way.tell)
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"the git gateway cannot begin: {error}\n")
+        log.error("the git gateway cannot begin: %s", error)
+        await way.finish(END_SECONDS)
         return 64
-    try:
-        asyncio.run(_serve(directory, socket.socket(fileno=int(descriptor))))
-    except KeyboardInterrupt:
-        pass
-    return 0
-
-
-async def _serve(directory: Directory, listening: socket.socket) -> None:
-    server = GitServer(directory, _tell)
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     accepting = asyncio.create_task(server.listen(listening), name="accept")
-    _tell({"event": "listening"})
-    try:
-        while line := await reader.readline():
-            said = json.loads(line)
-            server.serve_from([(host, port) for host, port in said["builders"]], said["connect_timeout"])
-        accepting.cancel()
-        while server.sessions:  # noqa: ASYNC110 -- at the end of the process, and its parent sets the limit
-            await asyncio.sleep(0.1)
-    finally:
-        accepting.cancel()
-        await server.close()
-
-
-def _tell(event: Event) -> None:
-    os.write(1, json.dumps(event).encode("ascii") + b"\n")  # one write, so that lines stay whole; a pipe takes it
+    told = asyncio.create_task(told_to_end.wait(), name="told to end")
+    way.tell({"event": "listening"})
+    await gone.wait()
+    accepting.cancel()
+    over = asyncio.create_task(server.over(), name="sessions are over")
+    await asyncio.wait((over, told), return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait((over,), timeout=END_SECONDS)
+    for task in (over, told):
+        task.cancel()
+    await server.close(END_SECONDS)
+    await way.finish(END_SECONDS)
+    return 0
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from proxy.routes import Address
 from proxy.ssh.commands import Command, Refused, parse, protocol_version
 from proxy.ssh.directory import Directory, Person, Told
 from proxy.ssh.people import People
+from proxy.ssh.pushed import Pushed
 
 __all__ = ["Event", "GitServer"]
 
@@ -77,6 +78,18 @@ class _Count:
 
     received: int = 0
     sent: int = 0
+    pushed: Pushed | None = None
+    """What a push asks for."""
+
+    def take(self, data: bytes) -> None:
+        """A client said something."""
+        self.received += len(data)
+        if self.pushed is not None and not self.pushed.over:
+            self.pushed.read(data)
+
+    def give(self, data: bytes) -> None:
+        """A client was told something."""
+        self.sent += len(data)
 
 
 class GitServer:
@@ -93,8 +106,10 @@ class GitServer:
         self._strangers: dict[_Session, None] = {}
         """In the order in which they came."""
         self._connections: set[asyncssh.SSHServerConnection] = set()
-        self.sessions = 0
+        self._sessions = 0
         """Under way now."""
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def serve_from(self, builders: list[Address], connect_timeout: float) -> None:
         """Where sessions that begin from now on go."""
@@ -116,12 +131,21 @@ class GitServer:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def close(self) -> None:
-        """Break everything off."""
-        for task in list(self._tasks):
-            task.cancel()
+    async def over(self) -> None:
+        """Until no session is under way."""
+        await self._idle.wait()
+
+    async def close(self, seconds: float) -> None:
+        """Break everything off; sessions have ``seconds`` to say that they were."""
         for connection in list(self._connections):
             connection.abort()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("%d sessions did not end", self._sessions)
+        for task in list(self._tasks):
+            task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._people.close()
 
@@ -187,16 +211,28 @@ class GitServer:
         self, session: _Session, person: Person, fingerprint: str, process: asyncssh.SSHServerProcess[bytes]
     ) -> None:
         """One session, to its exit status."""
+        self._sessions += 1
+        self._idle.clear()
+        try:
+            await self._serve(session, person, fingerprint, process)
+        finally:
+            self._sessions -= 1
+            if not self._sessions:
+                self._idle.set()
+
+    async def _serve(
+        self, session: _Session, person: Person, fingerprint: str, process: asyncssh.SSHServerProcess[bytes]
+    ) -> None:
         began = time.monotonic()
         count = _Count()
         facts: dict[str, object] = {"client": session.client, "user": person.name, "fingerprint": fingerprint}
         status = GIT_FAILS
-        self.sessions += 1
         try:
             if process.subsystem is not None:
                 raise Refused("bad_command", "Only git push, fetch and clone of one app are served here.")
             command = parse(process.command)
             facts |= {"service": command.service, "app": command.app}
+            count.pushed = Pushed() if command.is_push else None
             told = self._directory.now()
             if told.maintenance and command.is_push:
                 raise Refused("maintenance", told.maintenance)
@@ -207,15 +243,13 @@ class GitServer:
             outcome = "ok" if status == 0 else "failed"
         except Refused as refused:
             outcome = refused.reason
-            process.stderr.write(f"drycc: {refused}\n".encode())
+            _say(process, str(refused))
         except (asyncssh.Error, OSError):
             outcome = "broken_off"
-            process.stderr.write(b"drycc: The connection to the builder broke off.\n")
+            _say(process, "The connection to the builder broke off.")
         except asyncio.CancelledError:
             self._tell_session(facts, "broken_off", GIT_FAILS, count, began)
             raise
-        finally:
-            self.sessions -= 1
         self._tell_session(facts, outcome, status, count, began)
         process.exit(status)
 
@@ -226,6 +260,7 @@ class GitServer:
         self.tell(
             "session",
             **facts,
+            **(count.pushed.facts() if count.pushed else {}),
             outcome=outcome,
             exit_status=status,
             bytes_in=count.received,
@@ -252,23 +287,38 @@ class GitServer:
                 environment["GIT_PROTOCOL"] = version
             theirs = await builder.create_process(str(command), encoding=None, env=environment)
 
+            async def to_client(source: asyncssh.SSHReader[bytes], target: asyncssh.SSHWriter[bytes]) -> None:
+                if not await _pump(source, target, count.give):
+                    raise ConnectionResetError("the client is gone")
+
+            async def to_builder() -> None:
+                """Until the client has said everything; it is told the end with the exit status, not by an end of file:
+                that of standard error would be that of standard output, too."""
+                if await _pump(process.stdin, theirs.stdin, count.take) and theirs.stdin.can_write_eof():
+                    theirs.stdin.write_eof()
+
             def gone(task: asyncio.Task[None]) -> None:
                 if not task.cancelled() and task.exception() is not None:
                     builder.abort()  # nobody is there any more to hear how it ends
 
-            asked = asyncio.create_task(
-                _pump(process.stdin, theirs.stdin, lambda n: _add(count, n, 0), True), name="to builder"
-            )
+            asked = asyncio.create_task(to_builder(), name="to builder")
             asked.add_done_callback(gone)
+            answered = [
+                asyncio.create_task(to_client(theirs.stdout, process.stdout), name="to client"),
+                asyncio.create_task(to_client(theirs.stderr, process.stderr), name="to client"),
+            ]
             try:
-                await asyncio.gather(
-                    _pump(theirs.stdout, process.stdout, lambda n: _add(count, 0, n)),
-                    _pump(theirs.stderr, process.stderr, lambda n: _add(count, 0, n)),
-                )
+                await asyncio.gather(*answered)
                 await theirs.wait_closed()
+                if asked.done():
+                    asked.result()  # raises what made an end of it
+            except (asyncssh.Error, OSError):
+                builder.abort()
+                raise
             finally:
-                asked.cancel()
-                await asyncio.gather(asked, return_exceptions=True)
+                for task in (asked, *answered):
+                    task.cancel()
+                await asyncio.gather(asked, *answered, return_exceptions=True)
             status = theirs.exit_status
         return GIT_FAILS if status is None or status < 0 else status
 
@@ -443,25 +493,26 @@ def _certified(ca: asyncssh.SSHKey, user: str, person: Person, fingerprint: str)
     return key, certificate
 
 
-def _add(count: _Count, received: int, sent: int) -> None:
-    count.received += received
-    count.sent += sent
+def _say(process: asyncssh.SSHServerProcess[bytes], sentence: str) -> None:
+    """On the developer's terminal, if that is still there."""
+    try:
+        process.stderr.write(f"drycc: {sentence}\n".encode())
+    except (asyncssh.Error, OSError):
+        pass  # whoever would have read it is gone
 
 
 async def _pump(
-    source: asyncssh.SSHReader[bytes],
-    target: asyncssh.SSHWriter[bytes],
-    passed: Callable[[int], None],
-    ends: bool = False,
-) -> None:
-    """Everything from one side to the other, no faster than it is taken; then the end, if ``ends``: a client is told it
-    with the exit status, for the end of standard error would be that of standard output, too."""
-    try:
-        while data := await source.read(PIECE):
-            passed(len(data))
+    source: asyncssh.SSHReader[bytes], target: asyncssh.SSHWriter[bytes], passed: Callable[[bytes], None]
+) -> bool:
+    """Everything from one side to the other, no faster than it is taken. False: the other takes no more.
+
+    Raises what the source's connection ended with.
+    """
+    while data := await source.read(PIECE):
+        passed(data)
+        try:
             target.write(data)
             await target.drain()
-        if ends and target.can_write_eof():
-            target.write_eof()
-    except (BrokenPipeError, ConnectionError):
-        pass  # the other side has heard enough
+        except (asyncssh.Error, OSError):
+            return False
+    return True

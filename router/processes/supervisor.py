@@ -36,6 +36,7 @@ from router import __version__, runtime
 from router.processes import handover, worker
 from router.processes.confinement import die_with_parent, name_process
 from router.processes.cores import allowed_cores
+from router.processes.git_process import END_SECONDS, LONG_ENOUGH, GitProcess
 from router.processes.messages import (
     BadMessage,
     Drain,
@@ -56,7 +57,7 @@ from router.processes.messages import (
     encode,
 )
 from router.processes.reins import MAX_ORDER
-from router.processes.respawn import Respawn
+from router.processes.respawn import LAST, Respawn
 from router.runtime import own_identity
 from router.settings import Settings
 from tls import tickets
@@ -104,6 +105,8 @@ class ControlStart:
     """A file in memory: what the control process before this one left."""
     quiet: bool
     """Another router still answers on the operator's port: begin to when everything is ready."""
+    git: GitProcess | None
+    """The git gateway, if there is to be one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -128,7 +131,7 @@ class Child:
     @property
     def name(self) -> str:
         """For people."""
-        return f"worker {self.number}" if self.role == "worker" else self.role
+        return {"worker": f"worker {self.number}", "git": "git gateway"}.get(self.role, self.role)
 
 
 def run(settings: Settings, control: Callable[[ControlStart], int]) -> int:
@@ -193,6 +196,7 @@ class Supervisor:
         self._streams: dict[int, socket.socket] = {}
         self._told = False
         """Whether the line on stdout was written."""
+        self._git = GitProcess.prepare() if settings.git_gateway else None
         self._phase = "serving"
         """``serving``, ``leaving`` (not ready any more, still accepting), ``draining``."""
         self._status = 0
@@ -219,6 +223,8 @@ class Supervisor:
         handlers = {number: signal.signal(number, lambda *_: None) for number in signals}
         self._selector.register(near, selectors.EVENT_READ, None)
         try:
+            if self._git is not None:
+                self._start("git", 0)
             self._start("control", 0)
             for number in range(self._count):
                 self._start("worker", number)
@@ -240,6 +246,8 @@ class Supervisor:
                 *(child.end for child in self._children.values()),
             ):
                 end.close()
+            if self._git is not None:
+                self._git.close()
             self._selector.close()
         return self._status
 
@@ -305,7 +313,9 @@ class Supervisor:
             name_process(f"drycc-{role}-{number}" if role == "worker" else f"drycc-{role}")
             if self._taken is not None:
                 self._taken.forget()
-            if die_with_parent(parent):
+            if role == "git":
+                self._be_git()
+            elif die_with_parent(parent):
                 status = self._be(role, number, end)
         except BaseException:
             log.critical("%s failed", role, exc_info=True)
@@ -313,10 +323,20 @@ class Supervisor:
             logging.shutdown()
             os._exit(status)
 
+    def _be_git(self) -> None:
+        """Not asked whether the parent lives: what waits for its end is the way, and pushes are not to end with it."""
+        assert self._git is not None and self._settings.git_gateway is not None  # noqa: S101 -- why it is started
+        self._git.become(self._settings.git_gateway)
+
     def _be(self, role: str, number: int, end: socket.socket) -> int:
         sockets = self._sockets
         for bound in self._streams.values():
             bound.close()
+        if self._git is not None:
+            self._git.far.close()
+            if role == "worker":
+                self._git.listening.close()
+                self._git.near.close()
         if role == "control":
             for name in ("http", "https"):
                 sockets[name].close()
@@ -329,6 +349,7 @@ class Supervisor:
                     self._ports,
                     self._estate,
                     self._taken is not None,
+                    self._git,
                 )
             )
         sockets["admin"].close()
@@ -339,7 +360,9 @@ class Supervisor:
 
     def _introduce(self, child: Child) -> None:
         """Give control and each worker a channel of their own, whoever of the two is new."""
-        others = [each for each in self._children.values() if each.role != child.role]
+        if child.role == "git":
+            return
+        others = [each for each in self._children.values() if each.role not in (child.role, "git")]
         for other in others:
             worker, control = (child, other) if child.role == "worker" else (other, child)
             one, two = socket.socketpair()
@@ -513,8 +536,12 @@ class Supervisor:
         if not self._told and child.role == "control" and code in UNUSABLE:
             self._give_up(code)
             return
+        now = time.monotonic()
         lives = self._lives.setdefault((child.role, child.number), Respawn())
-        delay = lives.died(time.monotonic(), child.served)
+        if child.role == "git":  # without it there are no pushes, and everything else goes on
+            self._at(lives.died(now, now - child.heard > LONG_ENOUGH) or LAST, lambda: self._start("git", 0))
+            return
+        delay = lives.died(now, child.served)
         if delay is None:
             log.critical("%s dies again and again before it serves: the router gives up", child.name)
             self._give_up(SOFTWARE)
@@ -531,9 +558,12 @@ class Supervisor:
         now = time.monotonic()
         if now - self._looked > 3 * WATCH_SECONDS:  # it was we who did not run: nobody could be heard meanwhile
             for child in self._children.values():
-                child.heard = max(child.heard, now)
+                if child.role != "git":
+                    child.heard = max(child.heard, now)
         self._looked = now
         for child in self._children.values():
+            if child.role == "git":
+                continue  # it gives none
             if child.aborted:
                 if now - child.aborted > ABORT_SECONDS:
                     os.kill(child.pid, signal.SIGKILL)
@@ -589,13 +619,22 @@ class Supervisor:
                 each.close()
 
     def _end_control(self) -> None:
-        """The last one to go: it says until the end how things are."""
-        if all(child.role == "control" for child in self._children.values()):
+        """The last one to go, for it says until the end how things are. Between the workers and it, the git gateway."""
+        roles = {child.role for child in self._children.values()}
+        if roles == {"control"}:
             for child in self._children.values():
                 self._say(child, Drain(0.0))
+        elif "git" in roles and "worker" not in roles:
+            git = next(child for child in self._children.values() if child.role == "git")
+            os.kill(git.pid, signal.SIGTERM)
+            self._at(END_SECONDS, lambda: self._kill(git))
 
     def _kill_late(self) -> None:
         for child in self._children.values():
+            self._kill(child)
+
+    def _kill(self, child: Child) -> None:
+        if self._children.get(child.pid) is child:
             log.warning("%s did not end in time: it is killed", child.name)
             os.kill(child.pid, signal.SIGKILL)
 

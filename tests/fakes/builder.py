@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-__all__ = ["Builder", "Developer", "builder", "builder_manifest", "needs_git"]
+__all__ = ["Builder", "Developer", "builder", "builder_manifest", "needs_git", "waits_for"]
 
 SSHD: Final = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 _MISSING: Final = [name for name in ("git", "ssh", "ssh-keygen") if shutil.which(name) is None]
@@ -106,6 +106,12 @@ class Builder:
             if server.poll() is None:
                 server.kill()
             server.wait()
+
+
+def waits_for(go: Path, building: Path) -> str:
+    """A hook that makes one file when it begins, and builds until there is another one."""
+    build = f"echo building; [ -e {go} ] && exit 0; sleep 0.1"
+    return f"touch {building}; for i in $(seq 600); do {build}; done; exit 1"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Any
 
 from tls.certificate import Certificate
 
-__all__ = ["SOON", "App", "Router", "manifest", "router", "running", "secret", "soon"]
+__all__ = ["SOON", "App", "Router", "manifest", "router", "running", "same_ports", "secret", "soon"]
 
 SOON = 20.0
 """Seconds that anything here may take on a busy machine."""
@@ -195,6 +195,11 @@ def router(manifests: Path, *arguments: str, files: int = 0, before: str = "") -
         if process.poll() is None:
             process.kill()
             process.communicate(timeout=SOON)
+
+
+def same_ports(before: Router) -> list[str]:
+    """Flags of a router that is to take over from another one."""
+    return [word for name in ("http", "https", "admin") for word in (f"--{name}-port", str(before.ports[name]))]
 
 
 def soon(condition: Callable[[], bool]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.builder import Builder, Developer, builder, builder_manifest, needs_git
-from tests.fakes.process import Router, manifest, router, running, secret, soon
+from tests.fakes.builder import Builder, Developer, builder, builder_manifest, needs_git, waits_for
+from tests.fakes.process import Router, manifest, router, running, same_ports, secret, soon
 from tls.fallback import self_signed
 
 pytestmark = [pytest.mark.peer, needs_git]
@@ -44,6 +45,16 @@ class Town:
     def says(self, **annotations: str) -> None:
         """What stands on the builder Service."""
         (self.manifests / MANIFEST).write_text(builder_manifest(self.builder.port, **annotations))
+
+    def meets_git(self) -> None:
+        """Wait until git's port is open; where there are workers, that is soon after the other ports."""
+        self.router.ports["git"] = None
+
+        def is_told() -> bool:
+            self.router.ports["git"] = json.loads(self.router.admin("/routes")[1])["ports"]["git"]
+            return self.router.ports["git"] is not None
+
+        soon(is_told)
 
     def count(self, metric: str) -> float:
         lines = self.router.admin("/metrics")[1].splitlines()
@@ -156,8 +167,7 @@ def test_a_long_build_lives_by_the_dots_it_prints_and_a_silent_one_ends(town: To
 
 def test_a_push_lives_through_changes_a_rotation_and_a_drain(town: Town, tmp_path: Path) -> None:
     go, running_now = tmp_path / "go", tmp_path / "running"
-    hook = f"touch {running_now}; for i in $(seq 300); do echo building; [ -e {go} ] && exit 0; sleep 0.1; done; exit 1"
-    town.builder.repository("shop", hook)
+    town.builder.repository("shop", waits_for(go, running_now))
     pushed = town.developer.commit(5 * 2**20)
     push = town.developer.start("push", town.url("shop"), "main")
     soon(running_now.exists)
@@ -180,3 +190,45 @@ def test_a_push_lives_through_changes_a_rotation_and_a_drain(town: Town, tmp_pat
     assert push.returncode == 0, said
     assert town.head("shop") == pushed
     assert town.router.ends()[0] == 0
+
+
+def test_a_push_lives_through_an_upgrade_in_place(tmp_path: Path) -> None:
+    """One router takes over from another while a push is on its way to the builder, and again while it builds."""
+    manifests, home, go, building = (tmp_path / name for name in ("manifests", "builder", "go", "building"))
+    manifests.mkdir()
+    home.mkdir()
+    flags = ("--git-port", "0", "--workers", "1", "--drain-grace", "60", "--handover", str(tmp_path / "way"))
+    with builder(home) as it:
+        developer, other = Developer(tmp_path / "developer"), Developer(tmp_path / "other")
+        for each in (developer, other):
+            it.admit(each.key)
+        (manifests / MANIFEST).write_text(builder_manifest(it.port, connectionRate="0"))
+        with router(manifests, *flags) as old:
+            town = Town(manifests, old, it, developer)
+            town.meets_git()
+            path = it.repository("shop", waits_for(go, building))
+            it.repository("blog")
+            pushed = developer.commit(40 * 2**20)
+            push = developer.start("push", town.url("shop"), "main")
+            soon(lambda: any((path / "objects").glob("tmp_objdir-incoming-*")) or push.poll() is not None)
+            os.killpg(push.pid, signal.SIGSTOP)  # in the middle of it
+
+            with router(manifests, *flags, *same_ports(old)) as new:
+                os.killpg(push.pid, signal.SIGCONT)
+                soon(building.exists)
+                after = Town(manifests, new, it, other)
+                after.meets_git()
+                assert new.ports["git"] == old.ports["git"]
+                blogged = other.commit()
+                other.git("push", "-q", after.url("blog"), "main")
+                assert after.head("blog") == blogged
+                with router(manifests, *flags, *same_ports(new)) as newest:
+                    assert new.ends()[0] == 0
+                    assert (old.process.poll(), push.poll()) == (None, None)
+                    go.touch()
+                    said, _ = push.communicate(timeout=50)
+                    assert push.returncode == 0, said
+                    assert town.head("shop") == pushed
+                    assert old.ends()[0] == 0
+                    newest.process.terminate()
+                    assert newest.ends()[0] == 0

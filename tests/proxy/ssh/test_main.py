@@ -1,35 +1,51 @@
-"""The process: it says what it lacks, and ends when its parent has nothing more to say."""
+"""The process: it says what it lacks, and ends when it is told to or nobody is left who could."""
 
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncssh
+import pytest
 
 
-def start(directory: Path, listening: socket.socket) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "proxy.ssh", str(directory), str(listening.fileno())]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=(listening.fileno(),))
+@contextmanager
+def started(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """The process, and the near end of the way to it."""
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.settimeout(30)
+    with socket.create_server(("127.0.0.1", 0)) as listening, near, far:
+        given = (listening.fileno(), far.fileno())
+        command = [sys.executable, "-m", "proxy.ssh", str(directory), *map(str, given)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=given)
+        far.close()
+        yield process, near
 
 
-def test_it_serves_until_standard_input_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["told to end", "left alone"])
+def test_it_serves_to_the_end(tmp_path: Path, how: str) -> None:
     (tmp_path / "ssh_host_ed25519_key").write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        process = start(tmp_path, listening)
-        assert process.stdout is not None
-        assert json.loads(process.stdout.readline()) == {"event": "listening"}
-        out, errors = process.communicate(b'{"builders": [["127.0.0.1", 1]], "connect_timeout": 1.0}\n', timeout=30)
+    with started(tmp_path) as (process, near):
+        assert json.loads(near.recv(100)) == {"event": "listening"}
+        near.send(b'{"builders": [["127.0.0.1", 1]], "connect_timeout": 1.0}')
+        if how == "told to end":
+            process.send_signal(signal.SIGTERM)
+        else:
+            near.close()
+        out, errors = process.communicate(timeout=30)
     assert (process.returncode, out, errors) == (0, b"", b"")
 
 
 def test_without_a_host_key_it_says_so(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        process = start(tmp_path, listening)
-        _, errors = process.communicate(timeout=30)
-    assert process.returncode == 64
-    assert b"expected a file ssh_host_..._key" in errors
+    with started(tmp_path) as (process, near):
+        said = json.loads(near.recv(1000))
+        out, errors = process.communicate(timeout=30)
+    assert (process.returncode, out, errors) == (64, b"", b"")
+    assert (said["event"], said["level"]) == ("log", "error")
+    assert "expected a file ssh_host_..._key" in said["message"]

@@ -50,7 +50,7 @@ def test_only_the_router_is_listened_to(tmp_path: Path) -> None:
         assert await said(header[:12] + b"\xff" * 20) == b""
         accepting.cancel()
         listening.close()
-        await git.close()
+        await git.close(1.0)
 
     asyncio.run(story())
 
@@ -81,6 +81,6 @@ def test_who_comes_alone_is_in_nobodys_crowd(tmp_path: Path, monkeypatch: pytest
             writer.transport.abort()
         accepting.cancel()
         listening.close()
-        await git.close()
+        await git.close(1.0)
 
     asyncio.run(story())

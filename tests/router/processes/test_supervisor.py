@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.process import SOON, App, Router, manifest, router, running, secret, soon
+from tests.fakes.process import SOON, App, Router, manifest, router, running, same_ports, secret, soon
 from tls.fallback import self_signed
 
 IMPATIENT = "import router.processes.supervisor as s; s.STALL_SECONDS = 1.0; s.WATCH_SECONDS = s.ABORT_SECONDS = 0.2"
@@ -272,8 +272,7 @@ def test_the_access_log_is_written_by_all_and_follows_a_rotation(manifests: Path
 def test_a_new_version_takes_over_and_nobody_notices(manifests: Path, app: App, tmp_path: Path) -> None:
     way = ["--workers", "1", "--handover", str(tmp_path / "way")]
     with router(manifests, *way) as old:
-        ports = {name: str(old.ports[name]) for name in ("http", "https", "admin")}
-        same = [word for name, port in ports.items() for word in (f"--{name}-port", port)]
+        same = same_ports(old)
         answers: queue.Queue[tuple[int, str]] = queue.Queue()
         client = threading.Thread(target=lambda: answers.put(old.get("/slow")))
         client.start()
