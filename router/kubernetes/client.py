@@ -441,9 +441,15 @@ def _event(line: bytes) -> WatchEvent:
 
 
 def _json(data: bytes) -> object:
+    """Quickly; what the quick way does not take, in the tolerant one: half a surrogate pair in one annotation must not
+    stop a watch of everybody's."""
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, ValueError, RecursionError):  # the error's own words would quote what stood there
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        pass
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):  # the error's own words would quote what stood there
         pass
     raise BadAnswer("expected JSON")
 

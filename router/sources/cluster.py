@@ -32,6 +32,7 @@ from router.problems import Problem, Reason
 from router.references import Wish, mapped_services, wishes
 from router.sources.batch import Batch
 from router.sources.named import NamedObjects, NamedReader
+from router.sources.newcomers import GRACE, Newcomers
 from router.sources.sights import HOLD, Sights, narrow
 
 __all__ = ["AWAY_SECONDS", "ClusterSource"]
@@ -53,7 +54,8 @@ _OWNED_BY: Final = "kubernetes.io/service-name"
 
 
 class ClusterSource:
-    """What one API server says. ``namespaces``: which to watch; none: all. ``hold``: see ``sights.HOLD``."""
+    """What one API server says. ``namespaces``: which to watch; none: all. ``hold``: see ``sights.HOLD``;
+    ``grace``: see ``newcomers.GRACE``."""
 
     def __init__(
         self,
@@ -63,12 +65,14 @@ class ClusterSource:
         *,
         hold: float = HOLD,
         away: float = AWAY_SECONDS,
+        grace: float = GRACE,
     ) -> None:
         self._reader = reader
         self._own = own
         self._namespaces = namespaces
         self._hold = hold
         self._patience = away
+        self._grace = grace
         self.heard = Heard()
         self.reach = Reach(reader)
         self.waits_for = "the API server"
@@ -86,6 +90,9 @@ class ClusterSource:
         """Scopes of which nothing is heard → since when (monotonic seconds), and why."""
         self._seen_by: dict[ObjectKey, int] = {}
         """Services → by whom they are seen, one bit each; one that leaves a list may still be in another."""
+        self._newcomers = Newcomers()
+        self._has_begun = False
+        """Whether the first batch is out: traffic may flow."""
         self._settings: dict[ObjectKey, RawObject] = {}
 
     # ── the one verb ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -135,6 +142,7 @@ class ClusterSource:
             else:
                 break
         self.waits_for = ""
+        self._has_begun = True
         self._news.set()
 
     def _may_begin(self) -> bool:
@@ -210,11 +218,24 @@ class ClusterSource:
         for change in changes:
             key = change.key
             if key.kind == "Service":
+                is_new = key not in self._seen_by
                 if self._is_elsewhere(key, 1 << _ROUTABLE.index(scope.labels), change.object is not None):
                     continue
                 before = named.wished(key)
                 named.wish(key, frozenset() if change.object is None else wishes(key, change.object, before))
+                if self._newcomers.holds(change, is_new=is_new and self._has_begun):
+                    if is_new:
+                        asyncio.get_running_loop().call_later(self._grace, self._release, key)
+                    continue
+            elif (newcomer := self._newcomers.hear(change)) is not None:
+                self._note(newcomer)
             self._note(change)
+
+    def _release(self, key: ObjectKey) -> None:
+        """A Service has waited for a slice for long enough."""
+        newcomer = self._newcomers.release(key)
+        if newcomer is not None:
+            self._note(newcomer)
 
     def _note(self, change: Change) -> None:
         self._changes.pop(change.key, None)

@@ -222,6 +222,31 @@ def test_what_comes_differs_and_goes_is_told_once_and_touches_are_not(tmp_path: 
     story(tmp_path, *SHOP, tell=tell)
 
 
+def test_a_new_service_is_told_of_together_with_its_first_slice(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        told = listener.heard
+        server.put(service("shop", "api", domains="api.example"))
+        server.put(service("shop", "web", domains="new.example"))
+        await listener.until(lambda: listener.annotation("Service shop/web", "domains") == "new.example")
+        assert "Service shop/api" not in listener.objects, "nobody knows yet where it is"
+        server.put(endpoint_slice("shop", "api", ["10.0.0.7"]))
+        await listener.until(lambda: "EndpointSlice shop/api-abcde" in listener.objects)
+        assert "Service shop/api" in listener.objects
+        assert listener.heard == told + 2
+
+    story(tmp_path, *SHOP, tell=tell, grace=3600.0)
+
+
+def test_a_new_service_without_any_slice_is_told_of_after_a_while(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.heard)
+        server.put(service("shop", "api", domains="api.example"))
+        await listener.until(lambda: "Service shop/api" in listener.objects)
+
+    story(tmp_path, *SHOP, tell=tell, grace=0.01)
+
+
 def test_a_service_that_loses_its_label_is_gone_with_what_it_named(tmp_path: Path) -> None:
     async def tell(server: FakeApiServer, listener: Listener) -> None:
         await listener.until(lambda: listener.heard)
