@@ -10,6 +10,7 @@
 ``api_header``               the header which that key goes into; ``X-Deis-Builder-Auth`` if it is absent
 ``keys``                     instead of an API: ``person app,app key-type key`` in each line; ``*``: every app
 ``maintenance``              a sentence; while it is there, nobody may push
+``post_quantum_only``        while it is there, there is no key exchange that a quantum computer could undo later
 ===========================  ==========================================================================================
 
 A key that cannot be read leaves what was there before in force, and is said once. Keys stay in this process.
@@ -22,7 +23,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,8 +34,6 @@ __all__ = ["Directory", "Person", "Told"]
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS: Final = 1.0
-"""How old what is known may be when a session begins."""
 LARGEST: Final = 1 << 20
 """Bytes of one file; what is larger is none of ours."""
 
@@ -69,6 +67,7 @@ class Told:
     people: Mapping[str, Person] = field(default_factory=dict)
     """By fingerprint (SHA-256)."""
     maintenance: str = ""
+    post_quantum_only: bool = False
 
 
 class Directory:
@@ -78,23 +77,19 @@ class Directory:
         """Raises OSError or ValueError when there is nothing to begin with."""
         self._path = path
         self._seen: object = None
-        self._looked_at = -LOOK_SECONDS
         self._seen = self._signature()
         self.told = self._read()
 
     def now(self) -> Told:
-        """What holds for a session that begins now."""
-        moment = time.monotonic()
-        if moment - self._looked_at >= LOOK_SECONDS:
-            self._looked_at = moment
-            try:
-                seen = self._signature()
-                if seen != self._seen:
-                    self._seen = seen
-                    self.told = self._read()
-                    log.info("the gateway's directory was read again")
-            except (OSError, ValueError) as error:
-                log.error("the gateway's directory cannot be read, what it said before stays: %s", error)
+        """What holds for a session that begins now. To look costs microseconds, a key exchange thousands."""
+        try:
+            seen = self._signature()
+            if seen != self._seen:
+                self._seen = seen
+                self.told = self._read()
+                log.info("the gateway's directory was read again")
+        except (OSError, ValueError) as error:
+            log.error("the gateway's directory cannot be read, what it said before stays: %s", error)
         return self.told
 
     def _signature(self) -> object:
@@ -123,6 +118,7 @@ class Directory:
             api_header=self._text("api_header") or "X-Deis-Builder-Auth",
             people=_people(self._text("keys")),
             maintenance=self._text("maintenance"),
+            post_quantum_only=(self._path / "post_quantum_only").exists(),
         )
 
     def _text(self, name: str) -> str:

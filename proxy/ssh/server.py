@@ -37,7 +37,10 @@ log = logging.getLogger(__name__)
 Event = dict[str, Any]
 """What one session or refusal came to, as plain data for the audit log."""
 
-KEX: Final = ("mlkem768x25519-sha256", "curve25519-sha256", "curve25519-sha256@libssh.org")
+POST_QUANTUM_KEX: Final = ("mlkem768x25519-sha256",)
+KEX: Final = (*POST_QUANTUM_KEX, "curve25519-sha256", "curve25519-sha256@libssh.org")
+"""X25519 alone is for clients without ML-KEM, which OpenSSH has since 9.9 (2024). What earlier ones have against
+quantum computers, sntrup761, needs a library that neither PyPI nor Debian 12 has."""
 CIPHERS: Final = ("aes256-gcm@openssh.com", "aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
 MACS: Final = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com")
 SIGNATURES: Final = (
@@ -454,7 +457,7 @@ def _options(session: _Session, told: Told) -> asyncssh.SSHServerConnectionOptio
         server_version="drycc",
         process_factory=session.process,
         encoding=None,
-        kex_algs=KEX,
+        kex_algs=POST_QUANTUM_KEX if told.post_quantum_only else KEX,
         encryption_algs=CIPHERS,
         mac_algs=MACS,
         compression_algs=("none",),

@@ -34,6 +34,7 @@ BREACHES = {
 
 SHELLS = {
     "proxy.log_sink": "writes to files and pipes, from a thread of its own",
+    "proxy.ssh.directory": "reads the directory it is given",
     "router.logs": "writes to standard error",
     "router.processes.confinement": "asks the kernel to refuse things to this process",
     "router.processes.cores": "reads what the control group of this process is allowed",

@@ -8,7 +8,6 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from proxy.ssh import directory
 from proxy.ssh.directory import Directory, Person
 
 
@@ -18,11 +17,6 @@ def key() -> asyncssh.SSHKey:
 
 def put(path: Path, made: asyncssh.SSHKey) -> None:
     path.write_bytes(made.export_private_key())
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture
