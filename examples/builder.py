@@ -77,12 +77,12 @@ async def _git(directory: Path, process: asyncssh.SSHServerProcess[bytes]) -> No
         process.stderr.write(f"{refused}\n".encode())
         process.exit(128)
         return
-    pipe = subprocess.PIPE
-    git = subprocess.Popen(  # noqa: ASYNC220 -- started in a moment; the library joins its pipes
-        [command.service, str(directory / f"{command.app}.git")], stdin=pipe, stdout=pipe, stderr=pipe
+    pipe = asyncio.subprocess.PIPE
+    git = await asyncio.create_subprocess_exec(
+        command.service, str(directory / f"{command.app}.git"), stdin=pipe, stdout=pipe, stderr=pipe
     )
     await process.redirect(stdin=git.stdin, stdout=git.stdout, stderr=git.stderr)
-    status = await asyncio.to_thread(git.wait)
+    status = await git.wait()
     await process.stdout.drain()
     await process.stderr.drain()
     process.exit(status)
