@@ -16,6 +16,7 @@ from time import gmtime
 from typing import TYPE_CHECKING, Final
 
 from proxy.clock import now, wall
+from proxy.faults import note
 from proxy.http.heads import Peer
 from proxy.live import LiveRoute
 from proxy.metrics import Counters
@@ -127,21 +128,48 @@ class AccessLog:
 
     def flush(self) -> None:
         """Write what was gathered. Called at every turn of the wheel; never blocks."""
-        pending, streams = self._pending, self._streams
-        if not (pending or streams) or self._sink is None:
-            return
-        self._pending = []
+        if (self._pending or self._streams) and self._sink is not None:
+            pending, self._pending = self._pending, []
+            streams, self._streams = self._streams, []
+            try:
+                self._write(pending, streams, self._sink)
+            except Exception as error:
+                note(self._counters, "log", error)
+                self._counters.log_dropped += len(pending) + len(streams)
+
+    def _write(
+        self, pending: list[tuple[Exchange, Peer]], streams: list[Stream], sink: Callable[[bytes], bool]
+    ) -> None:
         pending = self._spare(pending)
         offset = wall() - now()
         make = self._format
-        lines = [make(self, exchange, peer, offset) for exchange, peer in pending]
+        try:
+            lines = [make(self, exchange, peer, offset) for exchange, peer in pending]
+        except Exception as error:
+            lines = self._one_by_one(make, pending, offset, error)
         if streams:
-            self._streams = []
             make_stream = self._stream_format
             lines += [make_stream(self, stream, offset) for stream in streams]
         self._counters.log_lines += len(lines)
-        if not self._sink(b"".join(lines)):
+        if not sink(b"".join(lines)):
             self._counters.log_dropped += len(lines)
+
+    def _one_by_one(
+        self,
+        make: Callable[[AccessLog, Exchange, Peer, float], bytes],
+        pending: list[tuple[Exchange, Peer]],
+        offset: float,
+        error: Exception,
+    ) -> list[bytes]:
+        """One line could not be made, which is a mistake of ours: the others of its batch are."""
+        note(self._counters, "log", error)
+        lines = []
+        for exchange, peer in pending:
+            try:
+                lines.append(make(self, exchange, peer, offset))
+            except Exception:  # told already, by the first of them
+                self._counters.log_dropped += 1
+        return lines
 
     def _spare(self, pending: list[tuple[Exchange, Peer]]) -> list[tuple[Exchange, Peer]]:
         """Leave out requests that met no route beyond :data:`MAX_STRAYS` a second. Told from counters that are there

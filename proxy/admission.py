@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from proxy.faults import attempt
 from proxy.metrics import Counters
 from proxy.peer import client_key
 
@@ -81,6 +82,9 @@ class Admission:
     def come(self, descriptors: int = 1) -> None:
         """Somebody was accepted."""
         self.connections += descriptors
+        attempt(self._counters, "admission", self._look_around)
+
+    def _look_around(self) -> None:
         if self.is_full:
             self.on_full()
 

@@ -31,6 +31,8 @@ TICK: Final = 0.1
 _SLOTS: Final = 64
 HORIZON: Final = (_SLOTS - 4) * TICK
 """Deadlines at least this far away may be set by assignment alone."""
+AGAIN: Final = 1.0
+"""Seconds until what was overdue and failed at that is told so again."""
 FAR: Final = float("inf")
 """The deadline of what nothing waits for."""
 
@@ -121,7 +123,7 @@ class Wheel:
                     except Exception:
                         # One that fails must not take the others of its tick along: nobody would look at them again.
                         log.exception("what was overdue could not be told so")
-                        timed.deadline = FAR
+                        timed.deadline = at + AGAIN
                 if timed.slot == 0:
                     self.arm(timed, timed.deadline)
 

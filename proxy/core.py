@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from proxy.access_log import AccessLog
 from proxy.admission import Admission
 from proxy.clock import FAR, Wheel, now
+from proxy.faults import attempt, note
 from proxy.handshakes import Handshakes
 from proxy.http.heads import Peer, RequestIds
 from proxy.live import LiveRoute, LiveTable
@@ -136,10 +137,10 @@ class Core:
 
     def tick(self) -> None:
         """What is due ten times a second."""
-        self.log.flush()
-        self._look_around()
+        attempt(self.counters, "tick", self.log.flush)
+        attempt(self.counters, "tick", self._look_around)
         if self.on_tick is not None:
-            self.on_tick()
+            attempt(self.counters, "tick", self.on_tick)
 
     def _look_around(self) -> None:
         """Look how hard the times are, and do about it what cannot be done per request."""
@@ -234,9 +235,9 @@ class Core:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
+        self.counters.open_connections["https" if secure else "http"] -= 1
         if not secure:  # over TLS its channel was there before it, and is there a little longer
             self.departed(connection.address)
-        self.counters.open_connections["https" if secure else "http"] -= 1
         if self.emptied is not None and not self.connections:
             self.emptied.set()
 
@@ -264,21 +265,24 @@ class Core:
         """An exchange is over: count it and log it."""
         counters = self.counters
         counters.in_flight -= 1
-        route = exchange.route
-        mine = route.counters if isinstance(route, LiveRoute) else counters.unrouted
-        line = exchange.line
-        key = (exchange.status, _METHOD_LABELS.get(line.method, "other"), "http/1.1" if line.minor else "http/1.0")
-        requests = mine.requests
-        requests[key] = requests.get(key, 0) + 1
-        # A tunnel's age says nothing about how fast anybody answers: its 101 does.
-        mine.duration.observe(exchange.took if exchange.status != 101 else exchange.header_seconds)
-        mine.request_bytes += exchange.bytes_in
-        mine.response_bytes += exchange.bytes_out
-        if exchange.header_seconds >= 0.0:
-            counters.header.observe(exchange.header_seconds)
-            counters.overhead.observe(exchange.sent_at - exchange.started)
-        failure = exchange.failure
-        if failure is not None:
-            mine.errors[failure] = mine.errors.get(failure, 0) + 1
-        if self.log.active:
-            self.log.add(exchange, peer)
+        try:
+            route = exchange.route
+            mine = route.counters if isinstance(route, LiveRoute) else counters.unrouted
+            line = exchange.line
+            key = (exchange.status, _METHOD_LABELS.get(line.method, "other"), "http/1.1" if line.minor else "http/1.0")
+            requests = mine.requests
+            requests[key] = requests.get(key, 0) + 1
+            # A tunnel's age says nothing about how fast anybody answers: its 101 does.
+            mine.duration.observe(exchange.took if exchange.status != 101 else exchange.header_seconds)
+            mine.request_bytes += exchange.bytes_in
+            mine.response_bytes += exchange.bytes_out
+            if exchange.header_seconds >= 0.0:
+                counters.header.observe(exchange.header_seconds)
+                counters.overhead.observe(exchange.sent_at - exchange.started)
+            failure = exchange.failure
+            if failure is not None:
+                mine.errors[failure] = mine.errors.get(failure, 0) + 1
+            if self.log.active:
+                self.log.add(exchange, peer)
+        except Exception as error:  # who was served has nothing to do with it
+            note(counters, "record", error)

@@ -10,6 +10,7 @@ import asyncio
 
 from proxy.core import Core, TlsFront
 from proxy.entrance import Entrance
+from proxy.faults import attempt, note
 from proxy.http1.downstream import Http1Downstream
 from proxy.http1.metered import MeteredDownstream
 from proxy.refusal import Refusal
@@ -68,8 +69,11 @@ class SecureDoor(TlsChannel):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         visit = self._visit
-        visit.address = visit.address or peer_address(transport)
-        visit.counted = visit.core.arrived(visit.address)
+        try:
+            visit.address = visit.address or peer_address(transport)
+            visit.counted = visit.core.arrived(visit.address)
+        except Exception as error:
+            note(visit.core.counters, "tls", error)
         if not visit.counted:
             transport.abort()  # type: ignore[attr-defined]  # an accepted connection has one
             return
@@ -80,4 +84,4 @@ class SecureDoor(TlsChannel):
         visit = self._visit
         if visit.counted:
             visit.counted = False
-            visit.core.departed(visit.address)
+            attempt(visit.core.counters, "tls", visit.core.departed, visit.address)

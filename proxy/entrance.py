@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 from proxy.clock import FAR, now
 from proxy.deadlines import PROXY_SECONDS
 from proxy.errors import Failure
+from proxy.faults import attempt, isolated, note
 from proxy.proxy_header import BadHeader, read
 from proxy.sockets import peer_address
 
@@ -45,12 +46,19 @@ class Entrance(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._address = peer_address(transport)
+        try:
+            self._wait_for_word()
+        except Exception as error:
+            self.fault(error)
+
+    def _wait_for_word(self) -> None:
+        self._address = peer_address(self._transport)
         core = self._core
         core.entering.add(self)
         core.admission.come()
         core.wheel.arm(self, now() + core.table.edge.head_timeout)
 
+    @isolated
     def data_received(self, data: bytes) -> None:
         first = not self._buffer
         data = self._buffer + data
@@ -79,15 +87,25 @@ class Entrance(asyncio.Protocol):
             headers["none"] += 1
         self._pass_on(self._enter(address), data[header.size :])
 
+    @isolated
     def connection_lost(self, error: Exception | None) -> None:
         self._gone()
 
+    @isolated
     def overdue(self, now: float) -> None:
         """Nothing came, or not enough: what has not even begun to speak is closed like any silent client."""
         if self._buffer:
             self._core.counters.proxy_headers["late"] += 1
         self.abort_now()
 
+    def fault(self, error: Exception) -> None:
+        """A mistake of ours (``proxy.faults``): the connection is reset."""
+        counters = self._core.counters
+        note(counters, "entrance", error)
+        attempt(counters, "entrance", self._gone)
+        attempt(counters, "entrance", self._transport.abort)
+
+    @isolated
     def abort_now(self) -> None:
         """Give up at once."""
         self._gone()

@@ -125,6 +125,7 @@ class Counters:
         "aliases",
         "connect",
         "connections_refused",
+        "faults",
         "gc_middle",
         "gc_old",
         "gc_young",
@@ -213,6 +214,8 @@ class Counters:
         """From the request on its way to an endpoint to the head of its answer."""
         self.overhead = Histogram()
         """The router's own share: from the end of the request head to its first byte on the way upstream."""
+        self.faults: dict[str, int] = {}
+        """Mistakes of our own that a callback made, by the part of the data plane (``proxy.faults``)."""
         self.gc_young = Histogram()
         """How long collections of the young generation stopped everything."""
         self.gc_middle = Histogram()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol, cast
 
+from proxy.faults import FaultCounters, attempt
 from proxy.sockets import reset_on_close
 
 __all__ = ["Refusal"]
 
 
-class Refusals(Protocol):
+class Refusals(FaultCounters, Protocol):
     """Who counts them."""
 
     refused: int
@@ -30,5 +31,5 @@ class Refusal(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._counters.refused += 1
-        reset_on_close(transport)
+        attempt(self._counters, "refusal", reset_on_close, transport)
         cast(asyncio.Transport, transport).abort()

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, cast
 from proxy.clock import FAR, HORIZON, now
 from proxy.deadlines import PROXY_SECONDS
 from proxy.errors import Failure
+from proxy.faults import attempt, isolated, note
 from proxy.http.heads import printable
 from proxy.metrics import StreamCounters
 from proxy.peer import client_key
@@ -147,24 +148,38 @@ class _Side(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.lost = False
         self.transport = cast(asyncio.Transport, transport)
+        try:
+            self._set_up(transport)
+        except Exception as error:
+            self.fault(error)
+
+    def fault(self, error: Exception) -> None:
+        """A mistake of ours (``proxy.faults``): the stream is broken off."""
+        self.stream.fault(error)
+
+    def _set_up(self, transport: asyncio.BaseTransport) -> None:
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         limit_unsent(transport)
         keep_alive(transport)
 
+    @isolated
     def eof_received(self) -> bool:
         if not self.ended:
             self.ended = True
             self.stream.side_ended(self)
         return True
 
+    @isolated
     def connection_lost(self, error: Exception | None) -> None:
         self.lost = True
         self.stream.side_lost(self, error)
 
+    @isolated
     def pause_writing(self) -> None:
         if not self.other.lost:
             self.other.transport.pause_reading()
 
+    @isolated
     def resume_writing(self) -> None:
         self.other.resume_reading()
 
@@ -177,8 +192,11 @@ class _Side(asyncio.Protocol):
 class _ClientSide(_Side):
     __slots__ = ()
 
+    @isolated
     def data_received(self, data: bytes) -> None:
         stream = self.stream
+        if self.other.lost:
+            return  # broken off already, and the news is on its way
         if not stream.bytes_in:
             stream.heard()
         stream.bytes_in += len(data)
@@ -189,6 +207,7 @@ class _ClientSide(_Side):
 class _AppSide(_Side):
     __slots__ = ()
 
+    @isolated
     def data_received(self, data: bytes) -> None:
         stream = self.stream
         stream.bytes_out += len(data)
@@ -339,16 +358,25 @@ class Stream:
                 reset_on_close(side.transport)
                 side.transport.abort()
 
+    def fault(self, error: Exception) -> None:
+        """A mistake of ours (``proxy.faults``): both sides are reset. Raises nothing."""
+        counters = self._core.counters
+        note(counters, "stream", error)
+        attempt(counters, "stream", self._break_off, Failure.INTERNAL_ERROR)
+        if not self.joining and self.client.lost and self.app.lost:
+            attempt(counters, "stream", self._finish)
+
     def _finish(self) -> None:
         """Nothing is left of it but its record."""
         if self.slot < 0:
             return
-        self.slot = -1
         self.took = now() - self.started
         if self.failure is not None:
             self.reason = self.failure.value
         self._port.closed(self)
+        self.slot = -1
 
+    @isolated
     def overdue(self, now: float) -> None:
         """Nothing has passed for too long, or the client has never said a word."""
         silent = self.first_byte_timeout and not self.bytes_in and self.first_byte_timeout <= self.idle_timeout
@@ -366,6 +394,7 @@ class Stream:
     def drain(self) -> None:
         """The router stops: a push that runs is let finish."""
 
+    @isolated
     def abort_now(self) -> None:
         """Give up at once."""
         self._break_off(Failure.DRAINING)
@@ -475,8 +504,12 @@ class _Port:
                 self._retry = self._core.loop.call_later(RETRY_SECONDS, self._listen)
                 log.warning("stream %s: %s; new connections wait", self.route.name, error.strerror)
                 return
-            sock.setblocking(False)
-            self._welcome(sock, (_plain(peer[0]), peer[1]))
+            try:
+                sock.setblocking(False)
+                self._welcome(sock, (_plain(peer[0]), peer[1]))
+            except Exception as error:
+                note(self._core.counters, "stream", error)
+                sock.close()
 
     def _welcome(self, sock: socket.socket, source: Address) -> None:
         """Begin a stream, or turn its client away."""
@@ -518,14 +551,17 @@ class _Port:
             if failure is None:
                 attached = True
                 failure = await self._attach(stream, sock)
+            if failure is None and not stream.over:
+                stream.joined()
+                return
         except asyncio.CancelledError:
             failure = Failure.DRAINING
-        if failure is None and not stream.over:
-            stream.joined()
-            return
-        if not attached:
-            sock.close()
-        stream.fail(failure or Failure.DRAINING)
+        except Exception as error:
+            note(self._core.counters, "stream", error)
+            failure = Failure.INTERNAL_ERROR
+        if not attached or stream.client.lost:
+            sock.close()  # nobody else has it, or not any more
+        attempt(self._core.counters, "stream", stream.fail, failure or Failure.DRAINING)
 
     async def _introduce(self, stream: Stream, sock: socket.socket) -> Failure | None:
         """Read for whom a balancer speaks, where the operator says that balancers do; None, or why not.
@@ -605,6 +641,14 @@ class _Port:
         """A stream is over: count it and log it."""
         counters = self.counters
         counters.open -= 1
+        self._core.left(stream)
+        try:
+            self._record(stream)
+        except Exception as error:
+            note(self._core.counters, "stream", error)
+
+    def _record(self, stream: Stream) -> None:
+        counters = self.counters
         counters.received += stream.bytes_in
         counters.sent += stream.bytes_out
         counters.closed[stream.reason] = counters.closed.get(stream.reason, 0) + 1
@@ -613,7 +657,6 @@ class _Port:
         if stream.key:
             self.doorkeeper.left(stream.key)
         core = self._core
-        core.left(stream)
         if core.log.active:
             core.log.add_stream(stream)
 

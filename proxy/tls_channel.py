@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol, cast
 from proxy import client_hello
 from proxy.clock import FAR, Wheel, now
 from proxy.deadlines import GOODBYE_SECONDS, HANDSHAKE_SECONDS
+from proxy.faults import FaultCounters, attempt, isolated, note
 from proxy.handshakes import Handshakes
 
 __all__ = ["TlsChannel", "TlsEvents"]
@@ -38,7 +39,7 @@ PROTOCOLS: Final = frozenset({b"http/1.1"})
 """What may be agreed on by ALPN; a client that names others only is told so."""
 
 
-class TlsEvents(Protocol):
+class TlsEvents(FaultCounters, Protocol):
     """Who counts handshakes."""
 
     tls_handshakes: int
@@ -107,16 +108,25 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._raw = cast(asyncio.Transport, transport)
-        self._wheel.arm(self, now() + HANDSHAKE_SECONDS)
-        self._handshakes.begin(self)
+        try:
+            self._wheel.arm(self, now() + HANDSHAKE_SECONDS)
+            self._handshakes.begin(self)
+        except Exception as error:
+            self.fault(error)
 
     def data_received(self, data: bytes) -> None:
-        if self._inner is None:
-            self._greet(data)
-            return
-        if len(data) <= PIECE:
-            self._take(data)
-            return
+        try:
+            if self._inner is None:
+                self._greet(data)
+            elif len(data) <= PIECE:
+                self._take(data)
+            else:
+                self._take_pieces(data)
+        except Exception as error:
+            self.fault(error)
+
+    def _take_pieces(self, data: bytes) -> None:
+        """More than OpenSSL should have at a time."""
         view = memoryview(data)
         for at in range(0, len(data), PIECE):
             if self._raw.is_closing():
@@ -128,6 +138,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             self._raw.pause_reading()
             self._wheel.next_turn(self._wake)
 
+    @isolated
     def _wake(self) -> None:
         """Everybody has had a turn."""
         self._resting = False
@@ -153,11 +164,13 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
                 self._hello = None
                 self._handshakes.step(self)
 
+    @isolated
     def go_on(self) -> None:
         """The handshake's turn: what has come of it waits in ``_inside``."""
         if not self._closing and self._inner is None and self._shake_hands():
             self._hand_in(self._inside.pending, True)
 
+    @isolated
     def give_up(self) -> None:
         """No handshake will come of it."""
         self._fail()
@@ -233,6 +246,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         if inner is None or not inner.eof_received():
             self.close()
 
+    @isolated
     def eof_received(self) -> bool:
         """A FIN without close_notify: whether a message was whole is for the protocol inside to judge by its length."""
         if self._inner is None or self._closing:
@@ -242,27 +256,41 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.slot = -1
         inner, self._inner = self._inner, None
-        if inner is not None:
-            inner.connection_lost(error)
-        elif self._begun:
-            self._fail()
-        else:
-            self._handshakes.end(self)
+        try:
+            if inner is not None:
+                inner.connection_lost(error)
+            elif self._begun:
+                self._fail()
+            else:
+                self._handshakes.end(self)
+        except Exception as fault:
+            self.fault(fault)
 
+    @isolated
     def pause_writing(self) -> None:
         if self._inner is not None:
             self._inner.pause_writing()
 
+    @isolated
     def resume_writing(self) -> None:
         if self._inner is not None:
             self._inner.resume_writing()
 
+    @isolated
     def overdue(self, now: float) -> None:
         """The handshake takes too long, or the alert that ends it is not taken."""
         self._begun = True
         self.deadline = FAR
         self._fail()
         self._raw.abort()
+
+    def fault(self, error: Exception) -> None:
+        """A mistake of ours (``proxy.faults``): the connection is reset. The protocol inside looks after its own."""
+        note(self._events, "tls", error)
+        attempt(self._events, "tls", self._fail)
+        self._closing = True
+        attempt(self._events, "tls", self._handshakes.end, self)
+        attempt(self._events, "tls", self._raw.abort)
 
     def _refuse(self, alert: bytes) -> None:
         """Tell the client why there will be no handshake, if there is a word for it."""

@@ -59,6 +59,9 @@ class Client(Protocol):
     def part(self) -> None:
         """Tunnel: both sides have said their last word, and what is on its way still goes out."""
 
+    def crash(self) -> None:
+        """A mistake of ours: whatever this connection is doing ends, and it with it. Raises nothing."""
+
     def hold(self) -> None:
         """Stop reading the request's body."""
 
@@ -178,6 +181,7 @@ class Exchange:
         self._body = data
         app = lender.lend(self, False)
         if app is not None:
+            self.app = app
             self.connected(app, now)
         elif not last:
             self.client.hold()
@@ -288,6 +292,7 @@ class Exchange:
         elif self._may_retry(failure, app) and self.lender is not None and self.lender.retried(failure):
             fresh = self.lender.lend(self, True)
             if fresh is not None:
+                self.app = fresh
                 self.connected(fresh, self.sent_at)
         else:
             self.failure = failure
@@ -332,9 +337,10 @@ class Exchange:
     def part(self) -> None:
         """The tunnel is over, in order."""
         self.over = True
-        app, self.app = self.app, None
+        app = self.app
         if app is not None:
             app.part()
+            self.app = None
         self.client.part()
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -342,8 +348,9 @@ class Exchange:
     def end(self) -> None:
         """Let go of the app, whatever it is doing."""
         self.over = True
-        app, self.app = self.app, None
+        app = self.app
         if app is not None:
             app.abandon()
+            self.app = None
         elif self.lender is not None:
             self.lender.forget(self)

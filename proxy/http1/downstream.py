@@ -22,6 +22,7 @@ from proxy.deadlines import (
     STALL_SECONDS,
 )
 from proxy.errors import Failure
+from proxy.faults import attempt, isolated, note
 from proxy.http import answers, gate
 from proxy.http.exchange import Exchange
 from proxy.http.heads import Peer, build_outgoing
@@ -153,8 +154,14 @@ class Http1Downstream(asyncio.Protocol):
     # ── what the loop says ────────────────────────────────────────────────────────────────────────────────────────
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        core = self._core
         self._transport = cast(asyncio.Transport, transport)
+        try:
+            self._welcome(transport)
+        except Exception as error:
+            self.fault(error)
+
+    def _welcome(self, transport: asyncio.BaseTransport) -> None:
+        core = self._core
         self._transport.set_write_buffer_limits(high=core.write_high_water)
         peer = self._peer
         address = peer.address or peer_address(transport)
@@ -165,33 +172,43 @@ class Http1Downstream(asyncio.Protocol):
         elif not core.arrived(address):
             self._turn_back()
             return
-        core.opened(self, peer.secure)
+        try:
+            core.opened(self, peer.secure)  # from here on its place is given back when it is gone
+        except Exception:
+            if not peer.secure:
+                core.departed(address)
+            raise
         core.wheel.arm(self, now() + self._edge.head_timeout)
 
     def data_received(self, data: bytes) -> None:
-        state = self._state
-        if state == _HEAD:
-            self._read_heads(self._buffer + data if self._buffer else data)
-        elif state == _BODY:
-            self._read_body(data)
-            if len(data) >= TURN_BYTES and self._state == _BODY:
-                self._rest()
-        elif state in (_WAIT, _FULL):
-            self._buffer += data
-            if len(self._buffer) > MAX_WAITING:
-                self._transport.pause_reading()
-        elif state == _TUNNEL:
-            if self._exchange is not None:
-                self._exchange.request_body(data, False)
-                if len(data) >= TURN_BYTES and self._state == _TUNNEL:
+        try:
+            state = self._state
+            if state == _HEAD:
+                self._read_heads(self._buffer + data if self._buffer else data)
+            elif state == _BODY:
+                self._read_body(data)
+                if len(data) >= TURN_BYTES and self._state == _BODY:
                     self._rest()
-        elif state == _DRAIN:
-            self._drain(data)
-        elif state == _LINGER:
-            self._drained += len(data)
-            if self._drained > MAX_DRAIN:
-                self._abort()
+            elif state in (_WAIT, _FULL):
+                self._buffer += data
+                if len(self._buffer) > MAX_WAITING:
+                    self._transport.pause_reading()
+            elif state == _TUNNEL:
+                if self._exchange is not None:
+                    self._exchange.request_body(data, False)
+                    if len(data) >= TURN_BYTES and self._state == _TUNNEL:
+                        self._rest()
+            elif state == _DRAIN:
+                self._drain(data)
+            elif state == _LINGER:
+                self._drained += len(data)
+                if self._drained > MAX_DRAIN:
+                    self._abort()
+        except Exception as error:
+            note(self._core.counters, "client", error)
+            self._crash(asked=True)
 
+    @isolated
     def eof_received(self) -> bool:
         """A client that has finished sending may still read (``nc -N``): it gets its answer, then it ends."""
         state = self._state
@@ -212,12 +229,25 @@ class Http1Downstream(asyncio.Protocol):
         return state == _HEAD and self._parsing
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._gone(Failure.CLIENT_GONE)
-        self._state = _CLOSED
-        self.slot = -1
-        self._core.closed(self, self._peer.secure)
+        try:
+            self._gone(Failure.CLIENT_GONE)
+            self._state = _CLOSED
+            self.slot = -1
+            self._core.closed(self, self._peer.secure)
+        except Exception as fault:
+            self.fault(fault)
+            attempt(self._core.counters, "client", self._core.closed, self, self._peer.secure)
 
     def pause_writing(self) -> None:
+        try:
+            self._fill()
+        except Exception as error:
+            # The loop calls this from within a write, and whoever writes goes on.
+            note(self._core.counters, "client", error)
+            self._core.loop.call_soon(self.crash)
+
+    def _fill(self) -> None:
+        """The client reads too slowly."""
         self._full = True
         self._unsent = -1  # measured at the next tick: more may be on its way here, and asking the kernel is not free
         self._core.wheel.arm(self, now() + TICK)
@@ -226,6 +256,7 @@ class Http1Downstream(asyncio.Protocol):
         if self._exchange is not None:
             self._exchange.client_full()
 
+    @isolated
     def resume_writing(self) -> None:
         self._full = False
         state = self._state
@@ -255,6 +286,7 @@ class Http1Downstream(asyncio.Protocol):
         """Bytes that the client has yet to take: of ours, and of the kernel's."""
         return self._transport.get_write_buffer_size() + kernel_unsent(self._transport)
 
+    @isolated
     def overdue(self, now: float) -> None:
         """Too slow in whatever the connection was doing."""
         state = self._state
@@ -298,6 +330,7 @@ class Http1Downstream(asyncio.Protocol):
             self._transport.pause_reading()
             self._core.loop.call_soon(self._wake)
 
+    @isolated
     def _wake(self) -> None:
         """Everybody has had a turn."""
         self._resting = False
@@ -813,6 +846,7 @@ class Http1Downstream(asyncio.Protocol):
             parts.append(body)
             exchange.bytes_out = len(body)
         exchange.over = True
+        exchange.responded = True
         self._transport.write(b"".join(parts))
         self._finished(exchange, now())
 
@@ -826,9 +860,9 @@ class Http1Downstream(asyncio.Protocol):
 
     def _finished(self, exchange: Exchange, moment: float) -> None:
         """The response is written. Count it, then take the next request, or part."""
-        self._exchange = None
         exchange.took = moment - exchange.started
         self._core.record(exchange, self._peer)
+        self._exchange = None
         state = self._state
         if self._close:
             if exchange.fields.close and state == _WAIT and not self._buffer:
@@ -867,11 +901,11 @@ class Http1Downstream(asyncio.Protocol):
                 self._core.wheel.arm(self, deadline)
 
     def _record(self, exchange: Exchange) -> None:
-        self._exchange = None
         if self._state == _TUNNEL:
             self._core.tunnel_closed(exchange)
         exchange.took = now() - exchange.started
         self._core.record(exchange, self._peer)
+        self._exchange = None
 
     def _gone(self, failure: Failure) -> None:
         """The client will not get its answer."""
@@ -904,6 +938,52 @@ class Http1Downstream(asyncio.Protocol):
         reset_on_close(self._transport)
         self._abort()
 
+    # ── mistakes of ours ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def fault(self, error: Exception) -> None:
+        """A callback raised: this connection is given up, and nothing else."""
+        note(self._core.counters, "client", error)
+        self._crash(asked=False)
+
+    def crash(self) -> None:
+        """Whoever works on this connection's exchange made a mistake."""
+        self._crash(asked=False)
+
+    def _crash(self, asked: bool) -> None:
+        """Answer if that is still possible (``asked``: what came was about to become a request), and part in any case.
+        Raises nothing, and leaves nothing behind, whatever state the mistake was made in."""
+        counters = self._core.counters
+        try:
+            self._own_up(asked)
+        except Exception as error:
+            note(counters, "client", error)
+            exchange = self._exchange
+            if exchange is not None:
+                attempt(counters, "client", exchange.end)
+                attempt(counters, "client", self._record, exchange)
+            attempt(counters, "client", self._break_off)
+
+    def _own_up(self, asked: bool) -> None:
+        exchange = self._exchange
+        self._close = True
+        if exchange is not None:
+            begun = exchange.responded
+            exchange.failure = Failure.INTERNAL_ERROR
+            if not begun:
+                exchange.status = Failure.INTERNAL_ERROR.status
+            exchange.end()
+            if begun or self._transport.is_closing():
+                self._record(exchange)
+                self._break_off()
+            else:
+                self._answer(exchange, Failure.INTERNAL_ERROR)
+        elif self._transport.is_closing() or self._state in (_LINGER, _CLOSED):
+            self._break_off()
+        elif asked and self._state == _HEAD:
+            self._refuse(Failure.INTERNAL_ERROR)
+        else:
+            self._linger()  # what was answered before is still on its way
+
     @property
     def address(self) -> str:
         """The client's, as the connection tells it."""
@@ -924,6 +1004,7 @@ class Http1Downstream(asyncio.Protocol):
         self._transport.write(b"".join((made.line, made.fields, _CLOSE, b"\r\n", made.body)))
         self._transport.close()
 
+    @isolated
     def drain(self) -> None:
         """The router stops: an idle connection closes, a busy one closes after its answer."""
         if self._state == _HEAD and not self._buffer:
@@ -931,6 +1012,7 @@ class Http1Downstream(asyncio.Protocol):
         else:
             self._close = True
 
+    @isolated
     def abort_now(self) -> None:
         """Give up at once."""
         self._gone(Failure.DRAINING if self._state == _TUNNEL else Failure.CLIENT_GONE)

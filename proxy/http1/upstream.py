@@ -9,11 +9,14 @@ What must not enter: what a response means for the client, retries, routes.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar, cast
 
 from proxy.clock import FAR, HORIZON, Wheel, now
 from proxy.deadlines import STALL_SECONDS
 from proxy.errors import Failure
+from proxy.faults import attempt, note
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
 from proxy.sockets import has_news, limit_received, limit_unsent
@@ -43,6 +46,27 @@ _CLOSED: Final = 6
 _UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _isolated(
+    callback: Callable[Concatenate[Http1Upstream, P], R],
+) -> Callable[Concatenate[Http1Upstream, P], R | None]:
+    """As ``proxy.faults.isolated``, for the exchange that the connection had before the callback let go of it too."""
+
+    def guarded(self: Http1Upstream, /, *args: P.args, **kwargs: P.kwargs) -> R | None:
+        exchange = self._exchange
+        try:
+            return callback(self, *args, **kwargs)
+        except Exception as error:
+            self.fault(error, exchange)
+            return None
+
+    functools.update_wrapper(guarded, callback)
+    return guarded
+
+
 class Http1Upstream(asyncio.Protocol):
     """Implements ``proxy.http.exchange.App``."""
 
@@ -66,6 +90,7 @@ class Http1Upstream(asyncio.Protocol):
         "_wheel",
         "deadline",
         "endpoint",
+        "lent",
         "reused",
         "slot",
     )
@@ -81,6 +106,8 @@ class Http1Upstream(asyncio.Protocol):
         """The last final head: what begins with it again says the same. Empty: none yet."""
         self._head: ResponseHead = cast(ResponseHead, None)
         self._taken = False
+        self.lent = False
+        """It counts as a load of its endpoint and its upstream."""
         self.reused = False
         self.deadline = FAR
         self.slot = 0
@@ -105,36 +132,44 @@ class Http1Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        limit_unsent(transport)
-        limit_received(transport)
+        try:
+            limit_unsent(transport)
+            limit_received(transport)
+        except Exception as error:
+            self.fault(error, None)
 
     def data_received(self, data: bytes) -> None:
-        state = self._state
-        if state == _HEAD:
-            try:
-                self._read_head(data)
-            except Malformed as error:
-                self._broken(error.failure)
-        elif state == _LENGTH:
-            self._extend()
-            left = self._left - len(data)
-            if left > 0:
-                self._left = left
-                self._exchange.response_body(data)  # type: ignore[union-attr]  # in this state there is one
-            elif left == 0:
-                self._last(data, True)
-            else:
-                self._last(data[:left], False)
-        elif state == _CHUNKED:
-            self._extend()
-            self._read_chunks(data)
-        elif state in (_UNTIL_CLOSE, _TUNNEL):
-            self._extend()
-            self._exchange.response_body(data)  # type: ignore[union-attr]  # in these states there is one
-        elif state == _IDLE:
-            # Bytes that nobody asked for must never be taken for the next answer (RFC 9112 11.1).
-            self.close()
+        exchange = self._exchange
+        try:
+            state = self._state
+            if state == _HEAD:
+                try:
+                    self._read_head(data)
+                except Malformed as error:
+                    self._broken(error.failure)
+            elif state == _LENGTH:
+                self._extend()
+                left = self._left - len(data)
+                if left > 0:
+                    self._left = left
+                    exchange.response_body(data)  # type: ignore[union-attr]  # in this state there is one
+                elif left == 0:
+                    self._last(data, True)
+                else:
+                    self._last(data[:left], False)
+            elif state == _CHUNKED:
+                self._extend()
+                self._read_chunks(data)
+            elif state in (_UNTIL_CLOSE, _TUNNEL):
+                self._extend()
+                exchange.response_body(data)  # type: ignore[union-attr]  # in these states there is one
+            elif state == _IDLE:
+                # Bytes that nobody asked for must never be taken for the next answer (RFC 9112 11.1).
+                self.close()
+        except Exception as fault:
+            self.fault(fault, exchange)
 
+    @_isolated
     def eof_received(self) -> bool:
         if self._state == _UNTIL_CLOSE:
             self._last(b"", False)
@@ -146,19 +181,21 @@ class Http1Upstream(asyncio.Protocol):
             return True  # what the client still has to say reaches the app
         return False
 
+    @_isolated
     def connection_lost(self, error: Exception | None) -> None:
         state = self._state
         exchange = self._exchange
         self._state = _CLOSED
         self.slot = -1
         if self._taken:
-            self._upstream.lost()
+            self._taken = False
+            self._upstream.totals.upstream_open -= 1
         if state == _IDLE:
             self._ended_idle()
             self._upstream.lost_idle(self)
-        elif exchange is not None:
+        self._upstream.leave(self)
+        if exchange is not None:
             self._exchange = None
-            self._upstream.leave(self)
             if state == _HEAD:
                 heard = self._buffer or self._interim
                 exchange.failed(Failure.BAD_RESPONSE if heard else Failure.UPSTREAM_RESET)
@@ -170,13 +207,21 @@ class Http1Upstream(asyncio.Protocol):
                 exchange.failed(Failure.RESPONSE_TRUNCATED)
 
     def pause_writing(self) -> None:
-        if self._exchange is not None:
-            self._exchange.app_full()
+        exchange = self._exchange
+        if exchange is not None:
+            try:
+                exchange.app_full()
+            except Exception as error:
+                # The loop calls this from within a write, and whoever writes goes on.
+                note(self._upstream.totals, "app", error)
+                self._wheel.next_turn(lambda: self._crash(exchange))
 
+    @_isolated
     def resume_writing(self) -> None:
         if self._exchange is not None:
             self._exchange.app_ready()
 
+    @_isolated
     def overdue(self, now: float) -> None:
         """Idle for too long, or the app is silent for too long."""
         if self._state == _IDLE:
@@ -268,9 +313,26 @@ class Http1Upstream(asyncio.Protocol):
         self._transport.close()
 
     def abandon(self) -> None:
-        if self._exchange is not None:
+        if self.lent:
             self._exchange = None
             self._upstream.give_back(self, False)
+
+    # ── mistakes of ours ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def fault(self, error: Exception, exchange: Exchange | None) -> None:
+        """A callback raised: this connection is given up, and the client whose exchange it had."""
+        note(self._upstream.totals, "app", error)
+        self._crash(exchange)
+
+    def _crash(self, exchange: Exchange | None) -> None:
+        """Raises nothing, and leaves nothing behind."""
+        totals = self._upstream.totals
+        exchange = exchange or self._exchange
+        self._exchange = None
+        attempt(totals, "app", self._upstream.give_back, self, False)
+        attempt(totals, "app", self.close)
+        if exchange is not None:
+            exchange.client.crash()
 
     # ── pool ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -298,10 +360,10 @@ class Http1Upstream(asyncio.Protocol):
             return
         if self._state == _IDLE:
             self._upstream.lost_idle(self)
-        self._state = _CLOSED
-        self.slot = -1
         if self._transport is not None:
             self._transport.abort()
+        self._state = _CLOSED
+        self.slot = -1
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 

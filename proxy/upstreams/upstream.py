@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.clock import Wheel, now
 from proxy.errors import Failure
+from proxy.faults import note
 from proxy.http.exchange import IDEMPOTENT
 from proxy.http1.upstream import Http1Upstream
 from proxy.metrics import Counters, RouteCounters
@@ -51,6 +52,7 @@ class Dial:
 
     __slots__ = (
         "begun",
+        "counted",
         "deadline",
         "endpoint",
         "exchange",
@@ -71,6 +73,8 @@ class Dial:
         self.tried: list[Endpoint] = []
         self.endpoint: Endpoint | None = None
         self.task: asyncio.Task[None] | None = None
+        self.counted = True
+        """It is one of those that its upstream counts as under way."""
         self.begun = False
         self.late = False
         self.moved = False
@@ -108,8 +112,8 @@ class TimeOut:
 
     def overdue(self, now: float) -> None:
         """The time is over."""
-        self.slot = -1
         self._upstream.probe(self._endpoint)
+        self.slot = -1  # only now: what failed is tried again, or the endpoint would be left out for ever
 
 
 class Turn:
@@ -134,7 +138,6 @@ class Upstream:
 
     __slots__ = (
         "_budget",
-        "_counters",
         "_crowded",
         "_dials",
         "_endpoints",
@@ -148,6 +151,7 @@ class Upstream:
         "load",
         "most",
         "name",
+        "totals",
     )
 
     def __init__(
@@ -170,7 +174,7 @@ class Upstream:
         """How many of them there may be."""
         self._loop = loop
         self._wheel = wheel
-        self._counters = totals
+        self.totals = totals
         self._limits = limits
         self._crowded = crowded
         self._budget = RetryBudget()
@@ -226,7 +230,7 @@ class Upstream:
         for dial in self._dials:
             self._wheel.arm(dial, min(dial.deadline, now() + LAST_CHANCE))
         while self._waiting:
-            self._loop.call_soon(self._next_turn().failed, Failure.NO_ENDPOINT)
+            self._loop.call_soon(self._fail, self._next_turn(), Failure.NO_ENDPOINT)
 
     def report(self) -> list[dict[str, object]]:
         """The endpoints for ``/routes``."""
@@ -275,23 +279,25 @@ class Upstream:
         ready = self._ready
         endpoint = ready[0] if len(ready) == 1 else choose(ready)
         if endpoint is None:
-            self._loop.call_soon(exchange.failed, Failure.NO_ENDPOINT)
+            self._loop.call_soon(self._fail, exchange, Failure.NO_ENDPOINT)
             return None
-        self.load += 1
         if fresh:
             endpoint = choose([other for other in ready if other.label != exchange.endpoint]) or endpoint
         elif endpoint.idle:
             connection = endpoint.idle.pop()
-            counters = self._counters
+            counters = self.totals
             counters.upstream_idle -= 1
             if exchange.line.method == b"GET" or self._is_alive(connection, exchange):
-                counters.upstream_reused += 1
+                self.load += 1
                 endpoint.load += 1
+                connection.lent = True
+                counters.upstream_reused += 1
                 connection.reused = True
                 exchange.endpoint = endpoint.label
                 return connection
+        self.load += 1
         endpoint.load += 1
-        self._dial(Dial(self, exchange), endpoint)
+        self._dial_for(exchange, endpoint)
         return None
 
     def _is_alive(self, connection: Http1Upstream, exchange: Exchange) -> bool:
@@ -307,7 +313,7 @@ class Upstream:
         for turn in self._waiting:
             if turn.exchange is exchange:
                 self._waiting.remove(turn)
-                self._counters.queued -= 1
+                self.totals.queued -= 1
                 turn.slot = -1
                 return
         for dial in self._dials:
@@ -327,6 +333,9 @@ class Upstream:
 
     def give_back(self, connection: Http1Upstream, reusable: bool) -> None:
         """The exchange on this connection is over. Called by the connection; keeps it when that is possible."""
+        if not connection.lent:
+            return
+        connection.lent = False
         endpoint = connection.endpoint
         endpoint.load -= 1
         if self._waiting:
@@ -340,12 +349,14 @@ class Upstream:
         if len(idle) >= MAX_IDLE:
             idle[0].close()
         idle.append(connection)
-        self._counters.upstream_idle += 1
+        self.totals.upstream_idle += 1
 
     def leave(self, connection: Http1Upstream) -> None:
         """An exchange or a tunnel is over with its connection, which closes by itself or has closed."""
-        connection.endpoint.load -= 1
-        self._vacate()
+        if connection.lent:
+            connection.lent = False
+            connection.endpoint.load -= 1
+            self._vacate()
 
     def lost_idle(self, connection: Http1Upstream) -> None:
         """An idle connection closes."""
@@ -353,29 +364,25 @@ class Upstream:
             connection.endpoint.idle.remove(connection)
         except ValueError:
             return
-        self._counters.upstream_idle -= 1
-
-    def lost(self) -> None:
-        """A connection is closed for good."""
-        self._counters.upstream_open -= 1
+        self.totals.upstream_idle -= 1
 
     # ── waiting for a turn ────────────────────────────────────────────────────────────────────────────────────────
 
     def _queue(self, exchange: Exchange) -> None:
         """The app has as much under way as it may have: wait for a moment, if not too many do."""
         if len(self._waiting) >= self._limits.queue:
-            self._loop.call_soon(exchange.failed, Failure.APP_BUSY)
+            self._loop.call_soon(self._fail, exchange, Failure.APP_BUSY)
             return
         turn = Turn(self, exchange)
         self._waiting.append(turn)
-        self._counters.queued += 1
+        self.totals.queued += 1
         self._wheel.arm(turn, now() + self._limits.queue_seconds)
 
     def give_up(self, turn: Turn) -> None:
         """A request has waited for its turn for too long."""
         self._waiting.remove(turn)
-        self._counters.queued -= 1
-        turn.exchange.failed(Failure.APP_BUSY)
+        self.totals.queued -= 1
+        self._fail(turn.exchange, Failure.APP_BUSY)
 
     def _vacate(self) -> None:
         """One place is free: it goes to who waits longest."""
@@ -389,18 +396,47 @@ class Upstream:
         than before."""
         self.load -= 1
         if self._waiting and self.load < self.most:
-            exchange = self._next_turn()
-            connection = self.lend(exchange, False)
-            if connection is not None:
-                exchange.connected(connection, now())
+            exchange = None
+            try:
+                exchange = self._next_turn()
+                connection = self.lend(exchange, False)
+                if connection is not None:
+                    exchange.app = connection
+                    exchange.connected(connection, now())
+            except Exception as error:
+                self._fault(exchange, error)
 
     def _next_turn(self) -> Exchange:
         turn = self._waiting.popleft()
-        self._counters.queued -= 1
+        self.totals.queued -= 1
         turn.slot = -1
         return turn.exchange
 
+    # ── mistakes of ours ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _fail(self, exchange: Exchange, failure: Failure) -> None:
+        """Tell an exchange that it gets no connection."""
+        try:
+            exchange.failed(failure)
+        except Exception as error:
+            self._fault(exchange, error)
+
+    def _fault(self, exchange: Exchange | None, error: Exception) -> None:
+        """What was done for an exchange raised: its client is given up, and nobody else."""
+        note(self.totals, "pool", error)
+        if exchange is not None:
+            exchange.client.crash()
+
     # ── dialling ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _dial_for(self, exchange: Exchange | None, endpoint: Endpoint) -> None:
+        """Connect to an endpoint on which, and on us, one load is counted already."""
+        try:
+            self._dial(Dial(self, exchange), endpoint)
+        except Exception:
+            endpoint.load -= 1
+            self._vacate()
+            raise
 
     def _dial(self, dial: Dial, endpoint: Endpoint) -> None:
         dial.endpoint = endpoint
@@ -412,6 +448,15 @@ class Upstream:
         dial.task = self._loop.create_task(self._connect(dial, endpoint), name=f"dial {self.name}")
 
     async def _connect(self, dial: Dial, endpoint: Endpoint) -> None:
+        try:
+            await self._reach(dial, endpoint)
+        except Exception as error:
+            if dial in self._dials and dial.endpoint is endpoint:
+                self._done(dial, endpoint)
+            self._make_way(dial)
+            self._fault(dial.exchange, error)
+
+    async def _reach(self, dial: Dial, endpoint: Endpoint) -> None:
         began = now()
         failure = Failure.CONNECT_FAILED
         host, port = endpoint.address
@@ -437,7 +482,7 @@ class Upstream:
                 dial.tried.remove(endpoint)  # it did nothing wrong
             else:
                 self._done(dial, endpoint)
-                self._vacate()
+                self._make_way(dial)
                 raise
         else:
             self._connected(dial, endpoint, connection, began)
@@ -445,28 +490,43 @@ class Upstream:
         self._done(dial, endpoint)
         exchange = dial.exchange
         if exchange is None or exchange.over:
-            self._vacate()
+            self._make_way(dial)
             if dial.probing and not endpoint.gone:
                 self._eject(endpoint)
             return
         another = choose(self._ready, dial.tried) if len(dial.tried) < MAX_DIALS else None
         if another is None:
             exchange.endpoint = endpoint.label
-            self._vacate()
+            self._make_way(dial)
             exchange.failed(failure)
         else:
             self._count_retry(failure)
             another.load += 1
-            self._dial(dial, another)
+            try:
+                self._dial(dial, another)
+            except Exception:
+                another.load -= 1
+                raise
 
     def _connected(self, dial: Dial, endpoint: Endpoint, connection: Http1Upstream, began: float) -> None:
-        counters = self._counters
+        counters = self.totals
         counters.upstream_connects += 1
         counters.upstream_open += 1
         moment = now()
-        counters.connect.observe(moment - began)
         self._dials.discard(dial)
         dial.slot = -1
+        dial.counted = False
+        connection.lent = True  # what the dial counted for is the connection's from here on
+        try:
+            self._hand_over(dial, endpoint, connection, moment, moment - began)
+        except Exception as error:
+            connection.fault(error, dial.exchange)
+
+    def _hand_over(
+        self, dial: Dial, endpoint: Endpoint, connection: Http1Upstream, moment: float, seconds: float
+    ) -> None:
+        """There is a connection: to the exchange that waits for it, or to the pool."""
+        self.totals.connect.observe(seconds)
         endpoint.forget_patience(moment, self._limits.idle_seconds)
         standing = endpoint.standing
         was_ejected = standing.ejected
@@ -481,10 +541,16 @@ class Upstream:
             exchange.endpoint = endpoint.label
             exchange.connected(connection, moment)
 
+    def _make_way(self, dial: Dial) -> None:
+        """A dial came to nothing: somebody else may have its place."""
+        if dial.counted:
+            dial.counted = False
+            self._vacate()
+
     def _done(self, dial: Dial, endpoint: Endpoint) -> None:
-        endpoint.load -= 1
-        dial.slot = -1
         self._dials.discard(dial)
+        dial.slot = -1
+        endpoint.load -= 1
 
     # ── endpoints that cannot be reached ──────────────────────────────────────────────────────────────────────────
 
@@ -520,4 +586,4 @@ class Upstream:
         if not endpoint.gone and endpoint.standing.ejected:
             self.load += 1
             endpoint.load += 1
-            self._dial(Dial(self, None), endpoint)
+            self._dial_for(None, endpoint)

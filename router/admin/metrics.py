@@ -358,6 +358,14 @@ class RouterCollector(Collector):
         for generation, histogram in enumerate((counters.gc_young, counters.gc_middle, counters.gc_old)):
             pauses.add_metric((str(generation),), *_histogram(histogram))
         yield pauses
+        faults = CounterMetricFamily(
+            "router_faults",
+            "Mistakes of the router's own, each of which cost one connection at most, by where it was made.",
+            labels=("where",),
+        )
+        for where, count in counters.faults.copy().items():
+            faults.add_metric((where,), count)
+        yield faults
         yield GaugeMetricFamily(
             "router_overload_level",
             "What is given up for want of memory: 0 nothing, 1 keep-alive, 2 idle connections, 3 new requests, "
