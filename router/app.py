@@ -29,7 +29,7 @@ from proxy.memory import find
 from proxy.metrics import Counters
 from router import __version__, garbage, runtime
 from router.admin.health import Health
-from router.admin.metrics import RouterCollector, WorkerReport, Workers, registry
+from router.admin.metrics import RouterMetrics, WorkerReport, Workers
 from router.admin.server import AdminServer
 from router.compile import Compiler, OwnNames, OwnPorts
 from router.feedback import Feedback
@@ -114,7 +114,7 @@ class _ControlPlane:
         if self._feedback:
             self.reconciler.listeners.append(self._feedback.hear)
         self.health = Health((lambda: cluster.waits_for) if cluster else None)
-        collector = RouterCollector(
+        metrics = RouterMetrics(
             sums,
             self.reconciler,
             __version__,
@@ -125,8 +125,7 @@ class _ControlPlane:
             git=git,
             series=settings.metric_series,
         )
-        metrics = registry(collector)
-        self.admin = AdminServer(self.health, self.reconciler, metrics, upstreams, ports, streams, count)
+        self.admin = AdminServer(self.health, self.reconciler, metrics.page, upstreams, ports, streams, count)
         return self
 
     _api: Api | None

@@ -7,13 +7,16 @@ anything an end user could reach.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
 from router.admin import reports
 from router.admin.health import Health
@@ -21,18 +24,22 @@ from router.reconcile import Reconciler
 
 __all__ = ["AdminServer"]
 
+_NICE: Final = 10
+"""A thread of this niceness gets a tenth of a core that somebody else wants too."""
+
 
 class AdminServer:
     """``upstreams``, ``streams`` and ``count`` are asked on the loop; ``ports`` is filled in as sockets open.
 
-    ``count`` brings up to date what ``metrics`` reads, where that is not in this process.
+    ``metrics`` makes the page of metrics and its content type out of an ``Accept``, in a thread. ``count`` brings up to
+    date what it reads, where that is not in this process.
     """
 
     def __init__(
         self,
         health: Health,
         reconciler: Reconciler,
-        metrics: CollectorRegistry,
+        metrics: Callable[[str], tuple[bytes, str]],
         upstreams: Callable[[], Awaitable[Sequence[object]]],
         ports: dict[str, int | None],
         streams: Callable[[], Awaitable[Sequence[object]]] | None = None,
@@ -45,6 +52,8 @@ class AdminServer:
         self._ports = ports
         self._streams = streams
         self._count = count
+        # Where others serve, rendering lets them go first; alone, a thread that has to wait would keep the interpreter.
+        self._renderer = ThreadPoolExecutor(1, "metrics", initializer=_stand_back if count is not None else None)
         app = web.Application()
         app.add_routes(
             [
@@ -76,6 +85,7 @@ class AdminServer:
     async def close(self) -> None:
         """Stop serving."""
         await self._runner.cleanup()
+        self._renderer.shutdown(wait=False)
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
@@ -87,8 +97,9 @@ class AdminServer:
     async def _metrics_text(self, request: web.Request) -> web.Response:
         if self._count is not None:
             await self._count()
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=await asyncio.to_thread(encode, self._metrics), headers={"Content-Type": content_type})
+        accept = request.headers.get("Accept", "")
+        page, content_type = await asyncio.get_running_loop().run_in_executor(self._renderer, self._metrics, accept)
+        return web.Response(body=page, headers={"Content-Type": content_type})
 
     async def _routes(self, _: web.Request) -> web.Response:
         upstreams = await self._upstreams()
@@ -101,6 +112,12 @@ class AdminServer:
 
     async def _certificates(self, _: web.Request) -> web.Response:
         return _json(await asyncio.to_thread(reports.certificates, self._reconciler.snapshot, datetime.now(UTC)))
+
+
+def _stand_back() -> None:
+    """Have this thread wait for whoever else wants its core, where the system knows niceness of threads."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _json(body: bytes) -> web.Response:

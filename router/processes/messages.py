@@ -14,6 +14,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from proxy.metrics import Counters, RouteCounters
 from proxy.routes import TableChange
 from tls.change import CertificateChange
 
@@ -125,8 +126,8 @@ class Counted(Message, frozen=True, tag=True, array_like=True):
     """Counters, those of some routes or (with ``last``) of the process: see ``router.processes.sums``."""
 
     number: int
-    routes: dict[str, Any]
-    totals: dict[str, Any] | None
+    routes: dict[str, RouteCounters]
+    totals: Counters | None
     process: dict[str, float]
     last: bool
 

@@ -5,78 +5,49 @@ routes that changed since its last report, a few per turn of its loop; control k
 worker is gone, what it had counted up to its last report joins the sum of the departed, without the gauges, which end
 with it (``proxy.metrics.GAUGES``).
 
-Written by looking at the attributes, so that a counter that is new in ``proxy.metrics`` needs nothing here.
+The classes of ``proxy.metrics`` are the messages: their types say what may come, and how to add is looked up in them
+once, so that a counter that is new there needs nothing here. With ten thousand apps each of them costs its worker 2 us
+per report, and control 10 us if it changed.
 
 What must not enter: sockets, the loop, Prometheus.
 """
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+import copy
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from proxy.errors import Failure
-from proxy.metrics import BY_NAME, GAUGES, MAXIMA, Counters, Histogram, RouteCounters
+from proxy.metrics import BUCKETS, GAUGES, MAXIMA, Counters, Histogram, RouteCounters, StreamCounters
 from router.processes.messages import BadMessage
 
-__all__ = ["SLICE", "Ledger", "Reporter"]
+__all__ = ["SLICE", "Ledger", "Reporter", "lasting", "together"]
 
 SLICE: Final = 200
 """Routes that are looked at, and reported, per turn of a worker's loop: less than a millisecond."""
 
-_FAILURES: Final = {failure.value: failure for failure in Failure}
-_NUMBERS: Final = (int, float)
-_FAILURE: Final = "\0"
-"""Before the name of a failure that is the key of a dict; no other key begins with it."""
+_BUCKETS: Final = len(BUCKETS) + 1
+_BY_NAME: Final = frozenset({"routes", "streams"})
+"""Attributes of :class:`Counters` that are dicts from a name to counters of their own."""
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+T = TypeVar("T", Counters, RouteCounters, StreamCounters)
 
 
 # ── there ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _slots(value: object) -> tuple[str, ...]:
-    slots: tuple[str, ...] = getattr(type(value), "__slots__", ())
-    return slots
-
-
-def plain(value: object) -> Any:
-    """Counters as what MessagePack has: numbers, texts, lists and dicts."""
-    if isinstance(value, (*_NUMBERS, str)):
-        return value
-    if isinstance(value, dict):
-        return {_plain_key(key): plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return list(value)
-    return {slot: plain(getattr(value, slot)) for slot in _slots(value)}
-
-
-def _plain_key(key: object) -> object:
-    return _FAILURE + str(key.value) if isinstance(key, enum.Enum) else key
-
-
-def _mark(value: object) -> int:
-    """Something that differs when any number in ``value`` does."""
-    return hash(tuple(_mark_of(getattr(value, slot)) for slot in _slots(value)))
-
-
-def _mark_of(value: object) -> object:
-    if isinstance(value, dict):
-        return tuple(value.values())
-    return value if isinstance(value, (*_NUMBERS, str)) else _marks(value)
-
-
-def _marks(value: object) -> object:
-    return tuple(value.counts) if isinstance(value, Histogram) else None
-
-
 class Reporter:
     """What a worker has counted, and which of it control has heard. One per channel."""
 
     def __init__(self, counters: Counters) -> None:
         self._counters = counters
         self._told: dict[str, int] = {}
+        """Route → a hash of what was said of it last."""
 
-    def routes(self) -> Iterator[dict[str, Any]]:
+    def routes(self) -> Iterator[dict[str, RouteCounters]]:
         """Slices of what changed since the last call, by route name. Look at one per turn of the loop."""
         routes = self._counters.routes
         for name in self._told.keys() - routes.keys():
@@ -88,169 +59,183 @@ class Reporter:
                 counters = routes.get(name)
                 if counters is None or not counters.requests:
                     continue
-                mark = _mark(counters)
+                mark = hash(_ENCODER.encode(counters))
                 if self._told.get(name) != mark:
                     self._told[name] = mark
-                    changed[name] = plain(counters)
+                    changed[name] = counters
             yield changed
 
-    def totals(self) -> dict[str, Any]:
+    def totals(self) -> Counters:
         """Everything that is not about one route."""
-        return {slot: plain(getattr(self._counters, slot)) for slot in _slots(self._counters) if slot != "routes"}
+        totals = copy.copy(self._counters)
+        totals.routes = {}
+        return totals
 
 
 # ── here ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-def _key(key: object) -> object:
-    if isinstance(key, str) and key.startswith(_FAILURE):
-        return _FAILURES[key[1:]]
-    return key
+def together(many: Sequence[T]) -> T:
+    """The sum of some counters of one kind, at least one. They are only read, and their loop may count on meanwhile."""
+    kind: Any = type(many[0])
+    sums: T = kind(*[sum_of([getattr(each, slot) for each in many]) for slot, sum_of in _ways(kind)])
+    return sums
 
 
-def add(into: Any, plain: Mapping[str, Any], *, departed: bool = False) -> None:
-    """Add what :func:`plain` made to an object with the same attributes. ``departed``: without gauges.
-
-    Raises TypeError, ValueError, KeyError or AttributeError for what no worker would send.
-    """
-    known = _slots(into)
-    for slot, value in plain.items():
-        if slot not in known:
-            raise KeyError(slot)
-        gauge = slot in GAUGES or slot in MAXIMA
-        if departed and gauge:
-            continue
-        setattr(into, slot, _sum(getattr(into, slot), value, slot))
+def lasting(counted: T) -> T:
+    """What stays of counters when their process is gone: all but the gauges."""
+    kind: Any = type(counted)
+    nothing = _nothing(kind)
+    lasts: T = kind(
+        *[
+            getattr(nothing, slot) if slot in GAUGES or slot in MAXIMA else _lasting(slot, getattr(counted, slot))
+            for slot, _ in _ways(kind)
+        ]
+    )
+    return lasts
 
 
-def _sum(mine: Any, other: Any, slot: str) -> Any:
-    if isinstance(mine, bool):
-        return mine or bool(other)
-    if isinstance(mine, _NUMBERS):
-        if not isinstance(other, _NUMBERS):
-            raise TypeError("expected a number")
-        return max(mine, other) if slot in MAXIMA else mine + other
-    if isinstance(mine, str):
-        return str(other)
-    if isinstance(mine, list):
-        return [a + b for a, b in zip(mine, other, strict=True)]
-    if isinstance(mine, dict):
-        for key, value in other.items():
-            key = _key(key)
-            if isinstance(value, _NUMBERS):
-                mine[key] = mine.get(key, 0) + value
-                continue
-            if key not in mine:
-                mine[key] = BY_NAME[slot]("", "", "")
-            add(mine[key], value)
-        return mine
-    add(mine, other)
-    return mine
+def _lasting(slot: str, value: Any) -> Any:
+    if slot in _BY_NAME:
+        return {name: lasting(each) for name, each in value.items()}
+    return lasting(value) if isinstance(value, RouteCounters) else value
 
 
-class _Worker:
-    """The last report of one worker."""
+def _nothing(kind: Any) -> Any:
+    return kind() if kind is Counters else kind("", "", "")
 
-    def __init__(self) -> None:
-        self.routes: dict[str, Any] = {}
-        self.totals: dict[str, Any] = {}
+
+@cache
+def _ways(kind: Any) -> tuple[tuple[str, Callable[[list[Any]], Any]], ...]:
+    """The names of what a kind counts, in their order, each with how to add it up."""
+    example = _nothing(kind)
+    return tuple((slot, _way(slot, getattr(example, slot))) for slot in kind.__slots__)
+
+
+def _way(slot: str, example: object) -> Callable[[list[Any]], Any]:
+    match example:
+        case _ if slot in MAXIMA:
+            return max
+        case str():
+            return operator.itemgetter(-1)
+        case Histogram():
+            return _histograms
+        case RouteCounters():
+            return together
+        case dict():
+            return _dicts_of_objects if slot in _BY_NAME else _dicts
+        case _:
+            return sum
+
+
+def _histograms(many: list[Histogram]) -> Histogram:
+    counts = [each.counts for each in many]
+    return Histogram(list(map(sum, zip(*counts, strict=True))), sum(each.total for each in many))
+
+
+def _dicts(many: list[dict[Any, int]]) -> dict[Any, int]:
+    sums = many[0].copy()
+    for each in many[1:]:
+        for key, count in each.copy().items() if each else ():
+            sums[key] = sums.get(key, 0) + count
+    return sums
+
+
+def _dicts_of_objects(many: list[dict[str, Any]]) -> dict[str, Any]:
+    names = {name: None for each in many for name in each}
+    return {name: together([each[name] for each in many if name in each]) for name in names}
+
+
+class _Report(msgspec.Struct):
+    """The last report of one worker, or the sum of those that are gone. Whatever is in it is never changed."""
+
+    routes: dict[str, RouteCounters] = msgspec.field(default_factory=dict)
+    totals: Counters = msgspec.field(default_factory=Counters)
 
 
 class Ledger:
     """The reports of all workers, and the sum of those that are gone. For one thread."""
 
     def __init__(self) -> None:
-        self._workers: dict[int, _Worker] = {}
-        self._departed: dict[str, Any] = {"routes": {}, "totals": []}
+        self._workers: dict[int, _Report] = {}
+        self._departed = _Report()
         self._routes: dict[str, RouteCounters] = {}
         """The sum for each route, made when somebody reports it: a scrape has no time for ten thousand."""
 
-    def heard(self, pid: int, routes: Mapping[str, Any], totals: Mapping[str, Any] | None) -> None:
-        """A slice of a report. Raises BadMessage when it is not one."""
-        worker = self._workers.setdefault(pid, _Worker())
-        try:
-            for each in routes.values():
-                _fresh_route(each)
-            if totals is not None:
-                _fresh_totals([totals])
-        except (TypeError, ValueError, KeyError, AttributeError):
-            raise BadMessage("not what a worker counts") from None
+    def heard(self, pid: int, routes: Mapping[str, RouteCounters], totals: Counters | None) -> None:
+        """A slice of a report. Raises BadMessage when its histograms are not ours."""
+        for route in routes.values():
+            if len(route.duration.counts) != _BUCKETS:
+                raise BadMessage("not what a worker counts")
+        if totals is not None:
+            _judge(totals)
+        worker = self._workers.setdefault(pid, _Report())
         worker.routes |= routes
         self._add_up(routes)
         if totals is not None:
-            worker.totals = dict(totals)
+            worker.totals = totals
 
     def gone(self, pid: int) -> None:
         """A worker is no more: what it counted stays."""
         worker = self._workers.pop(pid, None)
         if worker is None:
             return
+        departed = self._departed
         for name, counted in worker.routes.items():
-            before = self._departed["routes"].get(name)
-            sums = _fresh_route(counted, departed=True)
-            if before is not None:
-                add(sums, before)
-            self._departed["routes"][name] = plain(sums)
+            last = lasting(counted)
+            departed.routes[name] = together([departed.routes[name], last]) if name in departed.routes else last
         self._add_up(worker.routes)
-        totals = _fresh_totals(self._departed["totals"])
-        if worker.totals:
-            add(totals, worker.totals, departed=True)
-        self._departed["totals"] = [{slot: plain(getattr(totals, slot)) for slot in _slots(totals) if slot != "routes"}]
+        departed.totals = together([departed.totals, lasting(worker.totals)])
 
     def routes_gone(self, names: frozenset[str]) -> None:
         """Routes are no more, and with them what was counted of them, as in every worker."""
-        for routes in [self._departed["routes"], *(worker.routes for worker in self._workers.values())]:
+        for routes in [*(report.routes for report in self._reports()), self._routes]:
             for name in names & routes.keys():
                 del routes[name]
-        for name in names:
-            self._routes.pop(name, None)
 
     def streams_gone(self, names: frozenset[str]) -> None:
         """The same for stream routes."""
-        for totals in [*self._departed["totals"], *(worker.totals for worker in self._workers.values())]:
-            for name in names & totals.get("streams", {}).keys():
-                del totals["streams"][name]
+        for report in self._reports():
+            for name in names & report.totals.streams.keys():
+                del report.totals.streams[name]
 
     def sums(self) -> Counters:
         """Everything added up, as if one process had counted it."""
-        reports = list(self._workers.values())
-        total = _fresh_totals([*self._departed["totals"], *(worker.totals for worker in reports if worker.totals)])
+        total = together([report.totals for report in self._reports()])
         total.routes = self._routes.copy()
         return total
 
+    def _reports(self) -> list[_Report]:
+        return [self._departed, *self._workers.values()]
+
     def _add_up(self, names: Iterable[str]) -> None:
-        reports = [self._departed["routes"], *(worker.routes for worker in self._workers.values())]
+        reports = [report.routes for report in self._reports()]
         for name in names:
-            sums = RouteCounters("", "", "")
-            for routes in reports:
-                if name in routes:
-                    add(sums, routes[name])
-            self._routes[name] = sums
+            told = [routes[name] for routes in reports if name in routes]
+            self._routes[name] = told[0] if len(told) == 1 else together(told)
 
     # ── what the next control process must know ───────────────────────────────────────────────────────────────────
     def estate(self) -> bytes:
         """The sum of the departed, to be kept by somebody else."""
-        return msgspec.msgpack.encode(self._departed)
+        return _ENCODER.encode(self._departed)
 
     def inherit(self, estate: bytes) -> None:
         """Go on from what an earlier control process left. Raises BadMessage."""
         try:
-            left = msgspec.msgpack.decode(estate)
-            for each in left["routes"].values():
-                _fresh_route(each)
-            _fresh_totals(left["totals"])
-        except (msgspec.DecodeError, TypeError, ValueError, KeyError, AttributeError):
+            left = msgspec.msgpack.decode(estate, type=_Report)
+        except (msgspec.DecodeError, ValueError, RecursionError):
             raise BadMessage("not an estate of this version") from None
-        self._departed = {"routes": dict(left["routes"]), "totals": list(left["totals"])}
-        self._add_up(self._departed["routes"])
+        _judge(left.totals)
+        for route in left.routes.values():
+            if len(route.duration.counts) != _BUCKETS:
+                raise BadMessage("not an estate of this version")
+        self._departed = left
+        self._add_up(left.routes)
 
 
-def _fresh_route(counted: Mapping[str, Any], *, departed: bool = False) -> RouteCounters:
-    fresh = RouteCounters("", "", "")
-    add(fresh, counted, departed=departed)
-    return fresh
-
-
-def _fresh_totals(reports: list[Mapping[str, Any]]) -> Counters:
-    fresh = Counters()
-    for each in reports:
-        add(fresh, each)
-    return fresh
+def _judge(totals: Counters) -> None:
+    """Raises BadMessage when a histogram has other buckets than ours, which is all that its type does not say."""
+    for slot in totals.__slots__:
+        value = getattr(totals, slot)
+        if isinstance(value, RouteCounters):
+            value = value.duration
+        if isinstance(value, Histogram) and len(value.counts) != _BUCKETS:
+            raise BadMessage("not what a worker counts")

@@ -342,7 +342,7 @@ class Worker:
                 self._say(Counted(number, routes, None, {}, last=False))
             await asyncio.sleep(0)  # a request may pass
         totals = reporter.totals()
-        totals["log_dropped"] += self._sink.lost if self._sink else 0
+        totals.log_dropped += self._sink.lost if self._sink else 0
         self._say(Counted(number, {}, totals, self._meter.read(), last=True))
 
     async def _say_last_words(self) -> None:

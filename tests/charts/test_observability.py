@@ -34,11 +34,14 @@ EXPRESSIONS = {
 
 
 def series() -> set[str]:
-    """The names under which Prometheus stores what ``router/admin/metrics.py`` gives."""
-    source = (CHART.parents[1] / "router" / "admin" / "metrics.py").read_text(encoding="utf-8")
-    counters = re.findall(r'CounterMetricFamily\(\s*"(\w+)"', source)
-    gauges = re.findall(r'GaugeMetricFamily\(\s*"(\w+)"', source)
-    histograms = re.findall(r'(?:HistogramMetricFamily|_family)\(\s*"(\w+)"', source)
+    """The names under which Prometheus stores what ``router/admin`` gives."""
+    admin = CHART.parents[1] / "router" / "admin"
+    source = "".join((admin / name).read_text(encoding="utf-8") for name in ("apps.py", "metrics.py"))
+    found = (
+        re.findall(rf'\b{kind}\(\s*"(router_\w+)"|"{kind}",\s*"(router_\w+)"', source)
+        for kind in ("counter", "gauge", "histogram")
+    )
+    counters, gauges, histograms = (["".join(pair) for pair in pairs] for pairs in found)
     assert min(len(counters), len(gauges), len(histograms)) > 3
     return {
         *(f"{name}_total" for name in counters),

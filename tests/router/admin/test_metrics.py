@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from prometheus_client import generate_latest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.errors import Failure
 from proxy.metrics import BUCKETS, Counters, RouteCounters, StreamCounters
 from proxy.routes import TableChange
-from router.admin.metrics import RouterCollector, registry
+from router.admin.metrics import RouterMetrics
 from router.compile import Compiler
 from router.feedback import Feedback
 from router.objects import Change, ObjectKey
@@ -45,10 +45,10 @@ def reconciler(compiler: Compiler) -> Reconciler:
     return Reconciler(compiler, Publisher(CertificateStore(self_signed(NOW)), NoGateway()))
 
 
-def scraped(collector: RouterCollector) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+def scraped(metrics: RouterMetrics) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
     """Sample name → sorted labels → value."""
     samples: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
-    for family in text_string_to_metric_families(generate_latest(registry(collector)).decode()):
+    for family in text_string_to_metric_families(metrics.page()[0].decode()):
         for sample in family.samples:
             samples.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
     return samples
@@ -71,7 +71,7 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
     shop.duration.observe(99.0)
     counters.unrouted.errors = {Failure.UNKNOWN_HOST: 5}
 
-    samples = scraped(RouterCollector(lambda: counters, reconciler, "1.2.3"))
+    samples = scraped(RouterMetrics(lambda: counters, reconciler, "1.2.3"))
     app = {"app": "shop/web", "namespace": "shop", "service": "web"}
     assert samples["router_requests_total"] == {
         labels(**app, code="200", method="GET", protocol="http/1.1"): 7,
@@ -101,7 +101,7 @@ def test_requests_of_an_app(reconciler: Reconciler) -> None:
 def test_an_app_that_was_never_asked_has_no_series(reconciler: Reconciler) -> None:
     counters = Counters()
     counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
-    text = generate_latest(registry(RouterCollector(lambda: counters, reconciler, "1.2.3"))).decode()
+    text = RouterMetrics(lambda: counters, reconciler, "1.2.3").page()[0].decode()
     assert "shop/web" not in text
 
 
@@ -122,7 +122,7 @@ def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
     counters.overload_level, counters.shed_share, counters.given_up, counters.refused = 3, 0.25, 19, 20
     counters.memory_limit, counters.memory_used = 21, 22
 
-    samples = scraped(RouterCollector(lambda: counters, reconciler, "1.2.3", lambda: 100))
+    samples = scraped(RouterMetrics(lambda: counters, reconciler, "1.2.3", lambda: 100))
     assert samples["router_connections_accepted_total"] == {labels(listener="http"): 1, labels(listener="https"): 2}
     assert samples["router_tls_handshakes_pending"] == {(): 23}
     assert samples["router_tls_handshakes_given_up_total"] == {(): 18}
@@ -158,7 +158,7 @@ def test_what_the_data_plane_counts_as_a_whole(reconciler: Reconciler) -> None:
 
 
 def test_before_the_first_snapshot_there_are_no_routes_to_tell_of(reconciler: Reconciler) -> None:
-    samples = scraped(RouterCollector(Counters, reconciler, "1.2.3"))
+    samples = scraped(RouterMetrics(Counters, reconciler, "1.2.3"))
     assert "router_routes" not in samples
     assert samples["router_config_last_apply_successful"] == {(): 0}
     assert samples["router_config_generation"] == {(): 0}
@@ -177,7 +177,7 @@ def test_the_control_plane_s_facts(compiler: Compiler, reconciler: Reconciler) -
     reconciler.succeeded, reconciler.applied_at, reconciler.failures = True, 1_700_000_000.5, 4
     reconciler.stages["compile"].observe(0.003)
 
-    samples = scraped(RouterCollector(Counters, reconciler, "1.2.3"))
+    samples = scraped(RouterMetrics(Counters, reconciler, "1.2.3"))
     assert samples["router_config_last_apply_successful"] == {(): 1}
     assert samples["router_config_last_apply_timestamp_seconds"] == {(): 1_700_000_000.5}
     assert samples["router_config_apply_failures_total"] == {(): 4}
@@ -193,27 +193,27 @@ def test_the_control_plane_s_facts(compiler: Compiler, reconciler: Reconciler) -
 
 def test_a_problem_that_is_gone_is_shown_as_zero_once(compiler: Compiler, reconciler: Reconciler) -> None:
     key = labels(namespace="", name="a.yaml", reason="unreadable_file")
-    collector = RouterCollector(Counters, reconciler, "1.2.3")
+    metrics = RouterMetrics(Counters, reconciler, "1.2.3")
     problem = Problem(Reason.UNREADABLE_FILE, ObjectKey("File", "", "a.yaml"), "", "", "broken")
     shown = []
     for problems in ((problem,), (), ()):
         compiler.source_problems("file:a.yaml", problems)
         reconciler.snapshot = compiler.compile(NOW)
-        shown.append(scraped(collector).get("router_route_invalid", {}).get(key))
+        shown.append(scraped(metrics).get("router_route_invalid", {}).get(key))
     assert shown == [1, 0, None]
 
 
 def test_a_note_is_no_problem(compiler: Compiler, reconciler: Reconciler) -> None:
     compiler.source_problems("x", (Problem(Reason.NO_EFFECT, ObjectKey("File", "", "a.yaml"), "k", "v", "none"),))
     reconciler.snapshot = compiler.compile(NOW)
-    assert "router_route_invalid" not in scraped(RouterCollector(Counters, reconciler, "1.2.3"))
+    assert "router_route_invalid" not in scraped(RouterMetrics(Counters, reconciler, "1.2.3"))
 
 
 def test_when_certificates_expire(compiler: Compiler, reconciler: Reconciler) -> None:
     pair = self_signed(NOW)
     served = {"shop/web-cert": CertificateReport("shop", "web-cert", pair, ("a.localhost",), Role.OWN)}
     reconciler.snapshot = replace(compiler.compile(NOW), served=served)
-    samples = scraped(RouterCollector(Counters, reconciler, "1.2.3"))
+    samples = scraped(RouterMetrics(Counters, reconciler, "1.2.3"))
     [(key, value)] = samples["router_tls_cert_not_after_timestamp_seconds"].items()
     assert dict(key) == {"namespace": "shop", "secret": "web-cert", "cn": pair.subject}
     assert value == pair.not_after.timestamp()
@@ -224,14 +224,14 @@ def test_who_writes_for_all_and_how_that_goes(reconciler: Reconciler) -> None:
     feedback.keeper.outcomes["written"] = 3
     feedback.events.written["Warning"] = 2
     feedback.events.dropped["refused"] = 1
-    collector = RouterCollector(Counters, reconciler, "1", feedback=feedback)
-    samples = scraped(collector)
+    metrics = RouterMetrics(Counters, reconciler, "1", feedback=feedback)
+    samples = scraped(metrics)
     assert samples["router_leader"] == {(): 0}
     assert samples["router_claim_record_attempts_total"] == {labels(outcome="written"): 3}
     assert samples["router_events_written_total"] == {labels(type="Warning"): 2}
     assert samples["router_events_dropped_total"] == {labels(reason="refused"): 1}
     assert samples["router_events_waiting"] == {(): 0}
-    assert "router_leader" not in scraped(RouterCollector(Counters, reconciler, "1")), "without a cluster nobody leads"
+    assert "router_leader" not in scraped(RouterMetrics(Counters, reconciler, "1")), "without a cluster nobody leads"
 
 
 def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconciler: Reconciler) -> None:
@@ -240,7 +240,7 @@ def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconcil
     counters = Counters()
     shop = counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web")
     shop.requests = {(200, "GET", "http/1.1"): 1}
-    samples = scraped(RouterCollector(lambda: counters, reconciler, "1.2.3"))
+    samples = scraped(RouterMetrics(lambda: counters, reconciler, "1.2.3"))
     used = {name for values in samples.values() for key in values for name, _ in key}
     assert used <= {
         "app", "cn", "code", "generation", "le", "listener", "method", "name", "namespace", "outcome", "protocol",
@@ -256,7 +256,7 @@ def test_streams(reconciler: Reconciler) -> None:
     git.closed = {"client_closed": 4, "tunnel_idle": 1}
     git.denied = {Failure.TOO_MANY_CONNECTIONS: 3}
     git.retries = {Failure.CONNECT_FAILED: 1}
-    samples = scraped(RouterCollector(lambda: counters, reconciler, "1"))
+    samples = scraped(RouterMetrics(lambda: counters, reconciler, "1"))
     mine = labels(stream="git", app="drycc/drycc-builder", namespace="drycc", service="drycc-builder")
     assert samples["router_stream_open"][mine] == 2
     assert samples["router_stream_connections_total"][mine] == 7
@@ -273,10 +273,10 @@ def test_beyond_the_budget_apps_are_others_and_no_counter_goes_back(reconciler: 
         route = counters.routes[name] = RouteCounters(f"shop/{name}", "shop", name)
         route.requests[200, "GET", "http/1.1"] = 10
         route.errors[Failure.NO_ENDPOINT] = 1
-    collector = RouterCollector(lambda: counters, reconciler, "1", series=40)
+    metrics = RouterMetrics(lambda: counters, reconciler, "1", series=40)
 
     def seen() -> dict[str, float]:
-        samples = scraped(collector)["router_requests_total"]
+        samples = scraped(metrics)["router_requests_total"]
         return {dict(key)["app"]: value for key, value in samples.items()}
 
     first = seen()
@@ -293,4 +293,16 @@ def test_beyond_the_budget_apps_are_others_and_no_counter_goes_back(reconciler: 
     counters.routes["e"] = RouteCounters("shop/e", "shop", "e")
     counters.routes["e"].requests[200, "GET", "http/1.1"] = 1
     assert seen()["shop/e"] == 1
-    assert scraped(collector)["router_metric_series_folded_total"] == {(): 2}
+    assert scraped(metrics)["router_metric_series_folded_total"] == {(): 2}
+
+
+@pytest.mark.parametrize("accept", ["", "text/plain;version=0.0.4", "application/openmetrics-text;version=1.0.0"])
+def test_a_page_is_one_in_the_dialect_that_was_asked_for(reconciler: Reconciler, accept: str) -> None:
+    counters = Counters()
+    counters.routes["shop/web"] = RouteCounters("shop/web", "shop", "web", {(200, "GET", "http/1.1"): 1})
+    page, content_type = RouterMetrics(lambda: counters, reconciler, "1").page(accept)
+    reader = read_openmetrics if "openmetrics" in content_type else text_string_to_metric_families
+    families = [family.name for family in reader(page.decode())]
+    assert ("openmetrics" in content_type) == ("openmetrics" in accept)
+    assert len(families) == len(set(families))
+    assert {"router_requests", "router_build_info", "process_open_fds"} <= set(families)

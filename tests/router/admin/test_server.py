@@ -15,7 +15,7 @@ import uvloop
 from proxy.metrics import Counters
 from proxy.routes import TableChange
 from router.admin.health import Health
-from router.admin.metrics import RouterCollector, registry
+from router.admin.metrics import RouterMetrics
 from router.admin.server import AdminServer
 from router.compile import Compiler
 from router.publisher import Publisher
@@ -41,9 +41,9 @@ def play(story: Callable[[Ask, Health, Reconciler], Awaitable[None]], bind: str 
         health, counters = Health(), Counters()
         store = CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC)))
         reconciler = Reconciler(Compiler(trusted_endpoints=True), Publisher(store, NoGateway()))
-        collector = RouterCollector(lambda: counters, reconciler, "1.2.3")
+        metrics = RouterMetrics(lambda: counters, reconciler, "1.2.3")
         ports: dict[str, int | None] = {"http": 1, "https": 2, "git": None}
-        server = AdminServer(health, reconciler, registry(collector), upstreams, ports)
+        server = AdminServer(health, reconciler, metrics.page, upstreams, ports)
         ports["admin"] = await server.listen(bind, 0)
         try:
             async with (
@@ -132,6 +132,6 @@ def test_a_port_that_is_taken_is_named() -> None:
         Compiler(trusted_endpoints=True),
         Publisher(CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC))), NoGateway()),
     )
-    metrics = registry(RouterCollector(Counters, reconciler, "1.2.3"))
+    metrics = RouterMetrics(Counters, reconciler, "1.2.3").page
     with socket.create_server(("127.0.0.1", 0)) as taken:
         asyncio.run(story(AdminServer(Health(), reconciler, metrics, upstreams, {}), taken.getsockname()[1]))

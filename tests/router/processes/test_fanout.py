@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from proxy.metrics import Counters
 from proxy.routes import Route, TableChange
 from router.processes import fanout
 from router.processes.channel import Channel
@@ -57,7 +58,7 @@ class Worker:
                 elif self.willing:
                     self.say(Applied(generation, self.refused))
             case Ask(number, "counters") if self.willing:
-                self.say(Counted(number, {}, {"in_flight": 2}, {"cpu_seconds": 1.5}, last=True))
+                self.say(Counted(number, {}, Counters(in_flight=2), {"cpu_seconds": 1.5}, last=True))
             case Ask(number, "upstreams") if self.willing:
                 self.say(Upstreams(number, [{"route": "a", "endpoints": [{"address": "x", "load": 2, "gone": False}]}]))
 
@@ -199,7 +200,7 @@ def test_one_that_talks_nonsense_is_replaced_and_what_it_counted_stays() -> None
         estates: list[bytes] = []
         async with team(1, replace=lambda *who: wished.append(who), bequeath=estates.append) as (fan, [worker]):
             await fan.publish(*change(1, "a"))
-            worker.say(Counted(0, {}, {"tunnels": 3}, {}, last=True))
+            worker.say(Counted(0, {}, Counters(tunnels=3), {}, last=True))
             worker.say(Applied(99, ()))
             await asyncio.wait_for(worker.ended.wait(), 5)
             assert wished == [(0, 100)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import msgspec
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.errors import Failure
+from proxy.metrics import Counters, RouteCounters
 from proxy.routes import Edge, HostRule, Policy, Route, TableChange
 from router.processes import messages
 from router.processes.messages import (
@@ -56,8 +59,12 @@ def test_definitions_arrive_equal() -> None:
     assert decode_for_worker(encode(TablePart(TABLE))) == TablePart(TABLE)
     assert decode_for_worker(encode(CertificatePart(PAIRS))) == CertificatePart(PAIRS)
     assert decode_for_control(encode(Applied(3, ("shop/cert",)))) == Applied(3, ("shop/cert",))
-    counted = Counted(1, {"shop/web": {"requests": {(200, "GET", "http/1.1"): 3}}}, None, {}, last=False)
-    assert decode_for_control(encode(counted)) == counted
+    web = RouteCounters("web", "shop", "web", {(200, "GET", "http/1.1"): 3}, errors={Failure.NO_ENDPOINT: 1})
+    counted = decode_for_control(encode(Counted(1, {"shop/web": web}, Counters(in_flight=4), {}, last=False)))
+    assert isinstance(counted, Counted)
+    assert asdict(counted.routes["shop/web"]) == asdict(web)
+    assert counted.totals is not None
+    assert asdict(counted.totals) == asdict(Counters(in_flight=4))
     assert decode_for_child(encode(Link(1, 42))) == Link(1, 42)
     assert decode_for_supervisor(encode(Beat())) == Beat()
 
@@ -71,6 +78,19 @@ def test_nobody_is_told_what_is_not_for_them() -> None:
     ):
         with pytest.raises(BadMessage):
             decode(encode(message))
+
+
+@pytest.mark.parametrize(
+    "totals", [{"in_flight": "many"}, {"accepted": 3}, {"connect": {"counts": 1, "total": 0}}, {"connect": 5}]
+)
+def test_counters_of_another_type_are_refused(totals: dict[str, object]) -> None:
+    with pytest.raises(BadMessage):
+        decode_for_control(msgspec.msgpack.encode(["Counted", 1, {}, totals, {}, True]))
+    with pytest.raises(BadMessage):
+        decode_for_control(msgspec.msgpack.encode(["Counted", 1, {"web": {"requests": [1]}}, None, {}, True]))
+    assert decode_for_control(msgspec.msgpack.encode(["Counted", 1, {}, None, {}, True])) == Counted(
+        1, {}, None, {}, True
+    )
 
 
 def test_a_bad_message_is_not_quoted() -> None:

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from proxy.errors import Failure
-from proxy.metrics import Counters, RouteCounters
+from proxy.metrics import Counters, Histogram, RouteCounters, StreamCounters
 from router.processes.messages import BadMessage
-from router.processes.sums import SLICE, Ledger, Reporter, plain
+from router.processes.sums import SLICE, Ledger, Reporter
 
 
 def served(counters: Counters, name: str, status: int = 200, times: int = 1) -> RouteCounters:
@@ -22,15 +22,16 @@ def served(counters: Counters, name: str, status: int = 200, times: int = 1) -> 
     return route
 
 
-def sent(slices: Iterable[dict[str, object]]) -> dict[str, object]:
-    together: dict[str, object] = {}
+def sent(slices: Iterable[dict[str, RouteCounters]]) -> dict[str, RouteCounters]:
+    together: dict[str, RouteCounters] = {}
     for each in slices:
-        together |= msgspec.msgpack.decode(msgspec.msgpack.encode(each))
+        together |= msgspec.msgpack.decode(msgspec.msgpack.encode(each), type=dict[str, RouteCounters])
     return together
 
 
 def tell(ledger: Ledger, pid: int, reporter: Reporter) -> None:
-    ledger.heard(pid, sent(reporter.routes()), msgspec.msgpack.decode(msgspec.msgpack.encode(reporter.totals())))
+    totals = msgspec.msgpack.decode(msgspec.msgpack.encode(reporter.totals()), type=Counters)
+    ledger.heard(pid, sent(reporter.routes()), totals)
 
 
 def test_two_workers_add_up() -> None:
@@ -98,7 +99,7 @@ def test_the_next_control_process_goes_on_from_there() -> None:
     before.gone(1)
     after.inherit(before.estate())
     tell(after, 2, Reporter(counters))
-    assert plain(after.sums().routes["web"]) == plain(before_and(counters))
+    assert msgspec.to_builtins(after.sums().routes["web"]) == msgspec.to_builtins(before_and(counters))
     assert after.sums().routes["web"].retries == {Failure.UPSTREAM_RESET: 8}
 
 
@@ -120,22 +121,54 @@ def test_a_route_that_is_gone_is_counted_no_more() -> None:
     assert set(ledger.sums().routes) == {"blog"}
 
 
-@pytest.mark.parametrize(
-    "totals",
-    [
-        {"in_flight": "many"},
-        {"unheard_of": 1},
-        {"accepted": 3},
-        {"connect": {"counts": [1], "total": 0}},
-        {"connect": 5},
-    ],
-)
-def test_what_no_worker_counts_is_refused(totals: dict[str, object]) -> None:
-    ledger = Ledger()
+def test_a_gauge_of_a_stream_ends_with_its_process_too() -> None:
+    counters, ledger = Counters(), Ledger()
+    stream = counters.streams["git"] = StreamCounters("drycc/builder", "drycc", "builder")
+    stream.open, stream.total = 2, 7
+    tell(ledger, 1, Reporter(counters))
+    assert ledger.sums().streams["git"].open == 2
+    ledger.gone(1)
+    assert ledger.sums().streams["git"].open == 0
+    assert ledger.sums().streams["git"].total == 7
+
+
+def test_adding_up_changes_no_report() -> None:
+    ledger, totals, routes = Ledger(), {}, {}
+    for pid in (1, 2):
+        counters = Counters()
+        served(counters, "web", times=pid)
+        counters.streams["git"] = StreamCounters("drycc/builder", "drycc", "builder", total=pid)
+        counters.unrouted.errors[Failure.UNKNOWN_HOST] = pid
+        totals[pid], routes[pid] = Reporter(counters).totals(), counters.routes
+        ledger.heard(pid, routes[pid], totals[pid])
+    for _ in range(2):
+        sums = ledger.sums()
+        assert sums.streams["git"].total == sums.unrouted.errors[Failure.UNKNOWN_HOST] == 3
+    ledger.gone(1)
+    ledger.gone(2)
+    for pid in (1, 2):
+        assert totals[pid].streams["git"].total == totals[pid].unrouted.errors[Failure.UNKNOWN_HOST] == pid
+        assert routes[pid]["web"].requests == {(200, "GET", "http/1.1"): pid}
+
+
+@pytest.mark.parametrize("slot", ["connect", "unrouted"])
+def test_what_no_worker_counts_is_refused(slot: str) -> None:
+    """What is of another type was refused before: a message is decoded by its type."""
+    ledger, totals, route = Ledger(), Counters(), RouteCounters("", "", "")
+    of_totals: Histogram | RouteCounters = getattr(totals, slot)
+    for odd in (of_totals, route):
+        (odd if isinstance(odd, Histogram) else odd.duration).counts = [1]
     with pytest.raises(BadMessage):
         ledger.heard(1, {}, totals)
     with pytest.raises(BadMessage):
-        ledger.heard(1, {"web": {"requests": [1, 2]}}, None)
-    with pytest.raises(BadMessage):
-        ledger.inherit(b"\xc1")
+        ledger.heard(1, {"web": route}, None)
+    for estate in (
+        b"\xc1",
+        msgspec.msgpack.encode({"routes": {"web": {"requests": [1, 2]}}}),
+        msgspec.msgpack.encode({"routes": {"web": route}, "totals": Counters()}),
+        msgspec.msgpack.encode({"routes": {}, "totals": totals}),
+    ):
+        with pytest.raises(BadMessage):
+            ledger.inherit(estate)
     assert ledger.sums().in_flight == 0
+    assert ledger.sums().routes == {}
