@@ -231,8 +231,13 @@ async def _connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, as
         writer.transport.abort()
 
 
-async def open_loop(port: int, host: str, rate: float, over: Callable[[], bool]) -> tuple[list[float], Counter[str]]:
-    """GETs at even distances until ``over``; latencies in seconds from when each fell due, and failures by reason."""
+async def open_loop(
+    port: int, host: str | Callable[[], str], rate: float, over: Callable[[], bool]
+) -> tuple[list[float], Counter[str]]:
+    """GETs at even distances until ``over``; latencies in seconds from when each fell due, and failures by reason.
+
+    ``host``: always that one, or whatever it says each time.
+    """
     free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
     latencies: list[float] = []
     failures: Counter[str] = Counter()
@@ -240,7 +245,7 @@ async def open_loop(port: int, host: str, rate: float, over: Callable[[], bool])
     async def one(due: float) -> None:
         pair = free.pop() if free else await asyncio.open_connection("127.0.0.1", port)
         try:
-            await ask(*pair, host)
+            await ask(*pair, host if isinstance(host, str) else host())
         except Failed as failed:
             failures[str(failed)] += 1
             pair[1].transport.abort()

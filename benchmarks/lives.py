@@ -7,6 +7,10 @@ scenario is one row of hardening 3.5 or 3.2 and ends in one line of JSON:
     upgrades   L-04  a new router takes over in place, a hundred times, under 200 new connections a second
     idle, busy R-01  10,000 apps and 300 requests a second: without changes, and with files rewritten all the time
     spread           connections kept open, and who of the workers has them
+    rolling    L-03  two replicas behind a TCP balancer, restarted ten times in turn, under 300 requests a second and
+                     20 WebSockets (needs haproxy)
+    scrape           10,000 apps that all were asked, and 300 requests a second while metrics are read once a second:
+                     with the budget of series as it is, and with room for everybody
 
 A request that was under way in a killed worker is lost with it, and counted as ``under way``; a connection that was
 refused, reset before a word was answered to nobody, or not accepted in five seconds is ``failed``.
@@ -16,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -24,17 +29,20 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
-from benchmarks.faults import Origin, open_loop
+from benchmarks.faults import Origin, ask, open_loop
 from benchmarks.figures import percentile
 from benchmarks.peers.drycc import manifest
 from benchmarks.processes import cpu_time
+from benchmarks.replicas import Balancer, clients, tunnels
+from benchmarks.run import free_port
 from benchmarks.tools import REPOSITORY
+from benchmarks.tunnels import EchoApp
 
 __all__ = ["SCENARIOS", "Running", "newcomers"]
 
@@ -46,8 +54,10 @@ _PATIENCE: Final = 5.0
 class Running:
     """One router with its processes."""
 
-    def __init__(self, home: Path, ports: dict[str, int] | None = None) -> None:
+    def __init__(self, home: Path, ports: dict[str, int] | None = None, *options: str) -> None:
+        """``options`` of the command line come last, so they hold."""
         self.home = home
+        self._options = options
         self._ports = ports or {"http": 0, "https": 0, "admin": 0}
         self.process: subprocess.Popen[str]
         self.line: dict[str, Any] = {}
@@ -63,7 +73,7 @@ class Running:
             [
                 *(sys.executable, "-m", "router", "run", "--manifests", str(self.home / "manifests")),
                 *("--bind", "127.0.0.1", "--access-log", "off", "--log-level", "error", "--git-port", "0"),
-                *("--workers", "2", "--drain-delay", "0", "--handover", str(self.home / "way"), *ports),
+                *("--workers", "2", "--drain-delay", "0", "--handover", str(self.home / "way"), *ports, *self._options),
             ],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
@@ -271,12 +281,146 @@ def _sockets(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
 
+async def rolling(home: Path, port: int, share: float) -> dict[str, Any]:
+    """L-03."""
+    _write_apps(home, port, 0)
+    app = await asyncio.get_running_loop().create_server(EchoApp, "127.0.0.1", 0)
+    endpoint = ("127.0.0.1", app.sockets[0].getsockname()[1])
+    (home / "manifests" / "chat.yaml").write_text(manifest("chat", ("chat.test",), (endpoint,)))
+    ports = [{name: free_port() for name in ("http", "https", "admin")} for _ in range(2)]
+    entrance = free_port()
+
+    async def replica(number: int) -> Running:
+        room = home / f"replica{number}"
+        room.mkdir(exist_ok=True)
+        (room / "manifests").unlink(missing_ok=True)
+        (room / "manifests").symlink_to(home / "manifests")
+        return await Running(room, ports[number], "--drain-delay", "3", "--drain-grace", "2").start()
+
+    running = [await replica(number) for number in range(2)]
+    balancer = Balancer(home, entrance, [(mine["http"], mine["admin"]) for mine in ports])
+    await balancer.start()
+    statuses: Counter[int] = Counter()
+    rounds = max(1, round(10 * share))
+
+    async def restart() -> None:
+        for number in [0, 1] * rounds:
+            statuses[await running[number].stop()] += 1
+            running[number] = await replica(number)
+            await asyncio.sleep(2.5)  # until the balancer has seen it twice
+
+    restarting = asyncio.ensure_future(restart())
+    talking = asyncio.ensure_future(tunnels(entrance, "chat.test", 20, restarting.done))
+    counts, latencies = await clients(entrance, "app.test", 300.0, restarting.done)
+    await restarting
+    ends = await talking
+    await balancer.stop()
+    for each in running:
+        await each.stop()
+    app.close()
+    again = counts.pop("asked again")
+    ordered = sorted(latencies)
+    return {
+        "restarts": 2 * rounds,
+        "ended_with": dict(statuses),
+        "requests": counts.total(),
+        "failed": counts.total() - counts["ok"],
+        "asked_again": again,
+        "outcomes": dict(counts),
+        "websockets": dict(ends),
+        "p50_ms": round(percentile(ordered, 0.5) * 1e3, 1),
+        "p99_ms": round(percentile(ordered, 0.99) * 1e3, 1),
+    }
+
+
+async def scrape(home: Path, port: int, share: float) -> dict[str, Any]:
+    """What reading the metrics of very many apps takes, and what requests notice of it."""
+    count = max(100, round(10_000 * share) // 100 * 100)
+    seconds = max(2.0, 10 * share)
+    _write_apps(home, port, count)
+    return {
+        "apps": count,
+        "budget as it is": await _scraped(await Running(home).start(), count, seconds),
+        "budget for everybody": await _scraped(
+            await Running(home, None, "--metric-series", str(100 * count)).start(), count, seconds
+        ),
+    }
+
+
+async def _scraped(router: Running, count: int, seconds: float) -> dict[str, Any]:
+    http, admin = router.ports["http"], router.ports["admin"]
+    hosts = itertools.cycle([f"other-{number:05}.test" for number in range(count)])
+    left = iter(range(count))
+    await asyncio.gather(*(_ask_all(http, hosts, left) for _ in range(32)))
+
+    async def asked() -> tuple[list[float], Counter[str]]:
+        end = time.monotonic() + seconds
+        return await open_loop(http, lambda: next(hosts), 300.0, lambda: time.monotonic() > end)
+
+    quiet, failures = await asked()
+    before = _cpu_of_workers(router)
+    asking = asyncio.ensure_future(asked())
+    times, sizes = await _scrapes(admin, asking.done)
+    noisy, more = await asking
+    used = _cpu_of_workers(router) - before
+    await router.stop()
+    return {
+        "scrape_ms": [round(each * 1e3, 1) for each in times],
+        "page_bytes": max(sizes),
+        "failures": dict(failures + more),
+        "p99_ms_without": round(percentile(sorted(quiet), 0.99) * 1e3, 2),
+        "p99_ms_with": round(percentile(sorted(noisy), 0.99) * 1e3, 2),
+        "cpu_of_workers": round(used / seconds, 3),
+    }
+
+
+async def _ask_all(port: int, hosts: Iterator[str], left: Iterator[int]) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in left:
+        await ask(reader, writer, next(hosts))
+    writer.transport.abort()
+
+
+async def _scrapes(port: int, over: Callable[[], bool]) -> tuple[list[float], list[int]]:
+    """Once a second; by another process, so that reading megabytes costs the clients here nothing."""
+    times, sizes = [], []
+    while not over():
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-S", "-c", _SCRAPER, str(port)), stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        took, size = output.split()
+        times.append(float(took))
+        sizes.append(int(size))
+        await asyncio.sleep(1)
+    return times, sizes
+
+
+_SCRAPER: Final = """
+import socket, sys, time
+began = time.monotonic()
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as peer:
+    peer.sendall(b"GET /metrics HTTP/1.1\\r\\nHost: admin\\r\\nConnection: close\\r\\n\\r\\n")
+    buffer, size = bytearray(1 << 20), 0
+    while count := peer.recv_into(buffer):
+        size += count
+print(time.monotonic() - began, size)
+"""
+
+
+def _cpu_of_workers(router: Running) -> float:
+    times = [cpu_time(pid) for pid in router.workers().values()]
+    return sum(each.user + each.system for each in times)
+
+
 SCENARIOS: Final[dict[str, Callable[[Path, int, float], Awaitable[dict[str, Any]]]]] = {
     "kills": kills,
     "upgrades": upgrades,
     "idle": idle,
     "busy": busy,
     "spread": spread,
+    "rolling": rolling,
+    "scrape": scrape,
 }
 
 

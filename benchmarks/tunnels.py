@@ -32,7 +32,7 @@ from benchmarks.scenarios import LOAD_CORE, PROXY_CORE
 from benchmarks.tools import REPOSITORY, machine
 from benchmarks.workload import MEASURED, SMALL_ANSWER
 
-__all__ = ["FRAME", "main", "opening", "summary"]
+__all__ = ["FRAME", "EchoApp", "main", "opening", "summary"]
 
 FRAME: Final = b"\x81\x81\x00\x00\x00\x00a"
 """A client's text of one letter, masked with zeros."""
@@ -51,7 +51,7 @@ def opening(host: str) -> bytes:
     ).encode()
 
 
-class _App(asyncio.Protocol):
+class EchoApp(asyncio.Protocol):
     """Answers requests, grants tunnels, and says in them what it hears."""
 
     def __init__(self) -> None:
@@ -198,7 +198,7 @@ async def _measure(
 
 async def _run(options: _Options, home: Path) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(_App, "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(EchoApp, "127.0.0.1", 0, backlog=1024)
     port = server.sockets[0].getsockname()[1]
     (home / "manifests").mkdir()
     (home / "manifests" / "app.yaml").write_text(manifest("app", (MEASURED,), (("127.0.0.1", port),)), encoding="utf-8")
