@@ -307,7 +307,7 @@ async def rolling(home: Path, port: int, share: float) -> dict[str, Any]:
         for number in [0, 1] * rounds:
             statuses[await running[number].stop()] += 1
             running[number] = await replica(number)
-            await asyncio.sleep(2.5)  # until the balancer has seen it twice
+            await asyncio.sleep(3.5)  # until the balancer has seen it thrice
 
     restarting = asyncio.ensure_future(restart())
     talking = asyncio.ensure_future(tunnels(entrance, "chat.test", 20, restarting.done))
