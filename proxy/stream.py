@@ -54,6 +54,8 @@ HIGH_WATER: Final = 256 * 1024
 """Bytes kept for a side that reads slowly before the other is not read any further: what one read can bring."""
 RETRY_SECONDS: Final = 1.0
 """Until a port that could not be bound, or descriptors that ran out, are tried again."""
+FULL_SECONDS: Final = 0.1
+"""Until it is asked again whether there is a place, where there was none."""
 BURST: Final = 10
 """Connections that a client may open at once before ``new_per_second`` holds it back."""
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
@@ -408,6 +410,7 @@ class _Port:
 
     __slots__ = (
         "_core",
+        "_paused",
         "_retry",
         "_tasks",
         "counters",
@@ -422,6 +425,8 @@ class _Port:
 
     def __init__(self, core: Core, route: StreamRoute) -> None:
         self._core = core
+        self._paused = False
+        """Somebody was made to wait because every place was taken, and nobody has been accepted since."""
         self._retry: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.counters = StreamCounters(route.app, route.namespace, route.service)
@@ -492,6 +497,12 @@ class _Port:
 
     def _accept(self, listening: socket.socket) -> None:
         for _ in range(MAX_ACCEPTS):
+            if self._core.admission.is_full:
+                # Whoever comes waits in the kernel, as on every other port, or is accepted by another worker.
+                self._core.counters.accept_pauses += not self._paused
+                self._paused = True
+                self._rest(listening, FULL_SECONDS)
+                return
             try:
                 sock, peer = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -499,17 +510,21 @@ class _Port:
             except OSError as error:
                 if error.errno not in _OUT_OF_RESOURCES:
                     raise
-                # The kernel would tell us at every turn that somebody waits; ask again when something may be free.
-                self._core.loop.remove_reader(listening)
-                self._retry = self._core.loop.call_later(RETRY_SECONDS, self._listen)
+                self._rest(listening, RETRY_SECONDS)
                 log.warning("stream %s: %s; new connections wait", self.route.name, error.strerror)
                 return
+            self._paused = False
             try:
                 sock.setblocking(False)
                 self._welcome(sock, (_plain(peer[0]), peer[1]))
             except Exception as error:
                 note(self._core.counters, "stream", error)
                 sock.close()
+
+    def _rest(self, listening: socket.socket, seconds: float) -> None:
+        """Accept nobody for a while: the kernel would tell us at every turn that somebody waits."""
+        self._core.loop.remove_reader(listening)
+        self._retry = self._core.loop.call_later(seconds, self._listen)
 
     def _welcome(self, sock: socket.socket, source: Address) -> None:
         """Begin a stream, or turn its client away."""
@@ -619,8 +634,9 @@ class _Port:
                 return None
             except TimeoutError:
                 failure = Failure.CONNECT_TIMEOUT
-            except OSError:
-                failure = Failure.CONNECT_FAILED
+            except OSError as error:
+                lacking = error.errno in _OUT_OF_RESOURCES or error.errno == errno.EADDRNOTAVAIL
+                failure = Failure.ROUTER_EXHAUSTED if lacking else Failure.CONNECT_FAILED
             finally:
                 if stream.dialled < 0.0:
                     endpoint.load -= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.peer import NetworkSet, client_address
+from proxy.peer import NetworkSet, client_address, client_key
 
 TRUSTED = NetworkSet(["10.0.0.0/8", "fd00::/8"])
 
@@ -73,3 +73,19 @@ def test_a_trusted_peers_word_is_read_from_the_right(said: list[bytes], client: 
 
 def test_a_trusted_peer_in_ipv6_disguise() -> None:
     assert client_address("::ffff:10.0.0.1", [b"203.0.113.7"], TRUSTED)[0] == "203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:DB8:1:2:0:0::2", "2001:db8:1:2::"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("no address", "no address"),
+        ("no:address", "no:address"),
+    ],
+)
+def test_one_client_is_an_address_or_all_that_it_may_use(address: str, key: str) -> None:
+    assert client_key(address) == key

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-from proxy.peer import client_key
 from proxy.routes import StreamRoute
 from proxy.stream import BURST, Doorkeeper
 
@@ -60,18 +57,3 @@ def test_a_crowd_that_has_gone_is_forgotten_and_who_stays_is_not() -> None:
         door.left(f"client {number}")
     assert len(door) < 1500
     assert not door.admit("stays", 501.0)
-
-
-@pytest.mark.parametrize(
-    ("address", "key"),
-    [
-        ("192.0.2.1", "192.0.2.1"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::"),
-        ("::ffff:192.0.2.1", "192.0.2.1"),
-        ("no address", "no address"),
-        ("no:address", "no:address"),
-    ],
-)
-def test_one_client_is_an_address_or_all_that_it_may_use(address: str, key: str) -> None:
-    assert client_key(address) == key

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
@@ -322,6 +323,32 @@ def test_when_memory_is_gone_new_streams_are_closed_and_old_ones_go_on() -> None
     on_loop(story())
 
 
+def test_where_all_places_are_taken_who_comes_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.gateway.MEASURE_SECONDS", 1000.0)
+
+    async def story() -> None:
+        async with served(echo) as router:
+            router.gateway._core.admission.most = 4  # two streams have two ends each
+            first, second = await router.connect(), await router.connect()
+            for reader, writer in (first, second):
+                writer.write(b"hello")
+                assert await reader.readexactly(5) == b"hello"
+            third = await router.connect()
+            third[1].write(b"hello")
+            port = router.gateway._streams._ports["git"]
+            for _ in range(2):  # it has looked whether there is a place, and has waited again
+                waits = port._retry
+                await until(lambda waits=waits: port._retry not in (waits, None))  # type: ignore[misc]
+            assert router.gateway.counters.accept_pauses == 2  # at this port, and at that of http
+            assert router.gateway.counters.streams["git"].total == 2
+            await end(first[1])
+            assert await third[0].readexactly(5) == b"hello"
+            for _, writer in (second, third):
+                await end(writer)
+
+    on_loop(story())
+
+
 def test_one_address_has_so_many_connections_and_no_more() -> None:
     async def story() -> None:
         async with served(echo, connections_per_client=2) as router:
@@ -492,6 +519,39 @@ def test_without_an_endpoint_the_client_is_told_at_once(endpoints: object, reaso
     on_loop(story())
 
 
+def test_descriptors_that_ran_out_are_not_the_endpoints_fault() -> None:
+    async def story() -> None:
+        async with served(echo) as router:
+            first, writer = await router.connect()  # whatever is opened once has been
+            writer.write(b"hello")
+            assert await first.readexactly(5) == b"hello"
+            with socket.create_connection(("127.0.0.1", router.port)), one_descriptor_left():
+                await until(lambda: bool(router.gateway.counters.streams["git"].closed))
+                assert router.gateway.counters.streams["git"].closed == {"router_exhausted": 1}
+            writer.write(b"again")
+            assert await first.readexactly(5) == b"again"
+            await end(writer)
+
+    on_loop(story())
+
+
+@contextmanager
+def one_descriptor_left() -> Iterator[None]:
+    """As if all but one were in use."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    fillers = [os.open("/dev/null", os.O_RDONLY)]
+    while fillers[-1] <= highest:
+        fillers.append(os.open("/dev/null", os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 2, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        for each in fillers:
+            os.close(each)
+
+
 def test_an_endpoint_that_does_not_answer_is_left_after_the_limit() -> None:
     async def story() -> None:
         with socket.socket() as deaf:  # its queue is full: the kernel drops what comes
@@ -504,6 +564,13 @@ def test_an_endpoint_that_does_not_answer_is_left_after_the_limit() -> None:
                     assert await turned_away(reader)
                     assert (await router.record())["error_reason"] == "connect_timeout"
                     await end(writer)
+                    async with origin(echo) as alive:
+                        router.publish(deaf.getsockname(), alive, connect_timeout=0.1)
+                        for _ in range(8):  # whichever is tried first
+                            reader, writer = await router.connect()
+                            writer.write(b"hello")
+                            assert await reader.readexactly(5) == b"hello"
+                            await end(writer)
 
     on_loop(story())
 
