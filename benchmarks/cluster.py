@@ -32,8 +32,8 @@ from typing import Any, Final, NoReturn, cast
 
 from benchmarks.figures import percentile
 from benchmarks.openloop import Answer, openloop_command, read_answer
-from benchmarks.processes import Child, Children, cpu_time, resident_bytes
-from benchmarks.tools import REPOSITORY, commit, machine
+from benchmarks.processes import Child, Children, cpu_time, resident_bytes, resident_of_each
+from benchmarks.tools import REPOSITORY, commit, machine, prepare
 from examples.authority import Authority
 
 __all__ = ["MEASURES", "main"]
@@ -46,6 +46,8 @@ RATE: Final = 300.0
 """Requests per second while something happens."""
 LIMIT: Final = 20.0
 """Seconds after which a change counts as not seen."""
+PEER_APPS: Final = 5_000
+"""Apps up to which Traefik is measured: with more, each change takes it many seconds."""
 _INSIDE: Final = "DRYCC_BENCH_NETWORK"
 
 
@@ -53,8 +55,9 @@ _INSIDE: Final = "DRYCC_BENCH_NETWORK"
 class Fake:
     """The fake API server, by its control port."""
 
-    def __init__(self, child: Child, port: int, kubeconfig: Path) -> None:
+    def __init__(self, child: Child, url: str, port: int, kubeconfig: Path) -> None:
         self.child = child
+        self.url = url
         self.kubeconfig = kubeconfig
         self._port = port
 
@@ -78,15 +81,13 @@ class Fake:
             return len(json.loads(connection.getresponse().read()))
 
 
-class Router:
-    """A started router, one connection to it, and what it says about itself."""
+class Proxy:
+    """A started proxy, and one connection to it."""
 
-    def __init__(self, child: Child, ports: dict[str, int], ready: float) -> None:
+    def __init__(self, child: Child, port: int) -> None:
         self.child = child
-        self.http, self.https, self._admin = ports["http"], ports["https"], ports["admin"]
-        self.ready = ready
-        """Seconds from its start until it was."""
-        self._connection = socket.create_connection(("127.0.0.1", self.http))
+        self.http = port
+        self._connection = socket.create_connection(("127.0.0.1", port))
 
     def ask(self, host: str) -> Answer:
         """One request on a kept-alive connection."""
@@ -98,6 +99,22 @@ class Router:
                 raise ConnectionError("closed in an answer")
             data += received
         return answer
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        used = cpu_time(self.child.pid)
+        return used.user + used.system
+
+
+class Router(Proxy):
+    """Ours, and what it says about itself."""
+
+    def __init__(self, child: Child, ports: dict[str, int], ready: float) -> None:
+        super().__init__(child, ports["http"])
+        self.https, self._admin = ports["https"], ports["admin"]
+        self.ready = ready
+        """Seconds from its start until it was."""
 
     def report(self, path: str) -> Any:
         """A report of the operator's port."""
@@ -116,23 +133,28 @@ class Router:
             return hashlib.sha256(secure.getpeercert(binary_form=True) or b"").hexdigest()
 
     @property
-    def cpu(self) -> float:
-        """Seconds of processor time so far."""
-        used = cpu_time(self.child.pid)
-        return used.user + used.system
+    def mebibytes(self) -> float:
+        """Resident memory of all its processes."""
+        return resident_bytes(self.child.pid) / 2**20
 
     @property
-    def mebibytes(self) -> float:
-        """Resident memory."""
-        return resident_bytes(self.child.pid) / 2**20
+    def mebibytes_of_each(self) -> list[int]:
+        """Resident memory of each of them: control, workers, supervisor."""
+        return [round(size / 2**20) for size in resident_of_each(self.child.pid)]
+
+
+class Peer(Proxy):
+    """Traefik, following the same API server by its Ingress provider: the same objects, an Ingress for each app."""
 
 
 class Room:
-    """One run: starts what takes part, and ends it."""
+    """One run: starts what takes part, and ends it. ``peer``: Traefik's program, where it is to be measured, too."""
 
-    def __init__(self, home: Path, children: Children, quick: bool) -> None:
+    def __init__(self, home: Path, children: Children, quick: bool, peer: Path | None = None) -> None:
         self.home = home
         self.quick = quick
+        self.measures_peer = peer is not None
+        self._peer = peer
         self._children = children
         self._count = 0
         os.sched_setaffinity(0, {OTHERS})
@@ -144,24 +166,60 @@ class Room:
         command = [sys.executable, "-m", "tests.fakes.apiserver", "--apps", str(apps), "--address", HERE]
         command += ["--certificates", str(certificates), "--kubeconfig", str(kubeconfig)]
         child, line = self._start("fake", command, OTHERS, _is_listening)
-        return Fake(child, int(json.loads(line)["control"].rpartition(":")[2]), kubeconfig)
+        told = json.loads(line)
+        return Fake(child, told["url"], int(told["control"].rpartition(":")[2]), kubeconfig)
 
-    def router(self, fake: Fake) -> Router:
-        """A router that follows it, ready."""
+    def router(self, fake: Fake, core: int | str = CORE) -> Router:
+        """A router that follows it, ready. It has a worker for each core it is given."""
         command = [sys.executable, "-m", "router", "run", "--kubeconfig", str(fake.kubeconfig), "--bind", "127.0.0.1"]
         command += ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
         command += ["--access-log", str(self.home / "access.log")]
         started = time.monotonic()
-        child, line = self._start("router", command, CORE, _is_listening)
+        child, line = self._start("router", command, core, _is_listening)
         return Router(child, json.loads(line), time.monotonic() - started)
 
-    def end(self, *parts: Fake | Router) -> None:
+    def peer(self, fake: Fake, hosts: Sequence[str]) -> Peer:
+        """Traefik, once it answers for ``hosts``. Told to wait for nothing between two changes, as we do."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        token = fake.kubeconfig.with_suffix(f"{fake.kubeconfig.suffix}.token").read_text(encoding="utf-8")
+        command = [
+            str(self._peer),
+            "--global.checknewversion=false",
+            "--global.sendanonymoususage=false",
+            "--log.level=ERROR",
+            f"--accesslog.filepath={self.home}/peer.log",
+            "--accesslog.bufferingsize=100",
+            f"--entrypoints.http.address=127.0.0.1:{port}",
+            f"--providers.kubernetesingress.endpoint={fake.url}",
+            f"--providers.kubernetesingress.token={token}",
+            "--providers.kubernetesingress.disableclusterscoperesources=true",
+            "--providers.providersthrottleduration=0",
+        ]
+        self._count += 1
+        output = self.home / f"traefik-{self._count}"
+        child = self._children.start("traefik", command, core=CORE, output=output, environment={"GOMAXPROCS": "1"})
+        until = time.monotonic() + 120
+        while True:
+            try:
+                peer = Peer(child, port)
+                if all(peer.ask(host).status == 200 for host in hosts):
+                    return peer
+            except OSError:
+                pass
+            child.require_running()
+            if time.monotonic() > until:
+                raise RuntimeError("traefik does not serve what it was told of")
+            time.sleep(0.05)
+
+    def end(self, *parts: Fake | Proxy) -> None:
         """End some of what takes part."""
         for part in parts:
             self._children.end(part.child)
 
     @contextlib.contextmanager
-    def load(self, router: Router, hosts: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def load(self, router: Proxy, hosts: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Steady requests while the block lasts; afterwards the dictionary says what became of them."""
         self._count += 1
         report = self.home / f"load-{self._count}.json"
@@ -184,7 +242,7 @@ class Room:
                 p99_us=round(percentile(took, 0.99)),
             )
 
-    def _start(self, name: str, command: list[str], core: int, begun: Callable[[str], bool]) -> tuple[Child, str]:
+    def _start(self, name: str, command: list[str], core: int | str, begun: Callable[[str], bool]) -> tuple[Child, str]:
         self._count += 1
         output = self.home / f"{name}-{self._count}"
         child = self._children.start(name, command, core=core, output=output, directory=REPOSITORY)
@@ -227,11 +285,24 @@ def _secret(number: int, authority: Authority) -> tuple[dict[str, Any], str]:
     return document, hashlib.sha256(ssl.PEM_cert_to_DER_cert(pair.chain.decode())).hexdigest()
 
 
+def _ingress(number: int) -> dict[str, Any]:
+    """What Traefik is told of an app by."""
+    name = f"app-{number:05}"
+    backend = {"service": {"name": name, "port": {"name": "http"}}}
+    path = {"path": "/", "pathType": "Prefix", "backend": backend}
+    return {
+        "kind": "Ingress",
+        "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"namespace": name, "name": name},
+        "spec": {"rules": [{"host": _host(number), "http": {"paths": [path]}}]},
+    }
+
+
 def _host(number: int) -> str:
     return f"app-{number:05}.example"
 
 
-def _comes_from(router: Router, number: int, address: str) -> bool:
+def _comes_from(router: Proxy, number: int, address: str) -> bool:
     return router.ask(_host(number)).body == address.encode()
 
 
@@ -245,7 +316,7 @@ def _until(seen: Callable[[], bool]) -> float | None:
     return (time.perf_counter() - began) * 1e3
 
 
-def _creates(fake: Fake, router: Router, first: int, count: int) -> dict[str, Any]:
+def _creates(fake: Fake, router: Proxy, first: int, count: int) -> dict[str, Any]:
     """Create apps one by one, and poll each from before it is there until 404 has become 200."""
     times: list[float | None] = []
     between: set[int] = set()
@@ -255,6 +326,8 @@ def _creates(fake: Fake, router: Router, first: int, count: int) -> dict[str, An
             raise RuntimeError(f"{host} is there already")
         began = time.perf_counter()
         fake.does("load", count=1, start=number, address=HERE)
+        if isinstance(router, Peer):
+            fake.puts(_ingress(number))
 
         def seen(host: str = host) -> bool:
             status = router.ask(host).status
@@ -267,7 +340,7 @@ def _creates(fake: Fake, router: Router, first: int, count: int) -> dict[str, An
     return {**_figures(times), "other_answers": sorted(between)}
 
 
-def _edits(fake: Fake, router: Router, number: int, count: int) -> dict[str, Any]:
+def _edits(fake: Fake, router: Proxy, number: int, count: int) -> dict[str, Any]:
     """Move a live app to and fro, and poll it until the answer comes from where it is now."""
     times: list[float | None] = []
     for turn in range(count):
@@ -302,27 +375,41 @@ def propagation(room: Room, apps: Sequence[int]) -> Any:
     for size in apps or ([1_000, 5_000] if room.quick else [1_000, 5_000, 20_000]):
         fake = room.fake(size)
         router = room.router(fake)
-        first = size
-        for changes in (0, 100):
-            if changes:
-                fake.does("churn", rate=changes, noop_share=0.0)
-            result: dict[str, Any] = {"apps": size, "changes_per_second": changes}
-            began, cpu, calls = time.monotonic(), router.cpu, fake.calls()
-            result["create"] = _creates(fake, router, first, count)
-            with room.load(router, [_host(number) for number in range(0, size, size // 100)]) as said:
-                result["edit"] = _edits(fake, router, 0, count)
-            result["requests"] = said
-            seconds = time.monotonic() - began
-            made = 2 * count + changes * seconds
-            result["router_cpu_share"] = round((router.cpu - cpu) / seconds, 3)
-            result["router_cpu_ms_per_change"] = round((router.cpu - cpu) * 1e3 / made, 2)
-            result["api_calls"] = fake.calls() - calls
-            result["seconds"] = round(seconds, 1)
-            fake.does("stop-churn")
-            first += count
-            results.append(_told(result))
-        room.end(router, fake)
+        results += [_propagates(room, fake, router, size, count, turn) for turn in (0, 1)]
+        room.end(router)
+        if room.measures_peer and size <= PEER_APPS:
+            for start in range(0, size, 500):
+                fake.puts(*(_ingress(number) for number in range(start, min(start + 500, size))))
+            peer = room.peer(fake, [_host(0), _host(size - 1)])
+            results += [_propagates(room, fake, peer, size, min(count, 20), turn) for turn in (2, 3)]
+            room.end(peer)
+        room.end(fake)
     return results
+
+
+def _propagates(room: Room, fake: Fake, router: Proxy, size: int, count: int, turn: int) -> dict[str, Any]:
+    """One of them: in every other turn under changes. ``turn`` is told from others by the apps it creates."""
+    changes = 100 if turn % 2 else 0
+    if changes:
+        fake.does("churn", rate=changes, noop_share=0.0)
+    result: dict[str, Any] = {
+        "proxy": "traefik" if isinstance(router, Peer) else "drycc",
+        "apps": size,
+        "changes_per_second": changes,
+    }
+    began, cpu, calls = time.monotonic(), router.cpu, fake.calls()
+    result["create"] = _creates(fake, router, size + 1_000 * turn, count)
+    with room.load(router, [_host(number) for number in range(0, size, size // 100)]) as said:
+        result["edit"] = _edits(fake, router, 0, count)
+    result["requests"] = said
+    seconds = time.monotonic() - began
+    made = 2 * count + changes * seconds
+    result["cpu_share"] = round((router.cpu - cpu) / seconds, 3)
+    result["cpu_ms_per_change"] = round((router.cpu - cpu) * 1e3 / made, 2)
+    result["api_calls"] = fake.calls() - calls
+    result["seconds"] = round(seconds, 1)
+    fake.does("stop-churn")
+    return _told(result)
 
 
 def churn(room: Room, apps: Sequence[int]) -> Any:
@@ -352,25 +439,28 @@ def churn(room: Room, apps: Sequence[int]) -> Any:
 
 
 def coldstart(room: Room, apps: Sequence[int]) -> Any:
-    """Hardening R-02: from the start of the process until it is ready, and whether everything answers then."""
+    """Hardening R-02: from the start of the process until it is ready, and whether everything answers then.
+
+    Here the router has both cores, as one that is installed has all of its machine; the fake needs little of them.
+    """
     (size,) = apps or [10_000]
     results = []
     for certificates in (0, size // 5):
         fake = room.fake(size, certificates)
         for _ in range(1 if room.quick else 5):
             calls = fake.calls()
-            router = room.router(fake)
+            router = room.router(fake, f"{CORE},{OTHERS}")
             result = {
                 "apps": size,
                 "certificates": certificates,
                 "ready_s": round(router.ready, 2),
                 "cpu_s": round(router.cpu, 2),
-                "memory_mib": round(router.mebibytes),
+                "memory_of_each_mib": router.mebibytes_of_each,
                 "api_calls": fake.calls() - calls,
                 "wrong_answers": sum(router.ask(_host(number)).status != 200 for number in range(0, size, 20)),
             }
             time.sleep(10 if certificates else 1)  # contexts are built behind the table
-            result["memory_later_mib"] = round(router.mebibytes)
+            result["memory_of_each_later_mib"] = router.mebibytes_of_each
             room.end(router)
             results.append(_told(result))
         room.end(fake)
@@ -519,6 +609,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="the router in a cluster")
     parser.add_argument("name", choices=[*MEASURES, "app"])
     parser.add_argument("--quick", action="store_true", help="a short look: fewer changes, shorter faults")
+    parser.add_argument("--peer", action="store_true", help="propagation: Traefik on the same API server, too")
     parser.add_argument("--apps", type=int, nargs="*", default=[], help="how many there are (propagation: several)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results", help="where the result goes")
     options = parser.parse_args(arguments)
@@ -526,6 +617,8 @@ def main(arguments: Sequence[str]) -> int:
         _serve()
         return 0
     if os.environ.get(_INSIDE) is None:
+        if options.peer:
+            prepare()  # while there is a way out to install it
         alone = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--net", "--map-root-user"]
         if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode != 0:
             print("skipped: no network namespace can be made here (unshare --net), and it takes one", file=sys.stderr)
@@ -542,7 +635,8 @@ def main(arguments: Sequence[str]) -> int:
         "machine": machine(),
     }
     with tempfile.TemporaryDirectory(prefix="drycc-bench-") as home, Children() as children:
-        results[options.name] = MEASURES[options.name](Room(Path(home), children, options.quick), options.apps)
+        peer = prepare().traefik if options.peer else None
+        results[options.name] = MEASURES[options.name](Room(Path(home), children, options.quick, peer), options.apps)
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / f"{results['date']}-{results['commit']}-{options.name}.json"
     path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

@@ -25,6 +25,7 @@ __all__ = [
     "cpu_time",
     "memory_of_status",
     "resident_bytes",
+    "resident_of_each",
     "tree",
 ]
 
@@ -102,6 +103,11 @@ def resident_bytes(pid: int) -> int:
     return sum(memory_of_status(_text(Path(f"/proc/{member}/status"))) for member in tree(pid))
 
 
+def resident_of_each(pid: int) -> list[int]:
+    """Return the resident memory of ``pid`` and of each of its descendants, the largest first."""
+    return sorted((memory_of_status(_text(Path(f"/proc/{member}/status"))) for member in tree(pid)), reverse=True)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
@@ -157,12 +163,12 @@ class Children:
         name: str,
         command: Sequence[str | Path],
         *,
-        core: int,
+        core: int | str,
         output: Path,
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
     ) -> Child:
-        """Start ``command`` on ``core``, in ``directory``; all it prints is appended to ``output``.
+        """Start ``command`` on ``core`` (several: ``0,1``), in ``directory``; all it prints is appended to ``output``.
 
         It gets a session of its own, so that Ctrl-C reaches it only through its owner, in order.
         """

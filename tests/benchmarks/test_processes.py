@@ -15,6 +15,7 @@ from benchmarks.processes import (
     cpu_time,
     memory_of_status,
     resident_bytes,
+    resident_of_each,
     tree,
 )
 
@@ -54,6 +55,7 @@ def test_resident_memory_is_read_in_bytes_and_a_dying_process_has_none() -> None
 
 def test_this_process_has_time_and_memory_and_an_unknown_one_has_none() -> None:
     assert resident_bytes(os.getpid()) > 1024 * 1024
+    assert max(resident_of_each(os.getpid())) > 1024 * 1024
     assert cpu_time(os.getpid()).user > 0
     assert cpu_time(2**30) == CpuTime(0.0, 0.0)
 
