@@ -84,6 +84,8 @@ class Reconciler:
         self._clock = clock
         self._waiting: list[Batch] = []
         self._news = asyncio.Event()
+        self._is_complete = False
+        """Whether the source has told everything there was: before, nothing is published."""
         self.snapshot: Snapshot | None = None
         """The one that is published."""
         self.published = asyncio.Event()
@@ -110,7 +112,7 @@ class Reconciler:
 
     def complain(self, about: str, problems: tuple[Problem, ...]) -> None:
         """Take what a part of this process has to say about itself: all that is wrong under an id now."""
-        self.note(Batch(problems={about: problems}))
+        self.note(Batch(problems={about: problems}, is_part=True))
 
     async def run(self) -> None:
         """Reconcile for ever."""
@@ -118,7 +120,11 @@ class Reconciler:
             await self._finish()
             await self._settled()
             batches, self._waiting = self._waiting, []
-            await self._reconcile(batches)
+            self._is_complete |= any(not batch.is_part for batch in batches)
+            if self._is_complete:
+                await self._reconcile(batches)
+            else:
+                await asyncio.to_thread(self._apply, batches)
 
     async def _finish(self) -> None:
         """While there is nothing to do: what was left undone to be ready sooner."""
@@ -181,7 +187,12 @@ class Reconciler:
             listener(snapshot)
 
     def _compile(self, batches: list[Batch]) -> Snapshot:
-        """In a thread; the only place where the compiler is touched."""
+        """In a thread; here and in :meth:`_apply` alone the compiler is touched."""
+        self._apply(batches)
+        return self._compiler.compile(datetime.fromtimestamp(self._clock(), UTC))
+
+    def _apply(self, batches: list[Batch]) -> None:
+        """In a thread: note what they say."""
         for batch in batches:
             for change in batch.changes:
                 try:
@@ -190,7 +201,6 @@ class Reconciler:
                     log.exception("%s was passed over", change.key)
             for source, problems in batch.problems.items():
                 self._compiler.source_problems(source, problems)
-        return self._compiler.compile(datetime.fromtimestamp(self._clock(), UTC))
 
     def _tell(self, snapshot: Snapshot) -> None:
         """Say each problem once when it comes and once when it goes (contract 9), but not ten thousand at a time."""

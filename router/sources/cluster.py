@@ -46,6 +46,9 @@ PEEK: Final = 1.0
 SLICE: Final = 250
 """Objects of a list that are compared in one go: a few milliseconds, so that traffic goes on while a long one comes."""
 
+PART: Final = 1_000
+"""Changes from which on a part of the first batch is told, so that it is read while the rest is still on its way."""
+
 _ROUTABLE: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
 _BY_NAME: Final = 1 << len(_ROUTABLE)
 _PORTS: Final = "ports"
@@ -98,7 +101,7 @@ class ClusterSource:
     # ── the one verb ──────────────────────────────────────────────────────────────────────────────────────────────
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
-        """Everything there is, as one batch, then what changes. Never ends by itself."""
+        """Everything there is, in parts and then one batch with the rest, then what changes. Never ends by itself."""
         async with asyncio.TaskGroup() as group:
             named = NamedObjects(
                 self._reader,
@@ -115,35 +118,42 @@ class ClusterSource:
             ]
             named.wish("own", self._own_wishes())
             try:
-                await self._first(named)
+                while await self._is_incomplete(named):
+                    if len(self._changes) >= PART:
+                        changes, self._changes = self._changes, {}
+                        yield Batch(tuple(changes.values()), is_part=True)
                 named.watch()
+                yield self._told()  # even if everything was told in parts: only now it is complete
                 while True:
                     await self._news.wait()
                     self._news.clear()
-                    changes, self._changes = self._changes, {}
-                    problems, self._problems = self._problems, {}
-                    if changes or problems:
-                        yield Batch(tuple(changes.values()), problems)
+                    if batch := self._told():
+                        yield batch
             finally:
                 named.close()
                 for task in tasks:
                     task.cancel()
 
-    async def _first(self, named: NamedObjects) -> None:
-        """Until everything was heard once."""
-        while True:
-            if self._unsettled or not self._may_begin():
-                self.waits_for = self._why_waiting()
-                self._news.clear()
-                await self._news.wait()
-            elif not named.settled.is_set():
-                self.waits_for = named.waits_for
-                await _either(named.settled, PEEK)
-            else:
-                break
+    def _told(self) -> Batch:
+        """Everything that was not told yet."""
+        changes, self._changes = self._changes, {}
+        problems, self._problems = self._problems, {}
+        return Batch(tuple(changes.values()), problems)
+
+    async def _is_incomplete(self, named: NamedObjects) -> bool:
+        """Wait for more; whether anything was not heard of once yet."""
+        if self._unsettled or not self._may_begin():
+            self.waits_for = self._why_waiting()
+            self._news.clear()
+            await self._news.wait()
+            return True
+        if not named.settled.is_set():
+            self.waits_for = named.waits_for
+            await _either(named.settled, PEEK)
+            return True
         self.waits_for = ""
         self._has_begun = True
-        self._news.set()
+        return False
 
     def _may_begin(self) -> bool:
         """Whether at least one place may be read: a router that may read nothing must not replace one that could."""

@@ -69,7 +69,10 @@ class Stage:
         self._batches: asyncio.Queue[Batch] = asyncio.Queue()
 
     def says(self, *changes: Change, **problems: tuple[Problem, ...]) -> None:
-        self._batches.put_nowait(Batch(changes, problems))
+        self.hears(Batch(changes, problems))
+
+    def hears(self, batch: Batch) -> None:
+        self._batches.put_nowait(batch)
 
     async def _source(self) -> AsyncIterator[Batch]:
         while True:
@@ -109,6 +112,34 @@ def test_the_first_batch_is_published_even_if_it_is_empty() -> None:
         assert len(stage.gateway.changes) == 1
 
     Stage().plays(story)
+
+
+def test_nothing_is_published_before_the_source_has_told_everything() -> None:
+    """Hardening R-02: neither what it told in parts, nor a complaint of a part of ours, makes a router ready."""
+    applied = threading.Event()
+
+    class Watched(Compiler):
+        def apply(self, change: Change) -> bool:
+            applied.set()
+            return super().apply(change)
+
+    async def story(stage: Stage) -> None:
+        about = ObjectKey("Deployment", "drycc", "drycc-router")
+        stage.reconciler.complain("rights", (Problem(Reason.NOT_PERMITTED, about, "", "", "expected a right"),))
+        stage.hears(Batch((service("early", "early.localhost"),), is_part=True))
+        await stage.until(applied.is_set)
+        assert not stage.reconciler.published.is_set()
+        assert not stage.gateway.changes
+        stage.says(service("late", "late.localhost"))
+        await stage.reconciler.published.wait()
+        assert stage.gateway.hosts == {b"early.localhost", b"late.localhost"}
+        assert stage.reconciler.snapshot is not None
+        assert Reason.NOT_PERMITTED in {problem.reason for problem in stage.reconciler.snapshot.problems}
+        stage.reconciler.complain("rights", ())
+        await stage.attempts(2)
+        assert Reason.NOT_PERMITTED not in {problem.reason for problem in stage.reconciler.snapshot.problems}
+
+    Stage(Watched(trusted_endpoints=True)).plays(story)
 
 
 def test_a_storm_becomes_one_compile() -> None:

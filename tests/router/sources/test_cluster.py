@@ -15,6 +15,7 @@ import uvloop
 from router.kubernetes.client import Api
 from router.own import OwnNames
 from router.problems import Problem, Reason
+from router.sources import cluster
 from router.sources.batch import Batch
 from router.sources.cluster import ClusterSource
 from tests.fakes.apiserver.objects import Document, config_map, deployment, endpoint_slice, secret, service
@@ -31,12 +32,14 @@ class Listener:
         """``Kind namespace/name`` → the object; those that are gone are absent."""
         self.problems: dict[str, tuple[Problem, ...]] = {}
         self.heard = 0
+        self.is_complete = False
         self._batches = batches
         self._news = asyncio.Event()
 
     async def listen(self) -> None:
         async for batch in self._batches:
             self.heard += 1
+            self.is_complete |= not batch.is_part
             for change in batch.changes:
                 if change.object is None:
                     self.objects.pop(str(change.key), None)
@@ -171,6 +174,22 @@ def test_nobody_is_ready_with_half_a_table(tmp_path: Path) -> None:
         await tell(server, listener)
 
     story(tmp_path, *SHOP, tell=begin)
+
+
+def test_what_is_there_already_is_told_as_a_part_while_the_rest_is_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "PART", 1)
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=500, verb="list", resource="endpointslices")
+        await listener.until(lambda: "Service shop/web" in listener.objects)
+        assert not listener.is_complete
+        server.clear_faults()
+        await listener.until(lambda: listener.is_complete)
+        assert {"EndpointSlice shop/web-abcde", "Secret shop/shop-cert"} <= set(listener.objects)
+
+    story(tmp_path, *SHOP, tell=tell)
 
 
 def test_a_router_that_may_read_nothing_waits_and_names_the_right(tmp_path: Path) -> None:
