@@ -249,10 +249,12 @@ def _git_gateway(process: GitProcess | None, sink: LineSink | None) -> GitGatewa
 
 
 def _say_listening(ports: Mapping[str, int | None]) -> None:
-    """The one line on stdout that whoever started us waits for: traffic is served, on these ports."""
+    """The one line on stdout that whoever started us waits for: traffic is served, on these ports. Nobody is kept
+    waiting if nobody reads it."""
     line = {"event": "listening", **ports, "pid": os.getpid(), "version": __version__}
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+    mouth = LineSink(sys.stdout.fileno())
+    mouth.write(json.dumps(line).encode() + b"\n")
+    mouth.close(0)
 
 
 def _listen_to_signals(loop: asyncio.AbstractEventLoop, gateway: Gateway, sink: LineSink | None) -> asyncio.Event:

@@ -12,14 +12,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-import select
 import traceback
 from datetime import UTC, datetime
 from typing import Final
 
 from proxy.log_sink import LineSink
 
-__all__ = ["DirectHandler", "JsonLines", "LineHandler", "start", "start_directly"]
+__all__ = ["DirectHandler", "JsonLines", "LineHandler", "start", "start_directly", "write_if_possible"]
 
 STDERR: Final = 2
 FLUSH_SECONDS: Final = 1.0
@@ -80,6 +79,22 @@ def start(level: int, descriptor: int = STDERR) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
+def write_if_possible(descriptor: int, line: bytes) -> bool:
+    """Write a line at once, or not: False where whoever reads has left no room for it. Raises OSError.
+
+    The descriptor does not block meanwhile. Those who share it and meet that moment wait for the reader by ``select``.
+    """
+    blocks = os.get_blocking(descriptor)
+    os.set_blocking(descriptor, False)
+    try:
+        os.write(descriptor, line)
+    except BlockingIOError:
+        return False
+    finally:
+        os.set_blocking(descriptor, blocks)
+    return True
+
+
 class DirectHandler(logging.Handler):
     """Writes records itself, for a process that must have no second thread; what would block is lost."""
 
@@ -90,8 +105,7 @@ class DirectHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Never blocks, never raises."""
         try:
-            if select.select([], [self._descriptor], [], 0)[1]:
-                os.write(self._descriptor, self.format(record).encode("ascii") + b"\n")
+            write_if_possible(self._descriptor, self.format(record).encode("ascii") + b"\n")
         except Exception:
             self.handleError(record)
 

@@ -33,6 +33,7 @@ from typing import Final
 
 from proxy.sockets import bind
 from router import __version__, runtime
+from router.logs import write_if_possible
 from router.processes import handover, worker
 from router.processes.confinement import die_with_parent, name_process
 from router.processes.cores import allowed_cores
@@ -67,6 +68,8 @@ __all__ = ["ControlStart", "Supervisor", "run"]
 
 log = logging.getLogger(__name__)
 
+SAY_AGAIN_SECONDS: Final = 0.5
+"""Between two attempts to say that we listen to somebody who does not read."""
 STALL_SECONDS: Final = 10.0
 """Without a sign of life, a child is stuck."""
 START_SECONDS: Final = 60.0
@@ -498,10 +501,16 @@ class Supervisor:
                 self._say(child, message, *descriptors)
 
     def _say_listening(self) -> None:
-        """The one line on stdout that whoever started us waits for: traffic is served, on these ports."""
+        """The one line on stdout that whoever started us waits for: traffic is served, on these ports. Said as soon as
+        there is room for it: who does not read must not keep us from looking after the others."""
         line = {"event": "listening", **self._ports, "pid": os.getpid(), "version": __version__}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+        try:
+            said = write_if_possible(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            log.warning("nobody hears that we listen: %s", error.strerror)
+            return
+        if not said:
+            self._at(SAY_AGAIN_SECONDS, self._say_listening)
 
     # ── children end ──────────────────────────────────────────────────────────────────────────────────────────────
     def _reap(self) -> None:

@@ -114,3 +114,18 @@ def test_a_record_that_cannot_be_written_raises_nothing(
     logging.getLogger("router.x").info("the next one")
     assert [record["message"] for record in reader.lines()] == ["the next one"]
     assert capsys.readouterr().err == ""
+
+
+def test_a_line_is_written_at_once_or_not_at_all() -> None:
+    reader, writer = os.pipe()
+    try:
+        fits = 0
+        while logs.write_if_possible(writer, b"x" * 4095 + b"\n"):
+            fits += 1
+        assert fits > 1
+        assert os.get_blocking(writer), "others may rely on it"
+        os.read(reader, 4096)
+        assert logs.write_if_possible(writer, b"y" * 4095 + b"\n")
+    finally:
+        os.close(reader)
+        os.close(writer)
