@@ -6,6 +6,7 @@
 ``builder_user_ca``          the key that signs a certificate for each person, for a builder that trusts it
 ``builder_user``             its account there; ``git`` if it is absent
 ``builder_known_hosts``      keys of the builder's hosts; without it any is taken (the network between is the cluster's)
+``builders``                 apps with a builder of their own: ``app host:port`` in each line
 ``api_url``, ``api_key``     the platform's API (lineage 3.5), and the key that it knows the builder by
 ``api_header``               the header which that key goes into; ``X-Deis-Builder-Auth`` if it is absent
 ``keys``                     instead of an API: ``person app,app key-type key`` in each line; ``*``: every app
@@ -30,6 +31,8 @@ from typing import Final
 
 import asyncssh
 
+from proxy.routes import Address
+
 __all__ = ["Directory", "Person", "Told"]
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ log = logging.getLogger(__name__)
 LARGEST: Final = 1 << 20
 """Bytes of one file; what is larger is none of ours."""
 
+_BUILDER: Final = re.compile(r"([a-z0-9-]{1,63}) +([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
 _LINE: Final = re.compile(r"([A-Za-z0-9@._+-]{1,100}) +([a-z0-9,*-]+) +((?:sk-)?(?:ssh|ecdsa)-\S+ +\S+)(?: .*)?")
 
 
@@ -61,6 +65,8 @@ class Told:
     user_ca: asyncssh.SSHKey | None = field(default=None, repr=False)
     builder_user: str = "git"
     known_hosts: bytes | None = None
+    builders: Mapping[str, Address] = field(default_factory=dict)
+    """By app: where one of its own is."""
     api_url: str = ""
     api_key: str = field(default="", repr=False)
     api_header: str = "X-Deis-Builder-Auth"
@@ -113,6 +119,7 @@ class Directory:
             user_ca=self._key("builder_user_ca") if (self._path / "builder_user_ca").exists() else None,
             builder_user=self._text("builder_user") or "git",
             known_hosts=known_hosts.encode() if known_hosts else None,
+            builders=_builders(self._text("builders")),
             api_url=self._text("api_url").rstrip("/"),
             api_key=self._text("api_key"),
             api_header=self._text("api_header") or "X-Deis-Builder-Auth",
@@ -134,6 +141,19 @@ class Directory:
         except asyncssh.KeyImportError:
             # The library's words may quote what stands there.
             raise ValueError(f"{name}: expected a private key without a passphrase") from None
+
+
+def _builders(text: str) -> dict[str, Address]:
+    builders: dict[str, Address] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        match = _BUILDER.fullmatch(line.strip())
+        if match is None or not 0 < int(match[3]) < 65536:
+            log.error("builders, line %d: expected: app host:port; the others count", number)
+            continue
+        builders[match[1]] = match[2].strip("[]"), int(match[3])
+    return builders
 
 
 def _people(text: str) -> dict[str, Person]:

@@ -282,7 +282,7 @@ class GitServer:
         count: _Count,
     ) -> int:
         """Let the client's session and one on a builder speak to each other; returns the exit status."""
-        builder = await self._connect(told, person, fingerprint)
+        builder = await self._connect(told, command.app, person, fingerprint)
         async with builder:
             environment = {"DRYCC_USER": person.name, "DRYCC_FINGERPRINT": fingerprint, "DRYCC_CLIENT": session.client}
             version = protocol_version(dict(process.env))
@@ -325,17 +325,18 @@ class GitServer:
             status = theirs.exit_status
         return GIT_FAILS if status is None or status < 0 else status
 
-    async def _connect(self, told: Told, person: Person, fingerprint: str) -> asyncssh.SSHClientConnection:
-        """A connection to one of the builder's endpoints. Raises :class:`Refused`."""
+    async def _connect(self, told: Told, app: str, person: Person, fingerprint: str) -> asyncssh.SSHClientConnection:
+        """A connection to the app's own builder, or to one of the endpoints of everybody's. Raises :class:`Refused`."""
         keys: list[Any] = []
         if told.client_key is not None:
             keys.append(told.client_key)
         elif told.user_ca is not None:
             keys.append(_certified(told.user_ca, told.builder_user, person, fingerprint))
         known = None if told.known_hosts is None else asyncssh.import_known_hosts(told.known_hosts.decode())
-        for _ in range(min(3, len(self._builders))):
+        builders = [told.builders[app]] if app in told.builders else self._builders
+        for _ in range(min(3, len(builders))):
             self._turn += 1
-            host, port = self._builders[self._turn % len(self._builders)]
+            host, port = builders[self._turn % len(builders)]
             try:
                 async with asyncio.timeout(BUILDER_SECONDS):
                     return await asyncssh.connect(

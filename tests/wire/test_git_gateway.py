@@ -298,6 +298,51 @@ def test_who_may_push_pushes_and_it_is_written_down(town: Town) -> None:
     assert "version 2" in traced
 
 
+def test_an_app_may_have_a_builder_of_its_own_and_a_builder_may_know_the_gateways_key(town: Town) -> None:
+    town.builder.repository("foobar")
+    home = town.base / "own"
+    home.mkdir()
+    with builder(home) as own:
+        repository = own.repository("shop")
+        own.admit(make_key(town.gateway / "builder_client_key"))  # and trusts no certificate
+        with (town.gateway / "builder_known_hosts").open("a") as known:
+            known.write(f"[127.0.0.1]:{own.port} {own.host_key.with_suffix('.pub').read_text()}")
+        (town.gateway / "builders").write_text(f"shop 127.0.0.1:{own.port}\n")
+        pushed = town.alice.commit()
+        town.alice.git("push", "-q", town.url("shop"), "main")
+        command = ["git", "-C", str(repository), "rev-parse", "main"]
+        assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == pushed
+
+        (town.gateway / "builder_client_key").unlink()
+        town.alice.git("push", "-q", town.url("foobar"), "main")  # goes where it always did
+        assert town.head("foobar") == pushed
+        status, said = town.alice.tries("push", town.url("shop"), "main:other")
+        assert (status, "The builder is not available" in said) == (128, True)
+
+
+def test_a_builder_with_another_host_key_gets_nothing(town: Town) -> None:
+    repository = town.builder.repository("shop")
+    other = make_key(town.base / "other")
+    (town.gateway / "builder_known_hosts").write_text(
+        f"[127.0.0.1]:{town.builder.port} {other.with_suffix('.pub').read_text()}"
+    )
+    town.alice.commit()
+    status, said = town.alice.tries("push", town.url("shop"), "main")
+    assert (status, "The builder is not available" in said) == (128, True)
+    assert not list((repository / "refs" / "heads").iterdir())
+
+
+def test_where_there_is_no_platform_a_file_of_keys_serves(town: Town) -> None:
+    town.builder.repository("shop")
+    (town.gateway / "api_url").unlink()
+    (town.gateway / "keys").write_text(f"bob shop {town.alice.key.with_suffix('.pub').read_text()}")
+    pushed = town.alice.commit()
+    town.alice.git("push", "-q", town.url("shop"), "main")
+    assert town.head("shop") == pushed
+    assert town.told(outcome="ok")["user"] == "bob"
+    assert town.api.asked == []
+
+
 def test_a_builders_refusal_comes_with_its_sentence_and_status(town: Town) -> None:
     town.builder.repository("shop", 'echo "Another git push is ongoing" >&2; exit 1')
     town.alice.commit()

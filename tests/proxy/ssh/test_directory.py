@@ -63,6 +63,19 @@ def test_people_by_the_file(path: Path, caplog: pytest.LogCaptureFixture) -> Non
     assert "line 5" in caplog.text and "nonsense" not in caplog.text
 
 
+def test_builders_of_their_own(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (path / "builders").write_text(
+        "# who has one\n\nshop builder.shop.svc:2223\nblog 10.0.0.7:22\nsix [2001:db8::1]:22\n"
+        "bad\nbad host:\nbad host:0\nbad host:70000\nBad host:1\nbad ho st:1\n"
+    )
+    assert Directory(path).now().builders == {
+        "shop": ("builder.shop.svc", 2223),
+        "blog": ("10.0.0.7", 22),
+        "six": ("2001:db8::1", 22),
+    }
+    assert [line for line in range(1, 12) if f"builders, line {line}:" in caplog.text] == [6, 7, 8, 9, 10, 11]
+
+
 def test_a_name_is_the_whole_name() -> None:
     person = Person("alice", frozenset({"foobar"}))
     assert person.may("foobar")
