@@ -33,10 +33,13 @@ MAX_BATCH: Final = 256
 MAX_STRAYS: Final = 1000
 """Lines a second about requests that met no route: scanners and floods fill no disk (hardening S-11)."""
 MAX_FIELD: Final = 1024
-"""Bytes of a value that came from a stranger."""
+"""Bytes of a value that came from a stranger, as they stand in a line. There are three of them, beside names that are
+short by their grammar, so that a line has at most the 4,096 bytes that a pipe takes from one process at a time."""
 
 _UNSAFE: Final = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 """Control bytes, the quote, the backslash and everything beyond ASCII."""
+_WHOLE: Final = re.compile(rb"(?:[^\\]|\\u[0-9a-f]{4}|\\x[0-9A-F]{2}|\\[^ux])*")
+"""Escapes that are complete, and everything else."""
 _SEPARATOR: Final = re.compile(rb"(?<= )-(?= )")
 """What readers of the deis format split on; inside a field it would shift all that follow."""
 _MONTHS: Final = (b"", b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
@@ -47,7 +50,7 @@ def json_text(value: bytes) -> bytes:
     value = value[:MAX_FIELD]
     if _UNSAFE.search(value) is None:
         return value
-    return json.dumps(value.decode("latin-1"))[1:-1].encode("ascii")
+    return _cut(json.dumps(value.decode("latin-1"))[1:-1].encode("ascii"))
 
 
 def quoted_text(value: bytes) -> bytes:
@@ -55,7 +58,15 @@ def quoted_text(value: bytes) -> bytes:
     value = value[:MAX_FIELD]
     if not value:
         return b"-"
-    return _UNSAFE.sub(lambda match: b"\\x%02X" % match.group()[0], value)
+    return _cut(_UNSAFE.sub(lambda match: b"\\x%02X" % match.group()[0], value))
+
+
+def _cut(escaped: bytes) -> bytes:
+    """As much as may stand in a line, with no escape cut in two."""
+    if len(escaped) <= MAX_FIELD:
+        return escaped
+    match = _WHOLE.match(escaped, 0, MAX_FIELD)
+    return match.group() if match else b""
 
 
 def _path(line: RequestLine) -> bytes:
@@ -280,8 +291,8 @@ class AccessLog:
             exchange.status,
             _request(exchange.line),
             exchange.bytes_out,
-            _SEPARATOR.sub(rb"\\x2D", quoted_text(_without_query(fields.referer))),
-            _SEPARATOR.sub(rb"\\x2D", quoted_text(fields.user_agent)),
+            _cut(_SEPARATOR.sub(rb"\\x2D", quoted_text(_without_query(fields.referer)))),
+            _cut(_SEPARATOR.sub(rb"\\x2D", quoted_text(fields.user_agent))),
             quoted_text(fields.name),
             exchange.endpoint or b"-",
             quoted_text(fields.host),

@@ -32,8 +32,8 @@ _FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 def whole_lines(batch: bytes) -> Iterator[bytes]:
     """A batch in pieces that end with a line and that a pipe takes at once: lines of several processes never mix.
 
-    POSIX promises that for ``PIPE_BUF`` bytes. A longer line, which takes a client that sends kilobytes to escape in
-    several fields at once, is a piece of its own, and may be cut by another process's.
+    POSIX promises that for ``PIPE_BUF`` bytes, and no line of the access log is longer (``proxy.access_log``). One that
+    is would be a piece of its own, which another process's may cut.
     """
     start = 0
     while len(batch) - start > select.PIPE_BUF:

@@ -57,16 +57,23 @@ def tells(story: Story, log_format: str, *lines: bytes, path: bytes = b"/", answ
     return written
 
 
+def shortened(value: str) -> str:
+    """As much of it as has room in 1,024 bytes of a line."""
+    while len(json.dumps(value)) - 2 > 1024:
+        value = value[:-1]
+    return value
+
+
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_no_payload_breaks_a_line(story: Story, payload: bytes) -> None:
     """In the three formats, in every field that comes from the client."""
     in_path = b"/" + re.sub(rb"[\x00-\x20\x7f#?]", b"", payload)
     lines = (b"User-Agent: " + payload, b"Referer: " + payload, b"Accept: x")
     told = json.loads(tells(story, "json", *lines, path=in_path))
-    value = payload.strip(b" \t")[:1024].decode("latin-1")
-    assert told["user_agent"] == value
-    assert told["referer"] == value.partition("?")[0]
-    assert told["path"] == in_path[:1024].decode("latin-1")
+    value = payload.strip(b" \t").decode("latin-1")
+    assert told["user_agent"] == shortened(value)
+    assert told["referer"] == shortened(value.partition("?")[0])
+    assert told["path"] == shortened(in_path.decode("latin-1"))
     assert told["response_code"] == 200
     assert re.fullmatch(
         rb'203\.0\.113\.7 - - \[[^]]+\] "GET [^" ]* HTTP/1\.1" 200 2 "[^"]*" "[^"]*"\n',
@@ -213,7 +220,7 @@ def test_times_move_on_from_second_to_second(story: Story) -> None:
     assert [line["time"][17:] for line in story.lines()] == ["20.000Z", "20.700Z", "21.400Z"]
 
 
-@pytest.mark.parametrize("value", [*BREAKERS, b"plain", b"", bytes(range(256))])
+@pytest.mark.parametrize("value", [*BREAKERS, b"plain", b"", bytes(range(128)), bytes(range(128, 256))])
 def test_json_text_is_the_inside_of_a_string(value: bytes) -> None:
     assert json.loads(b'"' + json_text(value) + b'"') == value.decode("latin-1")
 
@@ -231,6 +238,22 @@ def test_an_empty_quoted_text_is_a_dash() -> None:
 
 def test_long_values_are_shortened() -> None:
     assert len(json_text(5000 * b"x")) == len(quoted_text(5000 * b"x")) == 1024
+
+
+@pytest.mark.parametrize("log_format", ["json", "combined", "deis"])
+@pytest.mark.parametrize("filling", [b"\xff", b"\\", b"- ", b"\t\\", b"a"], ids=repr)
+def test_no_line_is_longer_than_a_pipe_takes_at_once(story: Story, log_format: str, filling: bytes) -> None:
+    """So lines of several processes do not mix, whatever their clients send (``proxy.log_sink``)."""
+    much = 3000 * filling
+    lines = (b"User-Agent: x" + much + b"x", b"Referer: x" + much + b"x", b"X-Request-Id: " + 128 * b"a")
+    path = b"/" + re.sub(rb"[\x00-\x20]", b"", much)
+    line = tells(story, log_format, *lines, path=path)
+    assert len(line) <= 4096
+    assert b"\\" not in re.sub(rb"\\(?:x[0-9A-F]{2}|u[0-9a-f]{4}|[^ux])", b"", line)
+    if log_format == "json":
+        assert {"x" + filling.decode("latin-1")} == {
+            json.loads(line)[name][: 1 + len(filling)] for name in ("user_agent", "referer")
+        }
 
 
 def test_a_flood_of_strangers_fills_no_disk(story: Story) -> None:
