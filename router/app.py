@@ -40,6 +40,7 @@ from router.processes.git_process import GitProcess
 from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Serving, Wish
 from router.processes.reins import Reins
 from router.processes.supervisor import ControlStart
+from router.processes.worker import REPORTED_AT_ONCE
 from router.publisher import Publisher
 from router.reconcile import Publishes, Reconciler
 from router.runtime import own_identity
@@ -186,7 +187,11 @@ async def _serve(settings: Settings) -> None:
     ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
 
     async def upstreams() -> Sequence[object]:
-        return gateway.report()
+        report: list[object] = []
+        for part in gateway.report_in_parts(REPORTED_AT_ONCE):
+            report += part
+            await asyncio.sleep(0)  # a request may pass
+        return report
 
     async def streams() -> Sequence[object]:
         ports["git"] = gateway.stream_port(GIT)  # which comes and goes with the builder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Final
 
@@ -74,17 +75,17 @@ class Registry:
             upstream.retire()
             self._counters.routes.pop(name, None)
 
-    def report(self) -> list[dict[str, object]]:
-        """Every upstream, for ``/routes``."""
-        return [
-            {
-                "route": name,
-                "in_flight": upstream.load,
-                "queued": upstream.queued,
-                "endpoints": upstream.report(),
-            }
-            for name, upstream in sorted(self._upstreams.items())
-        ]
+    def report(self) -> Iterator[dict[str, object]]:
+        """Every upstream, for ``/routes``, by name. It may be asked for one at a time while the table changes."""
+        for name in sorted(self._upstreams):
+            upstream = self._upstreams.get(name)
+            if upstream is not None:
+                yield {
+                    "route": name,
+                    "in_flight": upstream.load,
+                    "queued": upstream.queued,
+                    "endpoints": upstream.report(),
+                }
 
     def close_idle(self, keep: int) -> None:
         """Close idle connections until ``keep`` are left, those first that would be closed soonest anyhow."""

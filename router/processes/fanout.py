@@ -127,8 +127,8 @@ class Lane:
                 self._not_applied(generation, error)
             case Counted() as counted:
                 self._fan.counted(self, counted)
-            case Upstreams(number, report):
-                self._fan.answered(self, number, report)
+            case Upstreams(number, report, last):
+                self._fan.answered(self, number, report, last=last)
 
     def _applied(self, generation: int, refused: frozenset[str]) -> None:
         if generation != self.sent:
@@ -342,12 +342,13 @@ class FanOut:
             if question is not None:
                 question.heard(lane)
 
-    def answered(self, lane: Lane, number: int, report: list[dict[str, Any]]) -> None:
-        """What a worker says about its upstreams."""
+    def answered(self, lane: Lane, number: int, report: list[dict[str, Any]], *, last: bool) -> None:
+        """A part of what a worker says about its upstreams."""
         question = self._questions.get(number)
         if question is not None:
             question.reports.append(report)
-            question.heard(lane)
+            if last:
+                question.heard(lane)
 
     def close(self) -> None:
         """End all channels."""

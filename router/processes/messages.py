@@ -133,10 +133,11 @@ class Counted(Message, frozen=True, tag=True, array_like=True):
 
 
 class Upstreams(Message, frozen=True, tag=True, array_like=True):
-    """Every upstream, or every stream route, with its endpoints and loads."""
+    """Upstreams, or stream routes, with their endpoints and loads; with ``last``, that was all of them."""
 
     number: int
     report: list[dict[str, Any]]
+    last: bool
 
 
 # ── supervisor → child, by datagram; descriptors travel beside ────────────────────────────────────────────────────────

@@ -503,6 +503,8 @@ class Supervisor:
     def _say_listening(self) -> None:
         """The one line on stdout that whoever started us waits for: traffic is served, on these ports. Said as soon as
         there is room for it: who does not read must not keep us from looking after the others."""
+        git = self._streams.get(self._settings.git_port)  # bound already, if there is a builder: control said so first
+        self._ports["git"] = git.getsockname()[1] if git is not None else None
         line = {"event": "listening", **self._ports, "pid": os.getpid(), "version": __version__}
         try:
             said = write_if_possible(sys.stdout.fileno(), json.dumps(line).encode() + b"\n")

@@ -70,6 +70,8 @@ __all__ = ["Start", "Worker", "main"]
 
 log = logging.getLogger(__name__)
 
+REPORTED_AT_ONCE: Final = 100
+"""Upstreams that are told of per turn of the loop: less than a millisecond."""
 LAST_WORDS: Final = 1.0
 """Seconds that the end of a worker waits for control to hear what it has counted."""
 
@@ -263,9 +265,9 @@ class Worker:
             case Ask(number, "counters"):
                 self._spawn(self._count(number), "count")
             case Ask(number, "streams"):
-                self._say(Upstreams(number, self._gateway.report_streams()))
+                self._say(Upstreams(number, self._gateway.report_streams(), last=True))
             case Ask(number, _):
-                self._say(Upstreams(number, self._gateway.report()))
+                self._spawn(self._report(number), "report")
 
     async def _apply(self, change: _Incoming, generation: int) -> None:
         """Certificates first, then routes, part by part; what is current stays where that fails."""
@@ -344,6 +346,12 @@ class Worker:
         totals = reporter.totals()
         totals.log_dropped += self._sink.lost if self._sink else 0
         self._say(Counted(number, {}, totals, self._meter.read(), last=True))
+
+    async def _report(self, number: int) -> None:
+        for part in self._gateway.report_in_parts(REPORTED_AT_ONCE):
+            self._say(Upstreams(number, part, last=False))
+            await asyncio.sleep(0)  # a request may pass
+        self._say(Upstreams(number, [], last=True))
 
     async def _say_last_words(self) -> None:
         """What was counted since control asked last."""

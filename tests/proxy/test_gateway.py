@@ -106,6 +106,7 @@ def test_the_report_tells_endpoints_and_what_they_do() -> None:
             assert upstream["route"] == "shop/shop.example"
             (endpoint,) = upstream["endpoints"]  # type: ignore[misc]  # a report is plain data
             assert (endpoint["load"], endpoint["idle"]) == (0, 1)
+            assert list(served.gateway.report_in_parts(1)) == [[upstream]]
 
     on_loop(story())
 

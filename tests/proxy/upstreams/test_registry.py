@@ -34,7 +34,7 @@ def test_the_report_is_sorted_and_says_who_is_busy(story: Story) -> None:
     story.core.registry.adopt(definition("a/b"))
     story.client(GET)
     story.lends()
-    assert story.core.registry.report() == [
+    assert list(story.core.registry.report()) == [
         {
             "route": "a/b",
             "in_flight": 0,

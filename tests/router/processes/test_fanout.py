@@ -60,7 +60,9 @@ class Worker:
             case Ask(number, "counters") if self.willing:
                 self.say(Counted(number, {}, Counters(in_flight=2), {"cpu_seconds": 1.5}, last=True))
             case Ask(number, "upstreams") if self.willing:
-                self.say(Upstreams(number, [{"route": "a", "endpoints": [{"address": "x", "load": 2, "gone": False}]}]))
+                for route in ("a", "b"):
+                    told = [{"route": route, "endpoints": [{"address": "x", "load": 2, "gone": False}]}]
+                    self.say(Upstreams(number, told, last=route == "b"))
 
     def say(self, message: Message) -> None:
         self.channel.send(encode(message))
@@ -233,10 +235,12 @@ def test_reports_of_all_are_one_and_do_not_wait_for_ever(monkeypatch: pytest.Mon
             await fan.count()
             assert fan.sums().in_flight == 4
             assert fan.lanes[0].process == {"cpu_seconds": 1.5}
-            [upstream] = await fan.upstreams()
+            [upstream, other] = await fan.upstreams()
+            assert other == {**upstream, "route": "b"}
             assert upstream == {"route": "a", "endpoints": [{"address": "x", "load": 4, "gone": False}]}
             workers[0].willing = False
-            [upstream] = await fan.upstreams()
+            [upstream, other] = await fan.upstreams()
+            assert other == {**upstream, "route": "b"}
             assert upstream == {"route": "a", "endpoints": [{"address": "x", "load": 2, "gone": False}]}
             await fan.count()
             assert fan.sums().in_flight == 4  # as it was

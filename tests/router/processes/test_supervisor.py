@@ -84,7 +84,10 @@ class Crowd:
 
 # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_two_workers_serve_one_table_and_are_counted_as_one(manifests: Path, app: App) -> None:
-    with router(manifests, "--workers", "2") as child, running("second") as second:
+    (manifests / "builder.yaml").write_text(manifest("drycc/drycc-builder", app))
+    with router(manifests, "--workers", "2", "--git-port", "0") as child, running("second") as second:
+        with socket.create_connection(("127.0.0.1", child.ports["git"]), SOON):
+            pass  # the port in the first line is one that is listened on
         assert set(child.children()) == {"control", "worker-0", "worker-1"}
         assert child.ports["pid"] == child.process.pid
         for _ in range(50):
@@ -92,7 +95,8 @@ def test_two_workers_serve_one_table_and_are_counted_as_one(manifests: Path, app
         assert child.metric(REQUESTS) == 50
         assert child.metric("router_requests_in_flight") == 0
         assert [child.metric(f'router_worker_generation{{worker="{number}"}}') for number in (0, 1)] == [1, 1]
-        [upstream] = json.loads(child.admin("/routes")[1])["upstreams"]
+        upstreams = json.loads(child.admin("/routes")[1])["upstreams"]
+        [upstream] = [each for each in upstreams if each["route"] == "shop/web"]
         assert [endpoint["address"] for endpoint in upstream["endpoints"]] == [f"127.0.0.1:{app.port}"]
         (manifests / "shop.yaml").write_text(manifest("shop/web", second))
         soon(lambda: child.metric('router_worker_generation{worker="1"}') == 2)
@@ -167,6 +171,36 @@ def test_a_loop_that_is_stuck_leaves_its_stack(manifests: Path) -> None:
     with router(manifests, "--workers", "1", before=f"{IMPATIENT}\n{block}") as child:
         _, said = child.process.communicate(timeout=SOON)
     assert "in blocked" in said
+
+
+BLOCKABLE = """
+import signal
+from router.processes.confinement import name_process
+def block(number, frame):
+    name_process("drycc-blocked")
+    signal.sigwait({signal.SIGUSR2})
+    name_process("drycc-worker-1")
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+signal.signal(signal.SIGUSR1, block)
+"""
+"""SIGUSR1 blocks the loop of worker 1 until SIGUSR2 comes."""
+
+
+def test_while_a_loop_is_blocked_the_other_worker_serves_and_nobody_is_replaced(manifests: Path) -> None:
+    """Hardening R-35: shorter than the watchdog's patience, it costs those who are served by that worker, alone."""
+    with router(manifests, "--workers", "2", before=BLOCKABLE) as child:
+        pid = child.children()["worker-1"]
+        for _ in range(3):
+            os.kill(pid, signal.SIGUSR1)
+            soon(lambda: child.children().get("blocked") == pid)
+            with Crowd(child) as crowd:
+                crowd.asked()
+            assert set(crowd.answers) == {200}
+            assert child.children().get("blocked") == pid
+            assert (child.admin("/healthz")[0], child.admin("/readyz")[0]) == (200, 200)
+            os.kill(pid, signal.SIGUSR2)
+            soon(lambda: child.children().get("worker-1") == pid)
+        assert "router_worker_deaths_total{" not in child.admin("/metrics")[1]
 
 
 def test_a_worker_that_cannot_start_ends_the_router_which_the_others_serve_to_the_end(manifests: Path) -> None:
@@ -319,12 +353,13 @@ def test_a_worker_reads_no_token_and_shows_nothing(manifests: Path, tmp_path: Pa
     token = tmp_path / "token"
     token.write_text("c4n4ry")
     curious = (
-        "import logging, os, socket, router.processes.worker as w; serve = w.Worker.serve\n"
+        "import ctypes, logging, os, socket, router.processes.worker as w; serve = w.Worker.serve\n"
         "async def look(self):\n"
         f"    for path in ({str(token)!r}, '/etc/hostname'):\n"
         "        try: logging.error('read %s', open(path).read())\n"
         "        except OSError as error: logging.error('not read: %s', error.strerror)\n"
         "    logging.error('environment: %s', sorted(os.environ))\n"
+        "    logging.error('dumpable: %s', ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))\n"
         "    await serve(self)\n"
         "w.Worker.serve = look"
     )
@@ -333,15 +368,21 @@ def test_a_worker_reads_no_token_and_shows_nothing(manifests: Path, tmp_path: Pa
     with router(manifests, "--workers", "1", before=curious) as child:
         worker = child.children()["worker-0"]
         assert Path(f"/proc/{worker}/environ").read_bytes().strip(b"\0") == b""
-        limits = Path(f"/proc/{worker}/limits").read_text().splitlines()
-        assert [line.split()[4:6] for line in limits if line.startswith("Max core file size")] == [["0", "0"]]
+        entries = ""
+        for pid in (child.process.pid, *child.children().values()):
+            limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+            assert [line.split()[4:6] for line in limits if line.startswith("Max core file size")] == [["0", "0"]]
+            entries += "".join(
+                Path(f"/proc/{pid}/{name}").read_bytes().decode("latin-1")
+                for name in ("cmdline", "comm", "environ", "status", "maps", "mountinfo")
+            )
         shown = "".join(child.admin(path)[1] for path in ("/metrics", "/routes", "/problems", "/certificates"))
         child.process.terminate()
         _, said = child.ends()
     messages = [line["message"] for line in said if line["logger"] == "root"]
-    assert messages == ["not read: Permission denied", "not read: Permission denied", "environment: []"]
+    assert messages == ["not read: Permission denied", "not read: Permission denied", "environment: []", "dumpable: 0"]
     for canary in ("c4n4ry", "PRIVATE", pair.key_pem.decode().splitlines()[1]):
-        assert canary not in shown + json.dumps(said)
+        assert canary not in shown + entries + json.dumps(said)
 
 
 # ── TLS ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
