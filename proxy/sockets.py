@@ -25,6 +25,7 @@ __all__ = [
     "bind",
     "descriptors",
     "has_news",
+    "is_broken",
     "keep_alive",
     "kernel_unsent",
     "limit_received",
@@ -154,6 +155,18 @@ def has_news(transport: asyncio.BaseTransport) -> bool:
         return False
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def is_broken(transport: asyncio.BaseTransport) -> bool:
+    """Whether the peer has reset the connection, or is known to be gone. A loop that does not read is not told of it:
+    the one in use asks the kernel for nothing at all meanwhile."""
+    sock = transport.get_extra_info("socket")
+    descriptor = sock.fileno() if sock is not None else -1
+    if descriptor < 0:
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)  # an error and a hang-up are told without being asked for
     return bool(poll.poll(0))
 
 

@@ -37,7 +37,7 @@ from proxy.http1.parser import (
     parse_request_line,
 )
 from proxy.http1.target import origin_form
-from proxy.sockets import kernel_unsent, peer_address, reset_on_close
+from proxy.sockets import is_broken, kernel_unsent, peer_address, reset_on_close
 
 if TYPE_CHECKING:
     from proxy.core import Core
@@ -54,6 +54,8 @@ TURN_BYTES: Final = 64 * 1024
 buffers, and one client on a fast line would have it for itself (hardening W-05)."""
 TURN_HEADS: Final = 32
 """Requests that are answered without their app, one behind the other, before everybody else has a turn."""
+LOOK_SECONDS: Final = 0.5
+"""Between two looks whether a client that is not read is still there (hardening R-26)."""
 MAX_HOPS: Final = 5
 """Routers that a request may have passed before (hardening M-16)."""
 
@@ -193,6 +195,8 @@ class Http1Downstream(asyncio.Protocol):
                 self._buffer += data
                 if len(self._buffer) > MAX_WAITING:
                     self._transport.pause_reading()
+                    if not self._full:
+                        self._core.wheel.arm(self, now() + LOOK_SECONDS)
             elif state == _TUNNEL:
                 if self._exchange is not None:
                     self._exchange.request_body(data, False)
@@ -261,7 +265,9 @@ class Http1Downstream(asyncio.Protocol):
         self._full = False
         state = self._state
         exchange = self._exchange
-        if state == _WAIT:
+        if self._is_unheard():
+            self._core.wheel.arm(self, now() + LOOK_SECONDS)
+        elif state == _WAIT:
             self.deadline = FAR
         elif state == _FULL:
             self._head_begun = False
@@ -271,10 +277,7 @@ class Http1Downstream(asyncio.Protocol):
                 self._next(self._buffer, now())
             return
         elif state == _BODY and exchange is not None:
-            if self._held_at:
-                self.deadline = FAR
-            else:
-                self._await_body(exchange.bytes_in, now())
+            self._await_body(exchange.bytes_in, now())
         elif state == _TUNNEL and exchange is not None:
             self._core.wheel.arm(self, now() + HALF_TUNNEL_SECONDS if exchange.first_to_end else FAR)
         elif state in (_DRAIN, _LINGER):
@@ -304,6 +307,8 @@ class Http1Downstream(asyncio.Protocol):
                 self._refuse(Failure.HEAD_TIMEOUT)
             else:
                 self._linger()
+        elif self._is_unheard():
+            self._look(now)
         elif state == _BODY:
             assert self._exchange is not None  # noqa: S101 -- this state has one
             self._refuse_exchange(self._exchange, Failure.BODY_TIMEOUT)
@@ -320,6 +325,24 @@ class Http1Downstream(asyncio.Protocol):
             self.deadline = FAR
         else:
             self._abort()
+
+    def _is_unheard(self) -> bool:
+        """Whether its exchange goes on while it is not read, and no other deadline is running."""
+        state = self._state
+        if state == _WAIT:
+            return len(self._buffer) > MAX_WAITING
+        exchange = self._exchange
+        return self._held and (
+            state == _BODY or (state == _TUNNEL and exchange is not None and not exchange.first_to_end)
+        )
+
+    def _look(self, now: float) -> None:
+        """It is not read, so the loop does not tell whether it is still there."""
+        if is_broken(self._transport):
+            self._gone(Failure.CLIENT_GONE)
+            self._abort()
+        else:
+            self.deadline = now + LOOK_SECONDS
 
     # ── fairness ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -757,7 +780,9 @@ class Http1Downstream(asyncio.Protocol):
         if self._state == _BODY:
             self._held_at = self._held_at or now()
             if not self._full:
-                self.deadline = FAR  # it is not the client that is slow
+                self._core.wheel.arm(self, now() + LOOK_SECONDS)  # it is not the client that is slow
+        elif not self._full and self._is_unheard():
+            self._core.wheel.arm(self, now() + LOOK_SECONDS)
 
     def resume(self) -> None:
         self._held = False
@@ -770,6 +795,8 @@ class Http1Downstream(asyncio.Protocol):
                 self._held_at = 0.0
             if not self._full and self._exchange is not None:
                 self._await_body(self._exchange.bytes_in, moment)
+        elif self._state == _TUNNEL and not (self._full or (self._exchange and self._exchange.first_to_end)):
+            self.deadline = FAR
 
     # ── answers of the router's own ───────────────────────────────────────────────────────────────────────────────
 

@@ -107,7 +107,7 @@ def test_a_client_that_has_ended_its_side_gets_an_answer_that_comes_soon(story: 
     story.client(GET)
     story.caller.closes()
     app = story.lends()
-    story.passes(0.8)
+    story.passes(0.6)
     app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")
     story.passes(30)  # once it has begun, it may take its time
     app.says(b"lf")

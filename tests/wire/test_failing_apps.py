@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import pytest
 
 from examples.authority import Authority
+from proxy.http1.downstream import Http1Downstream
 from proxy.routes import Address
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import HOST, Wired, on_loop, origin, until, wired
@@ -268,5 +269,39 @@ def test_twenty_rolling_replacements_are_not_noticed() -> None:
             assert counters.errors == {}
             assert counters.requests == {(200, "GET", "http/1.1"): answered}
             assert answered >= 1000
+
+    on_loop(story())
+
+
+@pytest.mark.parametrize("over_tls", [False, True], ids=["clear", "tls"])
+@pytest.mark.parametrize("upgraded", [False, True], ids=["upload", "tunnel"])
+def test_a_client_that_resets_while_it_is_held_back_is_missed_within_a_second(upgraded: bool, over_tls: bool) -> None:
+    """Hardening R-26: the loop tells nothing about a connection that it does not read."""
+
+    async def stops_reading(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        if upgraded:
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await asyncio.Event().wait()
+
+    async def story() -> None:
+        front = tls_front() if over_tls else None
+        async with wired(stops_reading, tls=front) as router:
+            async with router.caller(trusting(AUTHORITY) if over_tls else None) as client:
+                if upgraded:
+                    await client.asks(
+                        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+                    )
+                    await client.head()
+                else:
+                    await client.asks(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 100000000\r\n\r\n")
+                for _ in range(200):
+                    client.writer.write(b"x" * 2**16)
+                connections = router.gateway._core.connections
+                await until(lambda: any(each._held for each in connections if isinstance(each, Http1Downstream)))
+                sock = client.writer.get_extra_info("socket")
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            async with asyncio.timeout(5):  # the app would have 1300 seconds
+                await settled(router)
 
     on_loop(story())
