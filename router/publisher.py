@@ -32,15 +32,20 @@ class DataPlane(Protocol):
 class Publisher:
     """One home of snapshots: this process."""
 
-    __slots__ = ("_certificates", "_gateway", "_store", "_table", "refused")
+    __slots__ = ("_certificates", "_gateway", "_store", "_table", "refusals")
 
     def __init__(self, store: CertificateStore, gateway: DataPlane) -> None:
         self._store = store
         self._gateway = gateway
         self._certificates: CertificateChange | None = None
         self._table: TableChange | None = None
-        self.refused: frozenset[str] = frozenset()
+        self.refusals: Callable[[], None] = lambda: None
+        """Never called: here what is refused differs only by :meth:`publish` and :meth:`finish`."""
+
+    @property
+    def refused(self) -> frozenset[str]:
         """ids of certificates that OpenSSL would not take; what they presented before stays."""
+        return self._store.refused
 
     @property
     def behind(self) -> bool:
@@ -59,7 +64,6 @@ class Publisher:
         self._table = lay_table(self._table, table)
         prepared = await asyncio.to_thread(self._store.prepare, self._certificates)
         self._store.swap(prepared)
-        self.refused = (self.refused - prepared.served.keys() - self._certificates.gone) | prepared.refused
         self._certificates = None
         passed("certificates")
         self._gateway.publish(self._table)
@@ -73,7 +77,7 @@ class Publisher:
 
     async def finish(self) -> None:
         """Build some of those. Not beside :meth:`publish`."""
-        self.refused |= await asyncio.to_thread(self._store.finish, FINISHED_AT_ONCE)
+        await asyncio.to_thread(self._store.finish, FINISHED_AT_ONCE)
 
 
 def lay_table(below: TableChange | None, above: TableChange) -> TableChange:

@@ -49,6 +49,9 @@ class Publishes(Protocol):
     def behind(self) -> bool:
         """Whether something that was handed in has not been published."""
 
+    refusals: Callable[[], None]
+    """Called when :attr:`refused` differs by itself: neither publishing nor finishing is under way."""
+
     @property
     def refused(self) -> frozenset[str]:
         """ids of certificates that OpenSSL would not take."""
@@ -80,6 +83,7 @@ class Reconciler:
         """``detour`` may lead what is published elsewhere (``router.git_gateway``)."""
         self._compiler = compiler
         self._publisher = publisher
+        publisher.refusals = self._note_refused
         self._detour = detour
         self._clock = clock
         self._waiting: list[Batch] = []
@@ -132,8 +136,7 @@ class Reconciler:
         while self._publisher.is_unfinished and not self._news.is_set():
             await self._publisher.finish()
         if self._publisher.refused != refused:
-            self._waiting.append(_about_refused(self._publisher.refused))
-            self._news.set()
+            self._note_refused()
 
     async def _settled(self) -> None:
         """Wait for news, then for quiet; or until it is time to look again without any."""
@@ -178,7 +181,7 @@ class Reconciler:
             self.succeeded = False
             return
         if self._publisher.refused != refused:
-            self.note(_about_refused(self._publisher.refused))
+            self._note_refused()
         self._tell(snapshot)
         self.snapshot = snapshot
         self.succeeded = True
@@ -201,6 +204,9 @@ class Reconciler:
                     log.exception("%s was passed over", change.key)
             for source, problems in batch.problems.items():
                 self._compiler.source_problems(source, problems)
+
+    def _note_refused(self) -> None:
+        self.note(_about_refused(self._publisher.refused))
 
     def _tell(self, snapshot: Snapshot) -> None:
         """Say each problem once when it comes and once when it goes (contract 9), but not ten thousand at a time."""

@@ -75,7 +75,7 @@ class Prepared:
 class CertificateStore:
     """Starts with ``fallback`` (see ``tls.fallback``) for every name, and the default policy."""
 
-    __slots__ = ("_built", "_default", "_names", "_policy", "_served", "_unfinished", "listening")
+    __slots__ = ("_built", "_default", "_names", "_policy", "_served", "_unfinished", "listening", "refused")
 
     def __init__(self, fallback: Certificate) -> None:
         self._policy = TlsPolicy()
@@ -88,6 +88,8 @@ class CertificateStore:
         self._served: dict[str, Served] = {FALLBACK: self._default}
         self._unfinished: dict[str, Served] = {}
         """Those whose context was not built when they became current."""
+        self.refused: frozenset[str] = frozenset()
+        """ids of certificates that OpenSSL would not take; what they presented before stays, or the default one."""
 
     def __repr__(self) -> str:
         return f"<CertificateStore {len(self._served) - 1} certificates, {len(self._names)} names>"
@@ -133,6 +135,7 @@ class CertificateStore:
                 self._unfinished.pop(ident, None)
             else:
                 self._unfinished[ident] = served
+        self.refused = (self.refused - prepared.served.keys() - change.gone) | prepared.refused
         self._default = self._served.get(change.default or FALLBACK, self._served[FALLBACK])
         if prepared.policy != self._policy:
             self._policy = prepared.policy
@@ -143,20 +146,18 @@ class CertificateStore:
         """Whether contexts that are current wait for being built."""
         return bool(self._unfinished)
 
-    def finish(self, count: int) -> frozenset[str]:
+    def finish(self, count: int) -> None:
         """Build up to ``count`` contexts that wait. For a thread, but never beside ``prepare`` or ``swap``.
 
-        Returns the ids that OpenSSL will not take: their names present the default certificate.
+        Those that OpenSSL will not take are in :attr:`refused` then: their names present the default certificate.
         """
-        refused = set()
         for ident, served in list(islice(self._unfinished.items(), count)):
             try:
                 served.context  # noqa: B018 -- builds it
             except ssl.SSLError:
-                refused.add(ident)
+                self.refused |= {ident}
                 self._served[ident] = self._default
             del self._unfinished[ident]
-        return frozenset(refused)
 
     def choose(self, name: str | None) -> Served:
         """What a client that asked for ``name`` (canonical; None: no SNI) is shown: a few dict look-ups.

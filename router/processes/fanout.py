@@ -31,6 +31,7 @@ from router.processes.messages import (
     Failed,
     Hello,
     Message,
+    RefusedLater,
     TablePart,
     Upstreams,
     decode_for_control,
@@ -123,6 +124,9 @@ class Lane:
                 self.landlock, self.tickets = landlock, tickets
             case Applied(generation, refused):
                 self._applied(generation, frozenset(refused))
+            case RefusedLater(refused):
+                self.refused = frozenset(refused)
+                self._fan.refusals()
             case Failed(generation, error):
                 self._not_applied(generation, error)
             case Counted() as counted:
@@ -191,6 +195,8 @@ class FanOut:
         self._lanes: dict[int, Lane] = {}
         self._questions: dict[int, _Question] = {}
         self._asked = 0
+        self.refusals: Callable[[], None] = lambda: None
+        """Called when a worker has found out late what OpenSSL would not take."""
         self.ledger = Ledger()
         self.table: TableChange | None = None
         """Everything there is; None: nothing was published yet."""

@@ -115,6 +115,12 @@ class Applied(Message, frozen=True, tag=True, array_like=True):
     refused: tuple[str, ...]
 
 
+class RefusedLater(Message, frozen=True, tag=True, array_like=True):
+    """What OpenSSL would not take by now, in place of what was said before: some contexts are built after a commit."""
+
+    refused: tuple[str, ...]
+
+
 class Failed(Message, frozen=True, tag=True, array_like=True):
     """This generation could not be made current; the one before it stays. ``error`` is the type of what went wrong."""
 
@@ -218,7 +224,7 @@ class Wish(Message, frozen=True, tag=True, array_like=True):
 
 
 ForWorker: TypeAlias = Begin | CertificatePart | TablePart | Commit | Ask
-ForControl: TypeAlias = Hello | Applied | Failed | Counted | Upstreams
+ForControl: TypeAlias = Hello | Applied | RefusedLater | Failed | Counted | Upstreams
 ForChild: TypeAlias = Link | Lost | Port | Tickets | Draining | Hush | Drain | Reopen
 ForSupervisor: TypeAlias = Beat | Serving | Stopped | Estate | Listen | Wish
 

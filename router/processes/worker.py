@@ -46,6 +46,7 @@ from router.processes.messages import (
     Hello,
     Link,
     Port,
+    RefusedLater,
     Reopen,
     Serving,
     Stopped,
@@ -247,7 +248,7 @@ class Worker:
         if error is not None:
             log.error("what control sent could not be read", exc_info=error)
 
-    def _say(self, message: Hello | Applied | Failed | Counted | Upstreams) -> None:
+    def _say(self, message: Hello | Applied | RefusedLater | Failed | Counted | Upstreams) -> None:
         if self._channel is not None:
             self._channel.send(encode(message))
 
@@ -273,7 +274,7 @@ class Worker:
         """Certificates first, then routes, part by part; what is current stays where that fails."""
         async with self._busy:
             try:
-                refused = await self._apply_certificates(change)
+                await self._apply_certificates(change)
                 for part in self._news(change, generation):
                     self._gateway.publish(part)
                     self._known.note_table(part)
@@ -284,27 +285,27 @@ class Worker:
                 log.exception("a change could not be made current; what was before stays")
                 self._say(Failed(generation, type(error).__name__))
                 return
-        self._say(Applied(generation, tuple(sorted(refused))))
+        self._say(Applied(generation, tuple(sorted(self._store.refused))))
         await self._finish()
 
     async def _finish(self) -> None:
         """Build the TLS contexts that were left for later, a few at a time, so that no change waits for long."""
+        refused = self._store.refused
         while self._store.is_unfinished:
             async with self._busy:
-                refused = await asyncio.to_thread(self._store.finish, FINISHED_AT_ONCE)
-            if refused:
-                log.error("OpenSSL will not take %s; the default certificate is presented", ", ".join(sorted(refused)))
+                await asyncio.to_thread(self._store.finish, FINISHED_AT_ONCE)
+        if self._store.refused != refused:
+            self._say(RefusedLater(tuple(sorted(self._store.refused))))
 
-    async def _apply_certificates(self, change: _Incoming) -> frozenset[str]:
+    async def _apply_certificates(self, change: _Incoming) -> None:
         certificates = change.certificates
         if certificates is None:
-            return frozenset()
+            return
         if change.whole:
             certificates = self._known.news_in_certificates(certificates)
         prepared = await asyncio.to_thread(self._store.prepare, certificates)
         self._store.swap(prepared)
         self._known.note_certificates(certificates)
-        return prepared.refused
 
     def _news(self, change: _Incoming, generation: int) -> Iterator[TableChange]:
         if not change.whole:

@@ -377,3 +377,27 @@ def test_listeners_hear_every_snapshot_in_order_and_what_the_process_says_of_its
 
     Stage().plays(story)
     assert [problem in snapshot.problems for snapshot in stage_heard] == [False, True, False]
+
+
+def test_what_only_openssl_refuses_and_finds_out_late_is_a_problem() -> None:
+    class Reluctant(Publisher):
+        late: frozenset[str] = frozenset()
+
+        @property
+        def refused(self) -> frozenset[str]:
+            return self.late
+
+    async def story(stage: Stage) -> None:
+        stage.says(service("app"))
+        await stage.reconciler.published.wait()
+        publisher.late = frozenset({"shop/pair"})
+        publisher.refusals()
+        await stage.attempts(2)
+        assert stage.reconciler.snapshot is not None
+        [problem] = [each for each in stage.reconciler.snapshot.problems if each.reason is Reason.CERTIFICATE_BAD]
+        assert problem.object == ObjectKey("Secret", "shop", "pair")
+
+    stage = Stage()
+    publisher = Reluctant(CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC))), stage.gateway)
+    stage.reconciler = Reconciler(stage.compiler, publisher, clock=lambda: 1_800_000_000.0)
+    stage.plays(story)

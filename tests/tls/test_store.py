@@ -204,7 +204,8 @@ def test_many_new_contexts_are_built_when_they_are_current_or_wanted(monkeypatch
     assert shown(store, "h3.example") == [change.certificates["n/3"]]
     assert builder.built == [change.certificates["n/3"]], "by the first handshake"
     while store.is_unfinished:
-        assert store.finish(10) == frozenset()
+        store.finish(10)
+    assert store.refused == frozenset()
     assert sorted(builder.built, key=repr) == sorted(change.certificates.values(), key=repr), "each once"
 
 
@@ -223,9 +224,14 @@ def test_a_pair_of_many_that_openssl_refuses_presents_the_default_and_is_told(mo
 
     monkeypatch.setattr(context, "presenting", refusing)
     assert shown(store, name) == [FALLBACK]
-    assert store.finish(1000) == {f"n/{AT_ONCE}"}
+    store.finish(1000)
+    assert store.refused == {f"n/{AT_ONCE}"}
     assert not store.is_unfinished
     assert shown(store, name, "h0.example") == [FALLBACK, change.certificates["n/0"]]
+    publish(store, CertificateChange(2, {"n/0": A}))
+    assert store.refused == {f"n/{AT_ONCE}"}, "still"
+    publish(store, CertificateChange(3, {f"n/{AT_ONCE}": A}))
+    assert store.refused == frozenset()
 
 
 def test_what_is_replaced_before_it_was_built_is_never_built(monkeypatch: pytest.MonkeyPatch) -> None:

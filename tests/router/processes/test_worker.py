@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -29,8 +30,12 @@ from router.processes.messages import (
 )
 from router.processes.worker import Meter, Start, Worker
 from router.settings import LogTo, Settings
+from tls import context
+from tls.certificate import Certificate
 from tls.change import CertificateChange
 from tls.fallback import self_signed
+from tls.policy import TlsPolicy
+from tls.store import AT_ONCE
 
 PAIR = self_signed(datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -153,6 +158,35 @@ def test_a_change_that_cannot_be_made_is_said_and_what_was_before_stays(caplog: 
             await asyncio.wait_for(told.fan.lanes[0].settled.wait(), 5)
             assert await told.status(b"a.example") == b"503"
             assert "is sent everything" in caplog.text
+
+    asyncio.run(story())
+
+
+def test_a_pair_that_openssl_refuses_later_is_told_of_and_stays_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many certificates the contexts are built after the commit: then control has heard "applied" already."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    pairs = {f"shop/c{number}": self_signed(now) for number in range(AT_ONCE + 1)}
+    bad = pairs["shop/c7"]
+    build = context.presenting
+
+    def refusing(certificate: Certificate, policy: TlsPolicy) -> ssl.SSLContext:
+        if certificate.fingerprint == bad.fingerprint:  # it came here through a message
+            raise ssl.SSLError("no")
+        return build(certificate, policy)
+
+    monkeypatch.setattr(context, "presenting", refusing)
+
+    async def story() -> None:
+        async with worker() as told:
+            heard = asyncio.Event()
+            told.fan.refusals = heard.set
+            await told.fan.publish(CertificateChange(1, pairs), table(1, "a"))
+            await asyncio.wait_for(heard.wait(), 20)
+            assert told.fan.refused == {"shop/c7"}
+            await told.fan.publish(CertificateChange(2), table(2, "b"))
+            assert told.fan.refused == {"shop/c7"}, "a later change says nothing about it"
+            await told.fan.publish(CertificateChange(3, {"shop/c7": PAIR}), table(3))
+            assert told.fan.refused == frozenset()
 
     asyncio.run(story())
 
