@@ -135,7 +135,7 @@ class CertificateStore:
                 self._unfinished.pop(ident, None)
             else:
                 self._unfinished[ident] = served
-        self.refused = (self.refused - prepared.served.keys() - change.gone) | prepared.refused
+        self.refused = self.refused.difference(prepared.served, change.gone) | prepared.refused
         self._default = self._served.get(change.default or FALLBACK, self._served[FALLBACK])
         if prepared.policy != self._policy:
             self._policy = prepared.policy
