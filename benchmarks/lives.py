@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import itertools
 import json
 import os
@@ -41,12 +42,14 @@ from benchmarks.peers.drycc import manifest
 from benchmarks.processes import cpu_time
 from benchmarks.replicas import Balancer, clients, tunnels
 from benchmarks.run import free_port
-from benchmarks.tools import REPOSITORY
+from benchmarks.tools import REPOSITORY, commit, machine
 from benchmarks.tunnels import EchoApp
 
 __all__ = ["SCENARIOS", "Running", "newcomers"]
 
 RATE: Final = 200.0
+LONGEST: Final = 600.0
+"""Seconds that one scenario may take."""
 _REQUEST: Final = b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: close\r\n\r\n"
 _PATIENCE: Final = 5.0
 
@@ -429,23 +432,43 @@ async def run(name: str, share: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as home:
         origin = await Origin().open()
         try:
-            return await SCENARIOS[name](Path(home), origin.port, share)
+            async with asyncio.timeout(LONGEST):
+                return await SCENARIOS[name](Path(home), origin.port, share)
         finally:
             origin.close()
             await asyncio.sleep(0)
+
+
+def _keep(found: dict[str, Any], out: Path, share: float) -> None:
+    date, version = datetime.datetime.now(datetime.UTC).date().isoformat(), commit()
+    results = {
+        "date": date,
+        "commit": version,
+        "command": " ".join(["python -m benchmarks.lives", *sys.argv[1:]]),
+        "machine": machine(),
+        "share": share,
+        "scenarios": found,
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{date}-{version}-lives.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Run what the command line asks for; a line of JSON for each."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--only", default=",".join(SCENARIOS), help="comma list of scenarios (default: all)")
+    parser.add_argument("--out", type=Path, default=None, help="directory for a file with the results (default: none)")
     parser.add_argument("--share", type=float, default=1.0, help="of the full counts (default %(default)s)")
     options = parser.parse_args()
+    found: dict[str, Any] = {}
     for name in options.only.split(","):
         began = time.monotonic()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             result = runner.run(run(name, options.share))
-        print(json.dumps({"scenario": name, **result, "seconds": round(time.monotonic() - began, 1)}), flush=True)
+        found[name] = {**result, "seconds": round(time.monotonic() - began, 1)}
+        print(json.dumps({"scenario": name, **found[name]}), flush=True)
+        if options.out is not None:  # anew after each: what was measured is kept when a later one fails
+            _keep(found, options.out, options.share)
 
 
 if __name__ == "__main__":

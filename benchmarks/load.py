@@ -94,7 +94,7 @@ def parse_report(output: str) -> LoadReport:
 
 
 def wrk(
-    request: Request, *, scheme: str, port: int, connections: int, seconds: float, core: int, home: Path
+    request: Request, *, scheme: str, port: int, connections: int, seconds: float, core: int | str, home: Path
 ) -> LoadReport:
     """Load the proxy at ``port`` for ``seconds`` (whole ones: wrk knows no others) from ``core``."""
     script = home / "load.lua"

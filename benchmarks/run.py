@@ -75,8 +75,20 @@ def free_port() -> int:
 class Bench:
     """Everything one run has started. All files lie under ``home`` (a tmpfs, so that no disk is measured)."""
 
-    def __init__(self, tools: Tools, children: Children, home: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        children: Children,
+        home: Path,
+        tell: Callable[[str], None],
+        *,
+        proxy: int | str = PROXY_CORE,
+        load: int | str = LOAD_CORE,
+    ) -> None:
+        """``proxy`` and ``load`` are the cores of either side; origins and this process are on that of the load."""
         self.home = home
+        self._proxy_core = proxy
+        self._load_core = load
         self.features: dict[str, dict[str, str]] = {}
         """Peer → what its requests looked like at the origin: the proof that all do the same work."""
         self._tools = tools
@@ -85,7 +97,8 @@ class Bench:
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         limit = hard if hard != resource.RLIM_INFINITY else _FILES
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        os.sched_setaffinity(0, {LOAD_CORE})
+        if load == LOAD_CORE:
+            os.sched_setaffinity(0, {LOAD_CORE})
         self.origin_port = self.start_origin("origin")
         pair = make_pair(home / "certificates")
         hosts = tuple(host_of(app) for app in range(APPS))
@@ -98,7 +111,7 @@ class Bench:
         port = free_port()
         (home / "origin.conf").write_text(origin_configuration(port, home, **options))
         command = origin_command(self._tools.nginx, home)
-        child = self.children.start(name, command, core=LOAD_CORE, output=home / "output")
+        child = self.children.start(name, command, core=self._load_core, output=home / "output")
         _wait_until(child, lambda: socket.create_connection((ADDRESSES[0], port), timeout=1).close())
         return port
 
@@ -113,7 +126,7 @@ class Bench:
         child = self.children.start(
             peer.name,
             peer.command(ports, home),
-            core=PROXY_CORE,
+            core=self._proxy_core,
             output=home / "output",
             environment=peer.environment(),
             directory=REPOSITORY,

@@ -86,6 +86,7 @@ class Throughput:
     connections: int = 64
     headline: str = "cpu_us"
     fresh: bool = False
+    core: int | str = LOAD_CORE
 
     def measure(self, target: Target, seconds: float) -> dict[str, float]:
         """Warm up for a second, load for ``seconds``, and share the processor time among the requests."""
@@ -99,7 +100,7 @@ class Throughput:
             port=target.port(self.scheme),
             connections=self.connections,
             seconds=seconds,
-            core=LOAD_CORE,
+            core=self.core,
             home=target.home,
         )
 

@@ -18,8 +18,10 @@ _CREATED = "2026-01-01T00:00:00Z"
 class Drycc(Peer):
     """This repository's router, run by the Python that runs the benchmarks."""
 
-    def __init__(self) -> None:
-        super().__init__("drycc", Path(sys.executable))
+    def __init__(self, name: str = "drycc", workers: int = 0) -> None:
+        """Without ``workers`` all of it is one process."""
+        super().__init__(name, Path(sys.executable))
+        self.workers = workers
 
     def files(self, site: Site, ports: Ports, home: Path) -> dict[str, str]:
         """Return one manifest per app, and the platform certificate."""
@@ -36,7 +38,7 @@ class Drycc(Peer):
             *(str(self.program), "-m", "router", "run"),
             *("--manifests", f"{home}/manifests", "--bind", "127.0.0.1"),
             *("--http-port", str(ports.http), "--https-port", str(ports.https), "--admin-port", str(ports.admin)),
-            *("--access-log", str(self.log(home)), "--workers", "0", "--drain-delay", "0"),
+            *("--access-log", str(self.log(home)), "--workers", str(self.workers), "--drain-delay", "0"),
         ]
 
     def version_command(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""nginx: one worker, a ``server`` and an ``upstream`` block per app, the access log buffered as its manual advises."""
+"""nginx: a ``server`` and an ``upstream`` block per app, the access log buffered as its manual advises."""
 
 from __future__ import annotations
 
@@ -30,13 +30,18 @@ _FIELDS = {
 class Nginx(Peer):
     """nginx, from PyPI or from the distribution: the same configuration fits both."""
 
+    def __init__(self, name: str, program: Path, workers: int = 1) -> None:
+        """As many workers as cores, as its manual advises too."""
+        super().__init__(name, program)
+        self.workers = workers
+
     def files(self, site: Site, ports: Ports, home: Path) -> dict[str, str]:
         """Return ``nginx.conf``."""
         log_format = "{" + ",".join(f'"{name}":"{variable}"' for name, variable in _FIELDS.items()) + "}"
         apps = "\n".join(_app(number, host, site, ports) for number, host in enumerate(site.hosts))
         text = f"""\
 daemon off;
-worker_processes 1;
+worker_processes {self.workers};
 worker_rlimit_nofile 20000;
 pid {home}/nginx.pid;
 error_log {home}/error.log crit;
