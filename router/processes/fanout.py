@@ -37,7 +37,7 @@ from router.processes.messages import (
     decode_for_control,
     encode,
 )
-from router.processes.parts import certificate_parts, settled, settled_certificates, table_parts
+from router.processes.parts import Known, certificate_parts, table_parts
 from router.processes.sums import Ledger
 from router.publisher import lay_certificates, lay_table
 from tls.change import CertificateChange
@@ -96,7 +96,7 @@ class Lane:
 
     def _send(self) -> None:
         whole = self._whole
-        certificates, table = (self._fan.certificates, self._fan.table) if whole else (self._certificates, self._table)
+        certificates, table = self._fan.everything() if whole else (self._certificates, self._table)
         self._certificates = self._table = None
         if table is None or certificates is None:
             self.settled.set()
@@ -198,9 +198,10 @@ class FanOut:
         self.refusals: Callable[[], None] = lambda: None
         """Called when a worker has found out late what OpenSSL would not take."""
         self.ledger = Ledger()
-        self.table: TableChange | None = None
-        """Everything there is; None: nothing was published yet."""
-        self.certificates: CertificateChange | None = None
+        self._known = Known()
+        """Everything there is."""
+        self._generation: int | None = None
+        """The one of the last publication; None: there was none yet."""
         self.complete = asyncio.Event()
         """Every worker has a complete table."""
         self.deaths: dict[tuple[int, str], int] = {}
@@ -269,13 +270,20 @@ class FanOut:
     async def finish(self) -> None:
         """Nothing is left undone here."""
 
+    def everything(self) -> tuple[CertificateChange | None, TableChange | None]:
+        """All there is, for one that knows nothing; None: nothing was published yet."""
+        if self._generation is None:
+            return None, None
+        return self._known.certificates(self._generation), self._known.table(self._generation)
+
     async def publish(
         self, certificates: CertificateChange, table: TableChange, passed: Callable[[str], None] = lambda _: None
     ) -> None:
         """Send both to every worker; returns when those that answer have made them current, or after some patience."""
-        self.certificates = settled_certificates(lay_certificates(self.certificates, certificates))
-        self.table = settled(lay_table(self.table, table))
-        ports = tuple(sorted({stream.port for stream in self.table.streams.values()}))
+        self._known.note_certificates(certificates)
+        self._known.note_table(table)
+        self._generation = table.generation
+        ports = tuple(sorted({stream.port for stream in self._known.streams.values()}))
         if ports != self._ports:
             self._ports = ports
             self._listen(ports)
@@ -339,8 +347,8 @@ class FanOut:
 
     def counted(self, lane: Lane, counted: Counted) -> None:
         """A slice of what a worker has counted. Raises BadMessage."""
-        table = self.table
-        known = {name: each for name, each in counted.routes.items() if table is not None and name in table.routes}
+        routes = self._known.routes
+        known = {name: each for name, each in counted.routes.items() if name in routes}
         self.ledger.heard(lane.pid, known, counted.totals)
         if counted.last:
             lane.process = counted.process

@@ -14,10 +14,12 @@ from dataclasses import fields, replace
 from itertools import islice
 from typing import Any, Final, TypeVar
 
-from proxy.routes import TableChange
+from proxy.routes import Edge, Route, StreamRoute, TableChange
+from tls.certificate import Certificate
 from tls.change import CertificateChange
+from tls.policy import TlsPolicy
 
-__all__ = ["PART", "Known", "certificate_parts", "settled", "settled_certificates", "table_parts"]
+__all__ = ["PART", "Known", "certificate_parts", "table_parts"]
 
 PART: Final = 256
 """Entries of one part of a table: some milliseconds of work."""
@@ -62,29 +64,46 @@ def _slices(mapping: Mapping[K, V], size: int) -> Iterator[dict[K, V]]:
         yield part
 
 
-def settled(change: TableChange) -> TableChange:
-    """A change as everything there is: without what is gone, which a sum of many changes would carry for ever."""
-    nothing: dict[str, Any] = {_GONE + name: frozenset() for name in _TABLES}
-    return replace(change, **nothing)
-
-
-def settled_certificates(change: CertificateChange) -> CertificateChange:
-    """The same for certificates."""
-    return replace(change, gone=frozenset(), gone_names=frozenset())
-
-
 class Known:
-    """What is current in this process, as definitions: to make of a whole table the difference that it is here.
+    """What is current in this process, as definitions; to note a change costs what the change is large.
 
-    A new control process knows nothing of what the one before it sent, so it sends everything; what is the same already
-    must not be touched again.
+    A worker makes of a whole table the difference that it is here: a new control process knows nothing of what the one
+    before it sent, so it sends everything, and what is the same already must not be touched again. Control sends
+    everything to a worker that is new.
     """
 
     def __init__(self) -> None:
         self._table: dict[str, dict[Any, Any]] = {name: {} for name in _TABLES}
-        self._edge: object = None
-        self._certificates: dict[str, Any] = {}
+        self._edge: Edge | None = None
+        self._certificates: dict[str, Certificate] = {}
         self._names: dict[str, str] = {}
+        self._default: str | None = None
+        self._policy: TlsPolicy | None = None
+
+    @property
+    def routes(self) -> Mapping[str, Route]:
+        """The routes that are current."""
+        return self._table["routes"]
+
+    @property
+    def streams(self) -> Mapping[str, StreamRoute]:
+        """The stream routes that are current."""
+        return self._table["streams"]
+
+    def table(self, generation: int) -> TableChange:
+        """All of the table, as a change to nothing."""
+        whole: dict[str, Any] = {name: dict(known) for name, known in self._table.items()}
+        return TableChange(generation, edge=self._edge, **whole)
+
+    def certificates(self, generation: int) -> CertificateChange:
+        """All certificates, as a change to nothing."""
+        return CertificateChange(
+            generation,
+            certificates=dict(self._certificates),
+            names=dict(self._names),
+            default=self._default,
+            policy=self._policy,
+        )
 
     def note_table(self, change: TableChange) -> None:
         """This change is current now."""
@@ -103,6 +122,8 @@ class Known:
             self._names.pop(host, None)
         self._certificates.update(change.certificates)
         self._names.update(change.names)
+        self._default = change.default
+        self._policy = self._policy if change.policy is None else change.policy
 
     def news_in_table(self, part: TableChange) -> TableChange:
         """A part of a whole table without what is current already."""

@@ -6,10 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from proxy.routes import Edge, HostRule, Route, TableChange
-from router.processes.parts import PART, Known, certificate_parts, settled, settled_certificates, table_parts
+from router.processes.parts import PART, Known, certificate_parts, table_parts
 from router.publisher import lay_certificates, lay_table
 from tls.change import CertificateChange
 from tls.fallback import self_signed
+from tls.policy import TlsPolicy
 
 PAIR = self_signed(datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -61,10 +62,26 @@ def test_certificates_in_parts_are_the_same_change() -> None:
 
 
 def test_everything_there_is_carries_nothing_that_is_gone() -> None:
-    gone = replace(table(1), gone_routes=frozenset({"shop/2"}), gone_hosts=frozenset({b"2.example"}))
-    assert settled(gone) == table(1)
-    pairs = CertificateChange(1, gone=frozenset({"a"}), gone_names=frozenset({"b"}))
-    assert settled_certificates(pairs) == CertificateChange(1)
+    known = Known()
+    known.note_table(table(1, 2))
+    known.note_table(TableChange(2, gone_routes=frozenset({"shop/2"}), gone_hosts=frozenset({b"2.example"})))
+    assert known.table(7) == replace(table(1), generation=7)
+    policy = TlsPolicy()
+    names = {"a.example": "a", "b.example": "b"}
+    known.note_certificates(CertificateChange(1, {"a": PAIR, "b": PAIR}, names=names, default="a", policy=policy))
+    known.note_certificates(CertificateChange(2, gone=frozenset({"b"}), gone_names=frozenset({"b.example"})))
+    assert known.certificates(7) == CertificateChange(7, {"a": PAIR}, names={"a.example": "a"}, policy=policy)
+
+
+def test_what_was_handed_out_does_not_change_with_what_comes_later() -> None:
+    known = Known()
+    known.note_table(table(1))
+    known.note_certificates(CertificateChange(1, {"a": PAIR}))
+    whole, pairs = known.table(1), known.certificates(1)
+    known.note_table(TableChange(2, gone_routes=frozenset({"shop/1"}), gone_hosts=frozenset({b"1.example"})))
+    known.note_certificates(CertificateChange(2, gone=frozenset({"a"})))
+    assert whole == table(1)
+    assert pairs == CertificateChange(1, {"a": PAIR})
 
 
 def test_of_a_whole_table_only_what_differs_is_touched() -> None:
