@@ -82,7 +82,7 @@ class Channel(asyncio.Protocol):
             message = bytes(memoryview(buffer)[_LENGTH : _LENGTH + length])
             del buffer[: _LENGTH + length]
             self._heard(message)
-        except Exception as error:
+        except Exception as error:  # what the other side said did harm here, and whoever owns the channel is told
             self._error = error
             self._transport.abort()
             return

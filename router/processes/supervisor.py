@@ -320,7 +320,7 @@ class Supervisor:
                 self._be_git()
             elif die_with_parent(parent):
                 status = self._be(role, number, end)
-        except BaseException:
+        except BaseException:  # nothing may come back into the parent's code above the fork
             log.critical("%s failed", role, exc_info=True)
         finally:
             logging.shutdown()

@@ -281,7 +281,7 @@ class Worker:
                     await asyncio.sleep(0)  # a request may pass
                 if not self._accepting:
                     await self._accept()
-            except Exception as error:
+            except Exception as error:  # whatever it was: control is told, and serving goes on as before
                 log.exception("a change could not be made current; what was before stays")
                 self._say(Failed(generation, type(error).__name__))
                 return

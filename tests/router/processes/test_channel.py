@@ -122,9 +122,12 @@ def test_who_sends_faster_than_is_read_has_to_wait(monkeypatch: pytest.MonkeyPat
     async def story() -> None:
         loop = asyncio.get_running_loop()
         channel, listener, theirs = await pair()
+        heard_when_sent = []
         sending = loop.create_task(loop.sock_sendall(theirs, framed(*[b"y" * 500] * 5000)))
+        sending.add_done_callback(lambda _: heard_when_sent.append(len(listener.heard)))
         await listener.until(lambda: len(listener.heard) == 5000)
         await sending
+        assert heard_when_sent[0] > 3000  # what is on its way is bounded: 2.5 MB have no room in it
         channel.close()
         await asyncio.wait_for(listener.ended.wait(), 5)
         theirs.close()
