@@ -292,97 +292,111 @@ def _close(gateway: Gateway, sink: LineSink | None) -> None:
 
 # ── one of several ────────────────────────────────────────────────────────────────────────────────────────────────────
 async def _control(start: ControlStart) -> None:
-    loop = asyncio.get_running_loop()
-    loop.set_exception_handler(runtime.log_unhandled)
-    stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-
-    # ── every part, once ──────────────────────────────────────────────────────────────────────────────────────────
-    def bequeath(estate: bytes) -> None:
-        file = os.memfd_create("estate", os.MFD_CLOEXEC)
-        with open(file, "wb") as writer:
-            writer.write(estate)
-            writer.flush()
-            reins.say(Estate(), file)
-
-    workers = FanOut(
-        start.workers,
-        replace=lambda number, pid: reins.say(Wish(number, pid)),
-        bequeath=bequeath,
-        listen=lambda wanted: reins.say(Listen(wanted)),
-    )
-    if start.estate is not None:
-        workers.ledger.inherit(_read(start.estate))
-    ports = dict(start.ports)
-
-    async def streams() -> Sequence[object]:
-        report = await workers.streams()
-        ports["git"] = next((each["port"] for each in report if each["stream"] == GIT), None)
-        return report
-
+    asyncio.get_running_loop().set_exception_handler(runtime.log_unhandled)
+    control = _Control(start)
     # Workers write their requests themselves; control has lines of its own only where it has a gateway to hear.
     sink = runtime.open_log(start.settings.access_log) if start.settings.git_gateway else None
+    workers = control.workers
     plane = await _ControlPlane.build(
         start.settings,
         workers,
-        ports,
+        control.ports,
         sums=workers.sums,
         upstreams=workers.upstreams,
-        streams=streams,
+        streams=control.streams,
         count=workers.count,
         workers=lambda: _how_workers_are(workers),
         git=_git_gateway(start.git, sink),
     )
-    links: set[asyncio.Task[None]] = set()
-
-    def ordered(order: ForChild, descriptors: list[int]) -> None:
-        match order:
-            case Link(number, pid) if descriptors:
-                task = loop.create_task(workers.link(number, pid, socket.socket(fileno=descriptors.pop())), name="link")
-                links.add(task)
-                task.add_done_callback(links.discard)
-            case Lost(number, pid, why):
-                workers.lost(number, pid, why)
-            case Draining():
-                plane.health.drain()
-            case Hush():
-                hushing = loop.create_task(plane.admin.close(), name="hush")
-                links.add(hushing)
-                hushing.add_done_callback(links.discard)
-            case Drain():
-                stop.set()
-            case _:
-                pass
-        for each in descriptors:
-            os.close(each)
-
-    reins = Reins(start.end, ordered, stop.set)
-    reins.take()
-
     try:
+        await control.serve(plane)
+    finally:
+        await plane.close()
+        workers.close()
+        runtime.close_log(sink)
+        control.reins.drop()
+
+
+class _Control:
+    """What the supervisor and the workers have of this process."""
+
+    def __init__(self, start: ControlStart) -> None:
+        """Raises BadMessage when the estate of an earlier control process is none."""
+        self._start = start
+        self._stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        self._links: set[asyncio.Task[None]] = set()
+        self._plane: _ControlPlane
+        self.ports = dict(start.ports)
+        self.reins = Reins(start.end, self._ordered, self._stop.set)
+        self.workers = FanOut(
+            start.workers,
+            replace=lambda number, pid: self.reins.say(Wish(number, pid)),
+            bequeath=self._bequeath,
+            listen=lambda wanted: self.reins.say(Listen(wanted)),
+        )
+        if start.estate is not None:
+            self.workers.ledger.inherit(_read(start.estate))
+
+    async def serve(self, plane: _ControlPlane) -> None:
+        """Until told to end."""
+        self._plane = plane
+        self.reins.take()
         # ── up: probes first, traffic once every worker has a table ───────────────────────────────────────────────
-        if not start.quiet:
-            await plane.admin.accept(start.admin)
+        if not self._start.quiet:
+            await plane.admin.accept(self._start.admin)
         async with asyncio.TaskGroup() as group:
-            tasks = [*plane.start(group), group.create_task(workers.keep_counting(), name="count")]
-            await _first_of(workers.complete.wait(), stop.wait())
-            if not stop.is_set():
+            tasks = [*plane.start(group), group.create_task(self.workers.keep_counting(), name="count")]
+            await _first_of(self.workers.complete.wait(), self._stop.wait())
+            if not self._stop.is_set():
                 garbage.tune()
                 plane.health.serve()
-                if start.quiet:
-                    await plane.admin.accept(start.admin)
-                reins.say(Serving())
-                await stop.wait()
+                if self._start.quiet:
+                    await plane.admin.accept(self._start.admin)
+                self.reins.say(Serving())
+                await self._stop.wait()
 
             # ── down: the workers have gone before ────────────────────────────────────────────────────────────────
             await plane.leave()
             for task in tasks:
                 task.cancel()
-    finally:
-        await plane.close()
-        workers.close()
-        runtime.close_log(sink)
-        reins.drop()
+
+    async def streams(self) -> Sequence[object]:
+        """Every stream route, as all workers have it; and git's port, which comes and goes with the builder."""
+        report = await self.workers.streams()
+        self.ports["git"] = next((each["port"] for each in report if each["stream"] == GIT), None)
+        return report
+
+    def _ordered(self, order: ForChild, descriptors: list[int]) -> None:
+        """What the supervisor says."""
+        match order:
+            case Link(number, pid) if descriptors:
+                self._spawn(self.workers.link(number, pid, socket.socket(fileno=descriptors.pop())), "link")
+            case Lost(number, pid, why):
+                self.workers.lost(number, pid, why)
+            case Draining():
+                self._plane.health.drain()
+            case Hush():
+                self._spawn(self._plane.admin.close(), "hush")
+            case Drain():
+                self._stop.set()
+            case _:
+                pass
+        for each in descriptors:
+            os.close(each)
+
+    def _spawn(self, work: Coroutine[object, object, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._links.add(task)
+        task.add_done_callback(self._links.discard)
+
+    def _bequeath(self, estate: bytes) -> None:
+        """Have the supervisor keep what the next control process must know."""
+        file = os.memfd_create("estate", os.MFD_CLOEXEC)
+        with open(file, "wb") as writer:
+            writer.write(estate)
+            writer.flush()
+            self.reins.say(Estate(), file)
 
 
 def _read(file: int) -> bytes:
