@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import asyncssh
+import uvloop
 
 from proxy.ssh.directory import Directory
 from proxy.ssh.server import GitServer
@@ -40,7 +41,8 @@ def main(arguments: list[str]) -> int:
         Path("/proc/self/comm").write_text("drycc-git")  # what ``ps`` shows
     except OSError:
         pass  # it has another name
-    return asyncio.run(_serve(Path(path), socket.socket(fileno=int(listening)), socket.socket(fileno=int(end))))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(Path(path), socket.socket(fileno=int(listening)), socket.socket(fileno=int(end))))
 
 
 async def _serve(path: Path, listening: socket.socket, end: socket.socket) -> int:

@@ -350,6 +350,7 @@ class GitServer:
                         connect_timeout=self._connect_timeout,
                         keepalive_interval=60,
                         preferred_auth="publickey",
+                        encryption_algs=CIPHERS,  # AES-GCM first, which is one call for each packet
                     )
             except (asyncssh.Error, OSError, TimeoutError) as error:
                 log.warning("builder %s port %d: %s", host, port, type(error).__name__)
