@@ -17,6 +17,9 @@ import json
 import os
 import re
 import resource
+import select
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -40,6 +43,7 @@ _PATIENCE: Final = 5.0
 _GET: Final = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"
 _UPGRADE: Final = b"GET /ws HTTP/1.1\r\nHost: shop.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+_PIECE: Final = bytes(64 * 1024)
 _SWITCH: Final = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
@@ -49,6 +53,7 @@ class Router:
     def __init__(self, process: subprocess.Popen[str], ports: dict[str, int]) -> None:
         self.pid = process.pid
         self.http = ports["http"]
+        self.https = ports["https"]
         self._admin = ports["admin"]
 
     def metrics(self) -> str:
@@ -57,6 +62,13 @@ class Router:
         with contextlib.closing(connection):
             connection.request("GET", "/metrics")
             return connection.getresponse().read().decode()
+
+    def healthy(self) -> bool:
+        """Whether its probe is answered."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._admin, timeout=_PATIENCE)
+        with contextlib.closing(connection):
+            connection.request("GET", "/healthz")
+            return connection.getresponse().status == 200
 
     def figure(self, name: str) -> float:
         """One figure of them."""
@@ -78,7 +90,7 @@ def _router(app: int, files: int) -> Iterator[Router]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-c", f"{limited}; os.execv(sys.argv[1], sys.argv[1:])"),
-                *(sys.executable, "-m", "router", "run", "--manifests", home, "--bind", "127.0.0.1"),
+                *(sys.executable, "-m", "router", "run", "--manifests", home, "--bind", "127.0.0.1", "--workers", "0"),
                 *("--http-port", "0", "--https-port", "0", "--admin-port", "0", "--access-log", f"{home}/access.log"),
             ],
             stdout=subprocess.PIPE,
@@ -101,6 +113,13 @@ async def _app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
                 writer.write(_SWITCH)
                 await reader.read()
                 break
+            if head.startswith(b"GET /endless "):
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 10**10)
+                while True:
+                    writer.write(_PIECE)
+                    await writer.drain()
+            if head.startswith(b"POST /upload "):
+                await reader.read()  # of which the end never comes
             writer.write(_ANSWER)
     except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
         pass  # the router is gone, or the measurement over
@@ -283,6 +302,194 @@ async def exhaustion(router: Router, seconds: float) -> dict[str, Any]:
     }
 
 
+# ── slow clients ──────────────────────────────────────────────────────────────────────────────────────────────────────
+@dataclass(slots=True)
+class _Ends:
+    """When the router had enough of each."""
+
+    begun: float
+    after: list[float]
+
+    def figures(self, clients: int) -> dict[str, Any]:
+        return {
+            "clients": clients,
+            "cut": len(self.after),
+            "first_cut_s": round(min(self.after), 1) if self.after else None,
+            "last_cut_s": round(max(self.after), 1) if self.after else None,
+        }
+
+
+async def _drips(port: int, count: int, seconds: float, say: bytes, drop: bytes, every: float) -> dict[str, Any]:
+    """So many clients that say something at once, and a drop more now and then; when each was cut off."""
+    ends = _Ends(time.monotonic(), [])
+
+    async def one(number: int) -> None:
+        await asyncio.sleep(number / count)  # all of them within a second
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        since = time.monotonic()
+        writer.write(say)
+        try:
+            async with asyncio.timeout(seconds):
+                while True:
+                    if drop:
+                        writer.write(drop)
+                    try:
+                        async with asyncio.timeout(every):
+                            while await reader.read(4096):
+                                pass
+                        break
+                    except TimeoutError:
+                        continue
+        except TimeoutError:
+            return
+        except OSError:
+            pass  # reset
+        finally:
+            writer.transport.abort()
+        ends.after.append(time.monotonic() - since)
+
+    await asyncio.gather(*(one(number) for number in range(count)))
+    return ends.figures(count)
+
+
+async def slow_heads(router: Router, seconds: float) -> dict[str, Any]:
+    """2,000 clients whose head comes at a byte every five seconds (S-01): cut off after 10 s."""
+    return await _drips(router.http, 2000, seconds, _GET[:20], b"x", 5.0)
+
+
+async def slow_bodies(router: Router, seconds: float) -> dict[str, Any]:
+    """1,000 clients whose body comes at 20 bytes a second (S-02): cut off after 10 s."""
+    head = b"POST /upload HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 1000000\r\n\r\n"
+    return await _drips(router.http, 1000, seconds, head, bytes(20), 1.0)
+
+
+async def slow_handshakes(router: Router, seconds: float) -> dict[str, Any]:
+    """1,000 clients that stop in their handshake (S-04): after 5 bytes, in the hello, after it; cut off after 10 s."""
+    outgoing = ssl.MemoryBIO()
+    hello = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="shop.example")
+    try:
+        hello.do_handshake()
+    except ssl.SSLWantReadError:
+        pass  # an answer to its hello, which is all that is wanted of it
+    said = outgoing.read()
+    parts = {"five_bytes": said[:5], "half_a_hello": said[: len(said) // 2], "hello": said}
+    counts = {"five_bytes": 334, "half_a_hello": 333, "hello": 333}
+    figures = await asyncio.gather(
+        *(_drips(router.https, counts[name], seconds, part, b"", seconds) for name, part in parts.items())
+    )
+    return dict(zip(parts, figures, strict=True))
+
+
+async def slow_readers(router: Router, seconds: float) -> dict[str, Any]:
+    """500 clients that ask for an endless answer and read nothing (S-03): memory of each; cut off after 60 s."""
+    socks: list[socket.socket] = []
+    memory = resident_bytes(router.pid)
+    begun = time.monotonic()
+    for _ in range(500):
+        sock = socket.create_connection(("127.0.0.1", router.http))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.sendall(b"GET /endless HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        sock.setblocking(False)
+        socks.append(sock)
+        await asyncio.sleep(0)
+    await asyncio.sleep(min(seconds / 2, 5.0))
+    each = (resident_bytes(router.pid) - memory) // len(socks)
+    ends = _Ends(begun, [])
+    poll = select.poll()
+    for sock in socks:
+        poll.register(sock, 0)  # hang-ups are told without being asked for
+    while time.monotonic() < begun + seconds and len(ends.after) < len(socks):
+        for descriptor, _ in poll.poll(0):
+            poll.unregister(descriptor)
+            ends.after.append(time.monotonic() - begun)
+        await asyncio.sleep(0.2)
+    for sock in socks:
+        sock.close()
+    return {"bytes_each": each, **ends.figures(len(socks))}
+
+
+# ── more than there is time for ───────────────────────────────────────────────────────────────────────────────────────
+async def _peak(router: Router, seconds: int) -> float:
+    """Requests a second that are answered at most, as wrk sees it."""
+    process = await asyncio.create_subprocess_exec(
+        *("wrk", "-t", "1", "-c", "64", "-d", f"{seconds}s", "-H", "Host: shop.example"),
+        f"http://127.0.0.1:{router.http}/",
+        stdout=subprocess.PIPE,
+    )
+    said, _ = await process.communicate()
+    found = re.search(rb"Requests/sec:\s+([0-9.]+)", said)
+    if found is None:
+        raise RuntimeError(f"wrk did not say how many requests were answered: {said[-200:]!r}")
+    return float(found[1])
+
+
+async def _drive(router: Router, clients: int, rate: float, seconds: float) -> tuple[list[tuple[int, float]], float]:
+    """Ask at a rate with h2load: status and milliseconds of each answer, and how many seconds it took in all."""
+    with tempfile.NamedTemporaryFile("r", prefix="drycc-crowds-") as told:
+        begun = time.monotonic()
+        process = await asyncio.create_subprocess_exec(
+            *("h2load", "--h1", "-t", "1", "-c", str(clients), "-n", str(round(rate * seconds))),
+            *("--rps", str(max(1, round(rate / clients))), "--log-file", told.name),
+            *(f"--connect-to=127.0.0.1:{router.http}", "http://shop.example/"),
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            async with asyncio.timeout(seconds):
+                await process.wait()
+        except TimeoutError:
+            process.kill()  # it asks for as many as it was told, however long that takes
+            await process.wait()
+        took = time.monotonic() - begun
+        rows = [line.split("\t") for line in told.read().splitlines()]
+    return [(int(row[1]), int(row[2]) / 1000) for row in rows if len(row) == 3], took
+
+
+async def overload(router: Router, seconds: float) -> dict[str, Any]:
+    """Three times as many requests as can be answered (R-32): how many are, how soon, and how soon it is over.
+
+    Needs wrk and h2load. On a machine with few cores the load takes processor time from what it measures.
+    """
+    capacity = await _peak(router, 3)
+    memory = resident_bytes(router.pid)
+    health: list[float] = []
+    over = asyncio.Event()
+
+    async def look() -> None:
+        while not over.is_set():
+            begun = time.monotonic()
+            await asyncio.to_thread(router.healthy)
+            health.append(time.monotonic() - begun)
+            await asyncio.sleep(0.2)
+
+    looking = asyncio.create_task(look())
+    answered, lasted = await _drive(router, 1500, 3 * capacity, seconds)
+    over.set()
+    await looking
+    ended = time.monotonic()
+    while True:
+        begun = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.http)
+        writer.write(_GET)
+        good = (await reader.read(4096)).endswith(b"ok") and time.monotonic() - begun < 0.05
+        writer.close()
+        if good or time.monotonic() - ended > 30:
+            break
+        await asyncio.sleep(0.1)
+    served = sorted(took for status, took in answered if status == 200)
+    refused = sorted(took for status, took in answered if status == 503)
+    return {
+        "capacity_rps": round(capacity),
+        "offered_rps": round(3 * capacity),
+        "goodput_share": round(len(served) / lasted / capacity, 2),
+        "served_p99_ms": round(percentile(served, 0.99), 1) if served else None,
+        "refused": len(refused),
+        "refused_p99_ms": round(percentile(refused, 0.99), 1) if refused else None,
+        "health_worst_ms": round(1000 * max(health), 1),
+        "recovered_after_s": round(time.monotonic() - ended, 2),
+        "memory_more_under_load_kib": (resident_bytes(router.pid) - memory) // 1024,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Crowd:
     """One scenario. ``mixed``: others are served meanwhile."""
@@ -298,6 +505,11 @@ CROWDS: Final[dict[str, Crowd]] = {
     "strangers": Crowd(strangers),
     "pipeliners": Crowd(pipeliners),
     "hoarders": Crowd(hoarders, files=2048),
+    "slow-heads": Crowd(slow_heads),
+    "slow-bodies": Crowd(slow_bodies),
+    "slow-readers": Crowd(slow_readers),
+    "slow-handshakes": Crowd(slow_handshakes),
+    "overload": Crowd(overload, mixed=False),
     "exhaustion": Crowd(exhaustion, files=256, mixed=False),
 }
 
