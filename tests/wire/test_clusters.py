@@ -85,6 +85,24 @@ def test_a_live_route_is_edited_again_and_again_and_no_request_fails(tmp_path: P
     plays(tmp_path, tell, seen={"first", "second"})
 
 
+def test_an_app_that_comes_is_unknown_and_then_there(tmp_path: Path) -> None:
+    """Hardening R-03: between the 404 of before and the 200 of after nobody sees a 503, though the cluster tells of the
+    Service first and of its slice when the router has long heard that."""
+
+    async def tell(stage: Stage) -> None:
+        statuses = []
+        for number in range(10):
+            came, slices = app_of(f"new/app-{number}", stage.first)
+            stage.puts(came)
+            await stage.grows(100 + number)  # came later, and is there already
+            statuses.append(await stage.router.status(f"app-{number}.example"))
+            stage.puts(slices)
+            await stage.router.answers(f"app-{number}.example", "first")
+        assert statuses == [404] * 10
+
+    plays(tmp_path, tell, grace=3600.0)
+
+
 def test_the_slices_of_a_service_come_and_go(tmp_path: Path) -> None:
     """Hardening R-17, R-20 and R-23: several slices, one not ready, one terminating, none; 503, never 404."""
 
