@@ -149,6 +149,8 @@ class Compiler:
         self._settled: dict[str, _Settled] = {}
         self._chosen_for: dict[ObjectKey, set[str]] = {}  # Secret → hosts
         self._judge_again = _NEVER
+        self._judged_at = _NEVER
+        """When all certificates were judged last; never: not yet."""
         self._ledger = Ledger()
         # What was published last, and its reports.
         self._generation = 0
@@ -224,7 +226,7 @@ class Compiler:
         platform = self._ours("Secret", self._own.platform_certificate)
         if self._read_platform_certificate(platform):
             affected |= self._apps.keys()
-        if now >= self._judge_again:
+        if now >= self._judge_again or now < self._judged_at:  # a clock may also be put right (hardening R-34)
             secrets |= self._chosen_for.keys()
         # Should anything below fail on a fault of ours, the next attempt begins with all of these.
         self._dirty_apps |= affected
@@ -665,8 +667,9 @@ class Compiler:
             {host for settled in before for host in settled.names},
             {host: each for settled in after.values() for host, each in settled.names.items()},
         )
-        if now >= self._judge_again:
+        if now >= self._judge_again or now < self._judged_at:
             self._judge_again = _NEVER
+            self._judged_at = now
         reports = {}
         for key in secrets:
             problems = []

@@ -488,6 +488,24 @@ def test_time_passes_and_certificates_grow_old() -> None:
     assert town.names == {"shop.example": "shop/shop-cert"}, "it is served all the same"
 
 
+@pytest.mark.parametrize("years", [-10, 10])
+def test_a_clock_that_is_put_right_mends_what_it_said(years: int) -> None:
+    """Hardening R-34: a jump of ten years, and back again, without a change of anything else."""
+    town = World()
+    good = AUTHORITY.issue("shop.example", start=NOW - timedelta(days=1), days=90)
+    town.hears(service("shop/web", WITH_CERTIFICATE), secret("shop/shop-cert", good))
+    assert town.problems() == []
+    elsewhen = NOW + timedelta(days=365 * years)
+    town.hears(now=elsewhen)
+    wrong = Reason.CERTIFICATE_EXPIRED if years > 0 else Reason.CERTIFICATE_NOT_YET_VALID
+    assert [problem.reason for problem in town.problems()] == [wrong]
+    assert town.names == {"shop.example": "shop/shop-cert"}, "it is served all the same"
+    town.hears(now=NOW + timedelta(hours=1))
+    assert town.problems() == []
+    town.hears(now=NOW + timedelta(minutes=30))
+    assert town.problems() == []
+
+
 # ── the router's own settings ─────────────────────────────────────────────────────────────────────────────────────────
 
 
