@@ -28,8 +28,8 @@ def choose(endpoints: Sequence[E], tried: Collection[E] = ()) -> E | None:
     if count < 2:
         return endpoints[0] if count else None
     # Balance needs no secrecy: the plain generator is the fast one.
-    first = int(random() * count)  # noqa: S311
-    second = int(random() * (count - 1))  # noqa: S311
+    first = int(random() * count)  # noqa: S311 -- spreads load, keeps no secret
+    second = int(random() * (count - 1))  # noqa: S311 -- the same
     if second >= first:
         second += 1
     one, other = endpoints[first], endpoints[second]
