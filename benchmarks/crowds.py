@@ -119,7 +119,8 @@ async def _app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
                     writer.write(_PIECE)
                     await writer.drain()
             if head.startswith(b"POST /upload "):
-                await reader.read()  # of which the end never comes
+                while await reader.read(2**18):
+                    pass  # the end of which never comes
             writer.write(_ANSWER)
     except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
         pass  # the router is gone, or the measurement over
@@ -408,6 +409,39 @@ async def slow_readers(router: Router, seconds: float) -> dict[str, Any]:
     return {"bytes_each": each, **ends.figures(len(socks))}
 
 
+async def transfers(router: Router, seconds: float) -> dict[str, Any]:
+    """One download and one upload as fast as they go (R-30): bytes each way, and the most memory that they took."""
+    begun, most, memory = time.monotonic(), 0, resident_bytes(router.pid)
+    came, went = 0, 0
+
+    async def down() -> None:
+        nonlocal came
+        reader, writer = await asyncio.open_connection("127.0.0.1", router.http, limit=2**20)
+        writer.write(b"GET /endless HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+        while time.monotonic() < begun + seconds:
+            came += len(await reader.read(2**18))
+        writer.transport.abort()
+
+    async def up() -> None:
+        nonlocal went
+        _, writer = await asyncio.open_connection("127.0.0.1", router.http)
+        writer.write(b"POST /upload HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 1000000000000\r\n\r\n")
+        while time.monotonic() < begun + seconds:
+            writer.write(_PIECE)
+            went += len(_PIECE)
+            await writer.drain()
+        writer.transport.abort()
+
+    async def watch() -> None:
+        nonlocal most
+        while time.monotonic() < begun + seconds:
+            most = max(most, resident_bytes(router.pid))
+            await asyncio.sleep(0.2)
+
+    await asyncio.gather(down(), up(), watch())
+    return {"down_mib": came >> 20, "up_mib": went >> 20, "most_memory_more_kib": max(0, most - memory) // 1024}
+
+
 # ── more than there is time for ───────────────────────────────────────────────────────────────────────────────────────
 async def _peak(router: Router, seconds: int) -> float:
     """Requests a second that are answered at most, as wrk sees it."""
@@ -509,6 +543,7 @@ CROWDS: Final[dict[str, Crowd]] = {
     "slow-bodies": Crowd(slow_bodies),
     "slow-readers": Crowd(slow_readers),
     "slow-handshakes": Crowd(slow_handshakes),
+    "transfers": Crowd(transfers, mixed=False),
     "overload": Crowd(overload, mixed=False),
     "exhaustion": Crowd(exhaustion, files=256, mixed=False),
 }
