@@ -37,7 +37,7 @@ from router.git_gateway import GitGateway, keep
 from router.kubernetes.client import Api
 from router.processes.fanout import FanOut
 from router.processes.git_process import GitProcess
-from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Serving, Wish
+from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Reopen, Serving, Wish
 from router.processes.reins import Reins
 from router.processes.supervisor import ControlStart
 from router.processes.worker import REPORTED_AT_ONCE
@@ -293,9 +293,9 @@ def _close(gateway: Gateway, sink: LineSink | None) -> None:
 # ── one of several ────────────────────────────────────────────────────────────────────────────────────────────────────
 async def _control(start: ControlStart) -> None:
     asyncio.get_running_loop().set_exception_handler(runtime.log_unhandled)
-    control = _Control(start)
     # Workers write their requests themselves; control has lines of its own only where it has a gateway to hear.
     sink = runtime.open_log(start.settings.access_log) if start.settings.git_gateway else None
+    control = _Control(start, sink)
     workers = control.workers
     plane = await _ControlPlane.build(
         start.settings,
@@ -320,9 +320,10 @@ async def _control(start: ControlStart) -> None:
 class _Control:
     """What the supervisor and the workers have of this process."""
 
-    def __init__(self, start: ControlStart) -> None:
+    def __init__(self, start: ControlStart, sink: LineSink | None) -> None:
         """Raises BadMessage when the estate of an earlier control process is none."""
         self._start = start
+        self._sink = sink
         self._stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
         self._links: set[asyncio.Task[None]] = set()
@@ -378,6 +379,8 @@ class _Control:
                 self._plane.health.drain()
             case Hush():
                 self._spawn(self._plane.admin.close(), "hush")
+            case Reopen() if self._sink:
+                self._sink.reopen()
             case Drain():
                 self._stop.set()
             case _:

@@ -10,6 +10,7 @@ What must not enter: anything that a session needs.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
 import resource
 import signal
@@ -29,6 +30,8 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_NO_NEW_PRIVS: Final = 38
 END_SECONDS: Final = 1.0
 """How long sessions may take to end once the router has, and how long the last events may take to be heard."""
 
@@ -36,13 +39,23 @@ END_SECONDS: Final = 1.0
 def main(arguments: list[str]) -> int:
     """Serve. Exit status 64: the directory cannot be used."""
     path, listening, end = arguments
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would have every private key in it
     try:
         Path("/proc/self/comm").write_text("drycc-git")  # what ``ps`` shows
     except OSError:
         pass  # it has another name
+    _harden()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(Path(path), socket.socket(fileno=int(listening)), socket.socket(fileno=int(end))))
+
+
+def _harden() -> None:
+    """There are private keys here: no core dumps, no looking in by others of the same user, no new privileges. What the
+    supervisor set up for itself ended with the start of another program."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_NO_NEW_PRIVS, 1)):
+            if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), 0, 0, 0):
+                raise OSError(ctypes.get_errno(), "the git gateway cannot be closed to others")
 
 
 async def _serve(path: Path, listening: socket.socket, end: socket.socket) -> int:

@@ -1,4 +1,4 @@
-"""The parent: it binds the sockets, starts one control process and the workers, and starts again whoever ends.
+"""The parent: it binds the sockets, starts control, the workers and the git gateway, and starts again whoever ends.
 
 It is the one process that must not fail, so it does next to nothing: no loop of a library, no thread, no table, no
 token, no byte from a client. It waits for children, signals and the next moment at which something is due.

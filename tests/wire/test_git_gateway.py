@@ -168,9 +168,12 @@ def town(tmp_path: Path) -> Iterator[Town]:
         yield it
 
 
-def test_workers_lead_to_one_gateway(tmp_path: Path) -> None:
+def test_workers_lead_to_one_gateway_and_its_lines_follow_a_rotation(tmp_path: Path) -> None:
     with make_town(tmp_path, "--workers", "2") as town:
         town.meets_git()
+        (tmp_path / "log").rename(tmp_path / "log.1")
+        town.router.process.send_signal(signal.SIGHUP)
+        soon((tmp_path / "log").exists)
         town.builder.repository("shop")
         pushed = town.alice.commit()
         town.alice.git("push", town.url("shop"), "main")

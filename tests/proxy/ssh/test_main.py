@@ -49,3 +49,22 @@ def test_without_a_host_key_it_says_so(tmp_path: Path) -> None:
     assert (process.returncode, out, errors) == (64, b"", b"")
     assert (said["event"], said["level"]) == ("log", "error")
     assert "expected a file ssh_host_..._key" in said["message"]
+
+
+def test_nobody_looks_into_it(tmp_path: Path) -> None:
+    look = (
+        "import ctypes, resource, sys, proxy.ssh.__main__ as m\n"
+        "async def look(*given):\n"
+        "    print([ctypes.CDLL(None).prctl(option, 0, 0, 0, 0) for option in (3, 39)], flush=True)\n"
+        "    print(resource.getrlimit(resource.RLIMIT_CORE), flush=True)\n"
+        "    return 0\n"
+        "m._serve = look\n"
+        "sys.exit(m.main(sys.argv[1:]))"
+    )
+    near, far = socket.socketpair()
+    with near, far:
+        given = [near.fileno(), far.fileno()]
+        command = [sys.executable, "-c", look, str(tmp_path), *map(str, given)]
+        done = subprocess.run(command, pass_fds=given, capture_output=True, text=True, timeout=30)
+    # Not dumpable, no new privileges: PR_GET_DUMPABLE and PR_GET_NO_NEW_PRIVS.
+    assert (done.returncode, done.stdout) == (0, "[0, 1]\n(0, 0)\n"), done.stderr
