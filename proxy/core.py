@@ -179,7 +179,7 @@ class Core:
                 if len(idle) == CLOSED_A_TICK:
                     break
         for connection in idle:
-            connection.drain()
+            connection.make_room()
         self.counters.given_up += len(idle)
 
     # ── clients come and go ───────────────────────────────────────────────────────────────────────────────────────
@@ -217,7 +217,7 @@ class Core:
         for since, _, connection in candidates:
             if gone >= excess and since > moment - IDLE_UNDER_PRESSURE:
                 break
-            connection.drain()
+            connection.make_room()
             gone += 1
         self.counters.idle_closed += gone
         return gone

@@ -24,6 +24,7 @@ __all__ = [
     "HALF_TUNNEL_SECONDS",
     "HANDSHAKE_SECONDS",
     "LEAST_RATE",
+    "LEAVE_SECONDS",
     "PROXY_SECONDS",
     "STALL_SECONDS",
     "Deadline",
@@ -42,6 +43,8 @@ BODY_GRACE: Final = 10.0
 STALL_SECONDS: Final = 60.0
 """How long a client may take nothing, or less than ``LEAST_RATE``, of an answer that is ready for it. What the kernel
 still has of it counts as not taken: its buffers would hide a slow reader's progress for minutes (hardening S-03)."""
+LEAVE_SECONDS: Final = 1.0
+"""How long an idle connection is kept while the router leaves: a request that is on its way is answered, not reset."""
 DRAIN_SECONDS: Final = 1.0
 """For the rest of a request that was answered before it was complete, and for a client to say goodbye."""
 HALF_CLOSED_SECONDS: Final = 0.8
@@ -128,6 +131,13 @@ DEADLINES: Final = (
         "between two requests of a connection",
         f"{_EDGE.keepalive_timeout:g} s",
         "the last answer",
+        "closed",
+    ),
+    Deadline(
+        "leaving",
+        "nothing comes on an idle connection while the router leaves (drains)",
+        f"{LEAVE_SECONDS:g} s",
+        "it stopped to accept",
         "closed",
     ),
     Deadline(

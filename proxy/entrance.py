@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 from proxy.clock import FAR, now
-from proxy.deadlines import PROXY_SECONDS
+from proxy.deadlines import LEAVE_SECONDS, PROXY_SECONDS
 from proxy.errors import Failure
 from proxy.faults import attempt, isolated, note
 from proxy.proxy_header import BadHeader, read
@@ -104,6 +104,13 @@ class Entrance(asyncio.Protocol):
         note(counters, "entrance", error)
         attempt(counters, "entrance", self._gone)
         attempt(counters, "entrance", self._transport.abort)
+
+    @isolated
+    def drain(self) -> None:
+        """The router stops: who was only just accepted may say its first word."""
+        leaves = now() + LEAVE_SECONDS
+        if self.deadline > leaves:
+            self._core.wheel.arm(self, leaves)
 
     @isolated
     def abort_now(self) -> None:

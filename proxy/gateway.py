@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from proxy.clock import now
+from proxy.clock import TICK, now
 from proxy.core import Core, TlsFront
 from proxy.doors import http_connection, https_connection
 from proxy.memory import Memory
@@ -211,17 +211,20 @@ class Gateway:
         core.begin_draining()
         self._shut()
         for waiting in list(core.entering):
-            waiting.abort_now()
+            waiting.drain()
         self._streams.close_ports()
         for connection in list(core.connections):
             connection.drain()
-        if core.connections:
-            core.emptied = asyncio.Event()
-            try:
-                async with asyncio.timeout(grace):
+        try:
+            async with asyncio.timeout(grace):
+                # They have their own deadlines, and become connections, or not.
+                while core.entering or core.counters.tls_pending:  # noqa: ASYNC110 -- no event, as requests would pay
+                    await asyncio.sleep(TICK)
+                if core.connections:
+                    core.emptied = asyncio.Event()
                     await core.emptied.wait()
-            except TimeoutError:
-                pass
+        except TimeoutError:
+            pass
 
     def close(self) -> None:
         """Give everything up at once."""

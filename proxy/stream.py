@@ -396,6 +396,9 @@ class Stream:
     def drain(self) -> None:
         """The router stops: a push that runs is let finish."""
 
+    def make_room(self) -> None:
+        """Never asked for: a stream is not idle."""
+
     @isolated
     def abort_now(self) -> None:
         """Give up at once."""

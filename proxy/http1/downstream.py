@@ -19,6 +19,7 @@ from proxy.deadlines import (
     HALF_CLOSED_SECONDS,
     HALF_TUNNEL_SECONDS,
     LEAST_RATE,
+    LEAVE_SECONDS,
     STALL_SECONDS,
 )
 from proxy.errors import Failure
@@ -180,7 +181,7 @@ class Http1Downstream(asyncio.Protocol):
             if not peer.secure:
                 core.departed(address)
             raise
-        core.wheel.arm(self, now() + self._edge.head_timeout)
+        core.wheel.arm(self, now() + (LEAVE_SECONDS if core.draining else self._edge.head_timeout))
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -1033,7 +1034,17 @@ class Http1Downstream(asyncio.Protocol):
 
     @isolated
     def drain(self) -> None:
-        """The router stops: an idle connection closes, a busy one closes after its answer."""
+        """The router stops: a busy connection closes after its answer; an idle one soon, as its next request may be on
+        its way here, and one that was only just made has not said anything yet."""
+        self._close = True
+        if self._state == _HEAD and not self._buffer:
+            leaves = now() + LEAVE_SECONDS
+            if self.slot < 0 or self.deadline > leaves:
+                self._core.wheel.arm(self, leaves)
+
+    @isolated
+    def make_room(self) -> None:
+        """Others need what an idle connection takes: it closes at once. A busy one closes after its answer."""
         if self._state == _HEAD and not self._buffer:
             self._transport.close()
         else:

@@ -237,6 +237,15 @@ class Story:
             self.core.wheel.advance(self.clock.seconds)
             self.loop.settle()
 
+    def drains(self) -> None:
+        """The router stops, as ``Gateway.drain`` has it once nobody is accepted any more."""
+        self.core.begin_draining()
+        for waiting in list(self.core.entering):
+            waiting.drain()
+        for connection in list(self.core.connections):
+            connection.drain()
+        self.loop.settle()
+
     # ── afterwards ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def lines(self) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ NAMED = {
     "first_head": Edge().head_timeout,
     "next_head": Edge().head_timeout,
     "keepalive": Edge().keepalive_timeout,
+    "leaving": deadlines.LEAVE_SECONDS,
     "body_idle": Edge().body_timeout,
     "body_rate": deadlines.BODY_GRACE,
     "body_rest": deadlines.DRAIN_SECONDS,

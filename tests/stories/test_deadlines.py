@@ -188,6 +188,19 @@ def test_an_idle_connection_is_kept_for_75_seconds(story: Story) -> None:
     story.client_hears_nothing()
 
 
+@stops_in("leaving")
+def test_a_router_that_leaves_keeps_idle_connections_for_a_second(story: Story) -> None:
+    story.client(GET)
+    story.lends().says(OK)
+    story.client_hears(..., b"ok")
+    story.drains()
+    story.passes(0.8)
+    assert story.caller.is_kept
+    story.passes(0.4)
+    assert not story.caller.is_kept
+    story.client_hears_nothing()
+
+
 # ── bodies ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 @stops_in("body_idle")
 def test_a_body_that_stalls_is_a_408_and_the_app_let_go(story: Story) -> None:

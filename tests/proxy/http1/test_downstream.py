@@ -89,6 +89,8 @@ def test_a_draining_router_closes_idle_connections_and_lets_busy_ones_answer(sto
     story.core.draining = True
     for connection in list(story.core.connections):
         connection.drain()
+    assert idle.is_kept
+    story.passes(1.2)
     assert not idle.is_kept
     assert busy.is_kept
     app.says(OK)
