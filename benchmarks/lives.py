@@ -13,8 +13,8 @@ scenario is one row of hardening 3.5 or 3.2 and ends in one line of JSON:
                      with the budget of series as it is, and with room for everybody
 
 A request that was under way in a killed worker is lost with it, and counted as ``under way``, which is no failure where
-workers are killed, and one where nobody is; a connection that was refused, reset before a word was answered to nobody, or
-not accepted in five seconds is ``failed``.
+workers are killed, and one where nobody is; a connection that was refused, or not accepted in five seconds, is
+``failed``.
 """
 
 from __future__ import annotations
