@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from proxy.metrics import Histogram
 from proxy.routes import TableChange
+from router import garbage
 from router.compile import Compiler
 from router.objects import ObjectKey
 from router.problems import Problem, Reason
@@ -128,7 +129,7 @@ class Reconciler:
             if self._is_complete:
                 await self._reconcile(batches)
             else:
-                await asyncio.to_thread(self._apply, batches)
+                await asyncio.to_thread(self._apply_part, batches)
 
     async def _finish(self) -> None:
         """While there is nothing to do: what was left undone to be ready sooner."""
@@ -190,12 +191,21 @@ class Reconciler:
             listener(snapshot)
 
     def _compile(self, batches: list[Batch]) -> Snapshot:
-        """In a thread; here and in :meth:`_apply` alone the compiler is touched."""
-        self._apply(batches)
-        return self._compiler.compile(datetime.fromtimestamp(self._clock(), UTC))
+        """In a thread; here and in :meth:`_apply_part` alone the compiler is touched."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        if self.published.is_set():
+            self._apply(batches)
+            return self._compiler.compile(now)
+        with garbage.held_back():
+            self._apply(batches)
+            return self._compiler.compile(now)
+
+    def _apply_part(self, batches: list[Batch]) -> None:
+        """In a thread: note what was told of the first table so far."""
+        with garbage.held_back():
+            self._apply(batches)
 
     def _apply(self, batches: list[Batch]) -> None:
-        """In a thread: note what they say."""
         for batch in batches:
             for change in batch.changes:
                 try:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from proxy.metrics import Counters
-from router.garbage import Pauses
+from router.garbage import Pauses, held_back
 
 
 def test_every_collection_is_measured_by_its_generation() -> None:
@@ -43,3 +43,14 @@ def test_a_stop_without_a_start_is_no_error() -> None:
     with pytest.raises(ValueError):
         gc.callbacks.remove(Pauses(Counters()))
     Pauses(Counters()).stop()
+
+
+def test_what_is_held_back_comes_again_whatever_happens() -> None:
+    assert gc.isenabled()
+    with pytest.raises(RuntimeError), held_back():
+        assert not gc.isenabled()
+        with held_back():
+            pass
+        assert not gc.isenabled(), "whoever began first ends it"
+        raise RuntimeError
+    assert gc.isenabled()
