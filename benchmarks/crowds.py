@@ -381,6 +381,23 @@ async def slow_handshakes(router: Router, seconds: float) -> dict[str, Any]:
     return dict(zip(parts, figures, strict=True))
 
 
+async def handshakes(router: Router, seconds: float) -> dict[str, Any]:
+    """200 full handshakes a second, each gone when it is done (T-11)."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    done = 0
+
+    async def act(_: int) -> None:
+        nonlocal done
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", router.https, ssl=context, server_hostname="shop.example"
+        )
+        done += 1
+        writer.transport.abort()
+
+    return {"begun": await _at(200, seconds, act), "done": done}
+
+
 async def slow_readers(router: Router, seconds: float) -> dict[str, Any]:
     """500 clients that ask for an endless answer and read nothing (S-03): memory of each; cut off after 60 s."""
     socks: list[socket.socket] = []
@@ -542,6 +559,7 @@ CROWDS: Final[dict[str, Crowd]] = {
     "slow-heads": Crowd(slow_heads),
     "slow-bodies": Crowd(slow_bodies),
     "slow-readers": Crowd(slow_readers),
+    "handshakes": Crowd(handshakes),
     "slow-handshakes": Crowd(slow_handshakes),
     "transfers": Crowd(transfers, mixed=False),
     "overload": Crowd(overload, mixed=False),
