@@ -856,7 +856,8 @@ class Http1Downstream(asyncio.Protocol):
 
     def turn_away(self, failure: Failure) -> None:
         """Tell a client that has not said anything yet that it may not, and part."""
-        self._refuse(failure)
+        if self._state == _HEAD:  # unless it was given up, or turned back, when it was made
+            self._refuse(failure)
 
     def _own(self, exchange: Exchange, head: bytes, body: bytes) -> None:
         """Write an answer of the router's own, and go on as after any other."""
