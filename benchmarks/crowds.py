@@ -387,7 +387,7 @@ async def handshakes(router: Router, seconds: float) -> dict[str, Any]:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     done = 0
 
-    async def act(_: int) -> None:
+    async def act(number: int) -> None:
         nonlocal done
         _, writer = await asyncio.open_connection(
             "127.0.0.1", router.https, ssl=context, server_hostname="shop.example"
