@@ -222,7 +222,9 @@ class FanOut:
         self.deaths[number, why] = self.deaths.get((number, why), 0) + 1
 
     def _unlinked(self, lane: Lane, error: Exception | None) -> None:
-        if error is not None and self._lanes.get(lane.number) is lane:
+        # It may end with a question of ours still unread, which the system tells as a reset: nothing is wrong with that.
+        understood = error is None or isinstance(error, OSError)
+        if not understood and self._lanes.get(lane.number) is lane:
             log.error("worker %d said what cannot be understood: it is replaced", lane.number)
             self.replace(lane)
         self._forget(lane)

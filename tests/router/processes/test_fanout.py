@@ -215,6 +215,23 @@ def test_one_that_talks_nonsense_is_replaced_and_what_it_counted_stays() -> None
     asyncio.run(story())
 
 
+def test_one_that_ends_with_a_question_unread_is_not_taken_for_one_that_talks_nonsense() -> None:
+    async def story() -> None:
+        wished: list[tuple[int, int]] = []
+        async with team(1, replace=lambda *who: wished.append(who)) as (fan, [worker]):
+            await fan.publish(*change(1, "a"))
+            worker.say(Counted(0, {}, Counters(tunnels=3), {}, last=True))
+            worker.channel._transport.pause_reading()
+            counting = asyncio.ensure_future(fan.count())
+            await asyncio.sleep(0)  # asked
+            worker.channel._transport.abort()
+            await asyncio.wait_for(counting, 2)
+            assert (fan.lanes, wished) == ([], [])
+            assert fan.sums().tunnels == 3
+
+    asyncio.run(story())
+
+
 def test_certificates_that_one_refuses_are_refused() -> None:
     async def story() -> None:
         async with team() as (fan, workers):
