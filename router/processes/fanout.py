@@ -222,7 +222,7 @@ class FanOut:
         self.deaths[number, why] = self.deaths.get((number, why), 0) + 1
 
     def _unlinked(self, lane: Lane, error: Exception | None) -> None:
-        # It may end with a question of ours still unread, which the system tells as a reset: nothing is wrong with that.
+        # It may end with a question of ours unread, which the system tells as a reset: nothing is wrong with that.
         understood = error is None or isinstance(error, OSError)
         if not understood and self._lanes.get(lane.number) is lane:
             log.error("worker %d said what cannot be understood: it is replaced", lane.number)
