@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,6 +67,41 @@ def test_a_confined_process_reads_nothing_but_its_own_program(tmp_path: Path, wh
         return path.read_text()
 
     assert in_a_child(read) == "PermissionError"
+
+
+@LANDLOCK
+def test_an_api_server_tells_it_nothing(tmp_path: Path) -> None:
+    """It may find the server, as endpoints may be anywhere; it has nothing to show there, and is
+    told what strangers are told: the version."""
+    kubeconfig = tmp_path / "kubeconfig"
+    command = [sys.executable, "-m", "tests.fakes.apiserver", "--apps", "1", "--kubeconfig", str(kubeconfig)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        url = json.loads(server.stdout.readline())["url"]
+        host, _, port = url.removeprefix("http://").partition(":")
+        token = kubeconfig.with_name("kubeconfig.token")
+        paths = ("/api/v1/services", "/api/v1/namespaces/app-00000/secrets/x", "/version")
+
+        def ask(authorization: str) -> list[int]:
+            statuses = []
+            for path in paths:
+                with closing(http.client.HTTPConnection(host, int(port), timeout=20)) as connection:
+                    connection.request("GET", path, headers={"Authorization": authorization} if authorization else {})
+                    statuses.append(connection.getresponse().status)
+            return statuses
+
+        def ask_confined() -> object:
+            confined()
+            try:
+                return ask(f"Bearer {token.read_text()}")
+            except PermissionError:
+                return ask(""), ask("Bearer guessed")
+
+        try:
+            assert ask(f"Bearer {token.read_text().strip()}") == [200, 404, 200], "who has the token is told"
+            assert in_a_child(ask_confined) == str(([401, 401, 200], [401, 401, 200]))
+        finally:
+            server.terminate()
 
 
 @LANDLOCK
