@@ -56,12 +56,12 @@ def pick_peers(tools: Tools) -> list[Peer]:
 
 
 def version_of(peer: Peer) -> str:
-    """Return the line in which ``peer`` names its version."""
+    """Return the line in which ``peer`` names its version, without where on this machine it lies."""
     done = subprocess.run(
         peer.version_command(), check=False, capture_output=True, text=True, cwd=REPOSITORY, timeout=30
     )
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if any(map(str.isdigit, line))]
-    return lines[0] if lines else "unknown"
+    return lines[0].replace(str(peer.program), peer.name) if lines else "unknown"
 
 
 def free_port() -> int:
