@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,19 @@ class Fake:
         self.url = url
         self.kubeconfig = kubeconfig
         self._port = port
+
+    @property
+    def token(self) -> str:
+        """What whoever asks it has to show."""
+        return self.kubeconfig.with_name(f"{self.kubeconfig.name}.token").read_text(encoding="utf-8").strip()
+
+    def warnings(self) -> Counter[str]:
+        """Namespace → warning Events there, as owners see them."""
+        where = self.url.removeprefix("http://")
+        with contextlib.closing(http.client.HTTPConnection(where, timeout=60)) as connection:
+            connection.request("GET", "/api/v1/events", headers={"Authorization": f"Bearer {self.token}"})
+            events = json.loads(connection.getresponse().read())["items"]
+        return Counter(each["metadata"]["namespace"] for each in events if each["type"] == "Warning")
 
     def does(self, verb: str, **arguments: Any) -> Any:
         """One verb of the control port. Raises RuntimeError."""
@@ -190,7 +204,6 @@ class Room:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        token = fake.kubeconfig.with_suffix(f"{fake.kubeconfig.suffix}.token").read_text(encoding="utf-8")
         command = [
             str(self._peer),
             "--global.checknewversion=false",
@@ -200,7 +213,7 @@ class Room:
             "--accesslog.bufferingsize=100",
             f"--entrypoints.http.address=127.0.0.1:{port}",
             f"--providers.kubernetesingress.endpoint={fake.url}",
-            f"--providers.kubernetesingress.token={token}",
+            f"--providers.kubernetesingress.token={fake.token}",
             "--providers.kubernetesingress.disableclusterscoperesources=true",
             "--providers.providersthrottleduration=0",
         ]
@@ -544,6 +557,8 @@ def malformed(room: Room, apps: Sequence[int]) -> Any:
         ("domains", "\u202e.example"),
     ]
     fake = room.fake(size)
+    its = {"namespace": "drycc", "name": "drycc-router"}  # the chart makes it; whoever has it writes the Events
+    fake.puts({"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "metadata": its, "spec": {}})
     router = room.router(fake)
     result: dict[str, Any] = {"apps": size, "bad": bad, "create_before": _creates(fake, router, size, 50)}
     with room.load(router, [_host(number) for number in range(bad, size, size // 100)]) as said:
@@ -569,6 +584,13 @@ def malformed(room: Room, apps: Sequence[int]) -> Any:
         result["create_after"] = _creates(fake, router, size + 50, 50)
     result["requests"] = said
     result["told_of"] = len(concerned)
+    # Events are rationed: fifty at once, then five a second.
+    owners = {f"app-{number:05}" for number in range(bad)}
+    took = _until(lambda: owners <= fake.warnings().keys(), 180.0)
+    result["warned_s"] = None if took is None else round(took / 1e3, 1)
+    events = fake.warnings()
+    result["warned"] = sum(name in events for name in owners)
+    result["events_of_each"] = sorted({events[name] for name in owners})
     statuses = [router.ask(_host(number)).status for number in range(bad)]
     result["bad_answers"] = {str(status): statuses.count(status) for status in sorted(set(statuses))}
     room.end(router, fake)
