@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import math
 import select
 import signal
 import socket
@@ -112,9 +113,11 @@ class OpenLoop:
     def run(self, seconds: float) -> OpenLoopReport:
         """Ask for ``seconds``, or until ``stop``; then wait for the last answers."""
         clock = time.perf_counter
-        due = clock()
-        end = due + seconds
-        while not self._stopped and due < end:
+        began = due = clock()
+        count = 0
+        # Counted, not added up: a sum of intervals has the error of the clock's reading, which grows with its value.
+        wanted = math.ceil(round(seconds / self._interval, 6))
+        while not self._stopped and count < wanted:
             now = clock()
             if now < due:
                 self._wait(due - now)
@@ -123,7 +126,8 @@ class OpenLoop:
                 self._send(now)
             else:
                 self._late.append(due)
-            due += self._interval
+            count += 1
+            due = began + count * self._interval
         deadline = clock() + _PATIENCE
         while (self._busy or self._late) and clock() < deadline:
             self._wait(0.1)

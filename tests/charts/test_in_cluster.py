@@ -152,7 +152,7 @@ def test_the_rights_of_the_chart_are_all_that_the_router_uses(name: str, tmp_pat
         assert decode(installation.record()).claims[("shop.example", "shop/web")].held
         assert installation.lease().holder == "drycc-router-1"
         assert "c4n4ry" not in str(installation.events())
-        assert "router_leader 1.0" in await installation.report("/metrics")
+        assert "router_leader 1\n" in await installation.report("/metrics")
         reasons = [problem["reason"] for problem in (await installation.report("/problems"))["problems"]]
         assert ("not_permitted" in reasons) == (name != "maintenance-pages")  # the page is the one thing left out
 
@@ -214,6 +214,6 @@ def test_without_any_right_to_write_it_serves_and_says_what_is_missing(tmp_path:
             if missing:
                 break
         assert missing == ["Lease"]
-        assert "router_leader 0.0" in await installation.report("/metrics")
+        assert "router_leader 0\n" in await installation.report("/metrics")
 
     story(objects, tmp_path, tell)
