@@ -277,7 +277,15 @@ async def exhaustion(router: Router, seconds: float) -> dict[str, Any]:
     for _ in range(1000):
         pairs.append(await asyncio.open_connection("127.0.0.1", router.http))
         pairs[-1][1].write(half)
-    await _until(lambda: router.figure("router_accept_pauses_total") > 0)
+    places = 'router_connection_places{state="taken"}'
+    taken = 0.0
+
+    def is_full() -> bool:
+        nonlocal taken
+        taken = max(taken, router.figure(places))
+        return router.figure("router_accept_pauses_total") > 0 and taken > 0
+
+    await _until(is_full)
     before = cpu_time(router.pid)
     await asyncio.sleep(seconds)
     spent = cpu_time(router.pid) - before
@@ -285,7 +293,7 @@ async def exhaustion(router: Router, seconds: float) -> dict[str, Any]:
     await asyncio.to_thread(router.metrics)
     took = time.monotonic() - took
     highest = router.descriptors
-    taken = router.figure('router_connection_places{state="taken"}')
+    taken = max(taken, router.figure(places))
     for _, writer in pairs:
         writer.transport.abort()
     freed = time.monotonic()
