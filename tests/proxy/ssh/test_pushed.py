@@ -80,4 +80,8 @@ def test_nothing_makes_it_fail(pieces: list[bytes]) -> None:
     pushed = Pushed()
     for piece in pieces:
         pushed.read(piece)
-    json.dumps(pushed.facts())
+    whole = Pushed()
+    whole.read(b"".join(pieces))
+    assert pushed.facts() == whole.facts(), "however it was cut"
+    assert len(json.dumps(pushed.updates)) <= MAX_TOLD
+    assert not (pushed.over and pushed._rest)
