@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -22,7 +23,11 @@ from router.admin import reports
 from router.admin.health import Health
 from router.reconcile import Reconciler
 
-__all__ = ["AdminServer"]
+__all__ = ["FAREWELL_SECONDS", "AdminServer"]
+
+FAREWELL_SECONDS: Final = 1.0
+"""How long a connection may still ask for something after the port was given up, or to another router."""
+_LOOK_SECONDS: Final = 0.02
 
 _NICE: Final = 10
 """A thread of this niceness gets a tenth of a core that somebody else wants too."""
@@ -54,7 +59,9 @@ class AdminServer:
         self._count = count
         # Where others serve, rendering lets them go first; alone, a thread that has to wait would keep the interpreter.
         self._renderer = ThreadPoolExecutor(1, "metrics", initializer=_stand_back if count is not None else None)
+        self._closing = False
         app = web.Application()
+        app.on_response_prepare.append(self._say_farewell)
         app.add_routes(
             [
                 web.get("/healthz", self._healthz),
@@ -83,9 +90,25 @@ class AdminServer:
         return chosen
 
     async def close(self) -> None:
-        """Stop serving."""
+        """Accept nobody more, answer who is connected, each for the last time, and stop serving.
+
+        Who has only just connected gets :data:`FAREWELL_SECONDS` to ask: where another router takes over, a scrape or a
+        probe that the old one accepted must not fail for that.
+        """
+        self._closing = True
+        for site in list(self._runner.sites):
+            await site.stop()
+        until = time.monotonic() + FAREWELL_SECONDS
+        server = self._runner.server
+        while server and server.connections and time.monotonic() < until:  # noqa: ASYNC110 -- aiohttp has no event for it
+            await asyncio.sleep(_LOOK_SECONDS)
         await self._runner.cleanup()
         self._renderer.shutdown(wait=False)
+
+    async def _say_farewell(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self._closing:
+            response.force_close()
+            response.headers["Connection"] = "close"  # what aiohttp says of itself is written down before it asks here
 
     async def _healthz(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")

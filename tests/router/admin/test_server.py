@@ -36,11 +36,15 @@ async def upstreams() -> list[object]:
     return [{"route": "shop/web"}]
 
 
+def idle_reconciler() -> Reconciler:
+    store = CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC)))
+    return Reconciler(Compiler(trusted_endpoints=True), Publisher(store, NoGateway()))
+
+
 def play(story: Callable[[Ask, Health, Reconciler], Awaitable[None]], bind: str = "127.0.0.1") -> None:
     async def stage() -> None:
         health, counters = Health(), Counters()
-        store = CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC)))
-        reconciler = Reconciler(Compiler(trusted_endpoints=True), Publisher(store, NoGateway()))
+        reconciler = idle_reconciler()
         metrics = RouterMetrics(lambda: counters, reconciler, "1.2.3")
         ports: dict[str, int | None] = {"http": 1, "https": 2, "git": None}
         server = AdminServer(health, reconciler, metrics.page, upstreams, ports)
@@ -107,6 +111,28 @@ def test_reports_are_json_before_and_after_the_first_snapshot() -> None:
     play(story)
 
 
+def test_who_has_just_connected_is_answered_by_a_server_that_closes() -> None:
+    async def story() -> None:
+        health, reconciler = Health(), idle_reconciler()
+        server = AdminServer(health, reconciler, RouterMetrics(Counters, reconciler, "1.2.3").page, upstreams, {})
+        port = await server.listen("127.0.0.1", 0)
+        silent, sender = await asyncio.open_connection("127.0.0.1", port)
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+            assert (await client.get("/healthz")).status == 200  # connected later, so the other one is accepted too
+        closing = asyncio.create_task(server.close())
+        await asyncio.sleep(0)  # it has begun
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+        sender.write(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        said = await silent.read()
+        assert said.startswith(b"HTTP/1.1 200 OK\r\n") and b"Connection: close\r\n" in said
+        sender.close()
+        await closing
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(story(), 20))
+
+
 def test_there_is_nothing_else() -> None:
     async def story(ask: Ask, _: Health, __: Reconciler) -> None:
         assert (await ask("/"))[0] == 404
@@ -128,10 +154,7 @@ def test_a_port_that_is_taken_is_named() -> None:
             await server.listen("127.0.0.1", port)
         await server.close()
 
-    reconciler = Reconciler(
-        Compiler(trusted_endpoints=True),
-        Publisher(CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC))), NoGateway()),
-    )
+    reconciler = idle_reconciler()
     metrics = RouterMetrics(Counters, reconciler, "1.2.3").page
     with socket.create_server(("127.0.0.1", 0)) as taken:
         asyncio.run(story(AdminServer(Health(), reconciler, metrics, upstreams, {}), taken.getsockname()[1]))
