@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +24,7 @@ from benchmarks.origin import ADDRESSES, origin_command, origin_configuration, w
 from benchmarks.peers import Caddy, Drycc, Envoy, HAProxy, Nginx, Peer, Ports, Site, Traefik
 from benchmarks.processes import Child, Children
 from benchmarks.scenarios import LOAD_CORE, PROXY_CORE, Scenario, Target
-from benchmarks.tools import REPOSITORY, Tools
+from benchmarks.tools import Tools
 from benchmarks.workload import APPS, host_of
 
 __all__ = ["Bench", "Measured", "free_port", "pick_peers", "results_as_json", "version_of"]
@@ -58,7 +59,7 @@ def pick_peers(tools: Tools) -> list[Peer]:
 def version_of(peer: Peer) -> str:
     """Return the line in which ``peer`` names its version, without where on this machine it lies."""
     done = subprocess.run(
-        peer.version_command(), check=False, capture_output=True, text=True, cwd=REPOSITORY, timeout=30
+        peer.version_command(), check=False, capture_output=True, text=True, cwd=peer.directory(), timeout=30
     )
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if any(map(str.isdigit, line))]
     return lines[0].replace(str(peer.program), peer.name) if lines else "unknown"
@@ -129,7 +130,7 @@ class Bench:
             core=self._proxy_core,
             output=home / "output",
             environment=peer.environment(),
-            directory=REPOSITORY,
+            directory=peer.directory(),
         )
         _wait_until(child, lambda: _require_serving(ports))
         self.features[peer.name] = _features(ports)
@@ -140,17 +141,30 @@ class Bench:
         self.children.end(target.child)
 
     def measure(
-        self, scenarios: dict[str, Scenario], peers: Sequence[Peer], rounds: int, seconds: float
+        self,
+        scenarios: dict[str, Scenario],
+        peers: Sequence[Peer],
+        rounds: int,
+        seconds: float,
+        *,
+        together: bool = False,
     ) -> dict[str, Measured]:
-        """Measure every scenario: A B C … A B C …; those of memory once, each with a new process."""
+        """Measure every scenario: A B C … A B C …; those of memory once, each with a new process.
+
+        ``together``: all of them at the same time in each round, so that whatever disturbs one disturbs the others.
+        """
         results = {name: Measured() for name in scenarios}
         lasting = {name: scenario for name, scenario in scenarios.items() if not scenario.fresh}
         if lasting:
             targets = [self.start(peer) for peer in peers]
             for name, scenario in lasting.items():
                 for number in range(1, rounds + 1):
+                    label = f"{name} {number}/{rounds}"
+                    if together:
+                        self._sample_together(results[name], label, scenario, targets, seconds)
+                        continue
                     for target in targets:
-                        self._sample(results[name], f"{name} {number}/{rounds}", scenario, target, seconds)
+                        self._sample(results[name], label, scenario, target, seconds)
             for target in targets:
                 self.end(target)
         for name, scenario in scenarios.items():
@@ -160,6 +174,19 @@ class Bench:
                     self._sample(results[name], name, scenario, target, seconds)
                     self.end(target)
         return results
+
+    def _sample_together(
+        self, into: Measured, label: str, scenario: Scenario, targets: Sequence[Target], seconds: float
+    ) -> None:
+        """Add one sample of each; there are none of a round in which somebody failed."""
+        mine = Measured()
+        with ThreadPoolExecutor(len(targets)) as pool:
+            for done in [pool.submit(self._sample, mine, label, scenario, each, seconds) for each in targets]:
+                done.result()
+        into.errors += mine.errors
+        if len(mine.samples) == len(targets):
+            for name, samples in mine.samples.items():
+                into.samples.setdefault(name, []).extend(samples)
 
     def _sample(self, into: Measured, label: str, scenario: Scenario, target: Target, seconds: float) -> None:
         """Add one sample; a proxy that fails a scenario costs that sample, not the run."""

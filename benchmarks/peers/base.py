@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.certificates import Pair
+from benchmarks.tools import REPOSITORY
 
 __all__ = ["Peer", "Ports", "Site"]
 
@@ -56,3 +57,7 @@ class Peer(ABC):
     def environment(self) -> Mapping[str, str]:
         """Return what to add to the environment."""
         return {}
+
+    def directory(self) -> Path:
+        """Return the directory in which its commands run."""
+        return REPOSITORY
