@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, TypeVar
+
+import msgspec
 
 from proxy.routes import Address, Policy, Route
 from router.addresses import AddressRefused, Fence, endpoint_address
@@ -40,8 +42,7 @@ _LABELS: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
 _APP_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
-@dataclass(frozen=True, slots=True)
-class CompiledApp:
+class CompiledApp(msgspec.Struct, frozen=True):
     """What one Service comes to, taken by itself."""
 
     service: Service
@@ -373,7 +374,7 @@ def _limited(spec: App, config: RouterConfig, says: _Voice) -> App:
         if seconds is not None and seconds > most:
             limited[attribute] = most
             says.say(Reason.OVER_LIMIT, key, f"{seconds:g}s", f"expected at most {most:g}s, which is in force")
-    return replace(spec, **limited) if limited else spec
+    return msgspec.structs.replace(spec, **limited) if limited else spec
 
 
 def default_policy(config: RouterConfig) -> Policy:
@@ -382,9 +383,10 @@ def default_policy(config: RouterConfig) -> Policy:
 
 
 def _policy(spec: App, config: RouterConfig, page: bytes) -> Policy:
+    """What most apps say of it is the same, and then it is one and the same object."""
     hsts = _hsts(spec, config)
     referrer = _said(spec.referrer_policy, config.referrer_policy)
-    return Policy(
+    return _shared(
         connect_timeout=spec.connect_timeout,
         idle_timeout=_said(spec.tcp_timeout, config.default_timeout),
         request_timeout=spec.request_timeout,
@@ -398,6 +400,9 @@ def _policy(spec: App, config: RouterConfig, page: bytes) -> Policy:
         deny=spec.deny,
         request_start=config.request_start and not spec.disable_request_start,
     )
+
+
+_shared: Final = lru_cache(maxsize=1000)(Policy)
 
 
 def _said(own: T | None, routers: T) -> T:

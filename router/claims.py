@@ -31,7 +31,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from router.annotations.domains import names_above
 from router.claim_record import Book, ClaimKey, Record, Recorded, Stamp
@@ -45,8 +45,7 @@ replica may be deaf and still be elected."""
 _LAST: Final = datetime.max.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Claimant:
+class Claimant(NamedTuple):
     """An app that claims hosts. Ordered: the one that wins a free host first."""
 
     created: datetime

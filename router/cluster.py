@@ -137,8 +137,10 @@ class Cluster:
 
     def slices(self, service: ObjectKey) -> list[EndpointSlice]:
         """The slices of a Service, by name."""
-        slices = self._slices.get(service, {})
-        return [slices[key] for key in sorted(slices)]
+        slices = self._slices.get(service)
+        if slices is None:
+            return []
+        return [slices[key] for key in sorted(slices)] if len(slices) > 1 else list(slices.values())
 
     def addresses(self, service: ObjectKey) -> Iterator[str]:
         """Every address in the slices of a Service, ready or not, as written."""

@@ -18,10 +18,12 @@ What must not enter: I/O, clocks (``now`` is handed in), the meaning of any key 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Hashable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Container, Hashable, Iterable, Mapping, Set
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final, Generic, TypeVar
+
+import msgspec
 
 from proxy.routes import Edge, HostRule, Route, StreamRoute, TableChange
 from router import own
@@ -54,6 +56,7 @@ API_SERVICE: Final = ObjectKey("Service", "default", "kubernetes")
 """The Service whose slices say where the API server is. Seen when all namespaces are watched, or that one."""
 
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_NOTHING: Final = frozenset[ObjectKey]()
 
 _IN_FORCE: Final = frozenset({Reason.DOMAIN_WITHOUT_CERTIFICATE, Reason.CERTIFICATE_EXPIRES_SOON})
 """Problems of apps all of whose words are in force."""
@@ -62,8 +65,7 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-@dataclass(frozen=True, slots=True)
-class _Locations:
+class _Locations(msgspec.Struct, frozen=True):
     """The paths of one app that other apps answer."""
 
     accepted: Mapping[str, str]
@@ -72,8 +74,7 @@ class _Locations:
     """Route name → why not."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Settled:
+class _Settled(msgspec.Struct, frozen=True):
     """What one app comes to among the others."""
 
     route: Route | None
@@ -384,7 +385,8 @@ class Compiler:
         affected = set(self._dirty_apps)
         for name in self._dirty_apps:
             before = self._apps.pop(name, None)
-            affected |= self._owner_of_paths(before)
+            if before is not None and before.contributes_to:
+                affected |= self._owner_of_paths(before)
             after = self._compile(name, before)
             if after is not None:
                 self._apps[name] = after
@@ -394,10 +396,11 @@ class Compiler:
             affected.update(claimant.app for claimant in self._claims.claimants(host))
             affected |= self._contributors.get(host, set())
         # Paths tie an app to all that contribute to it: what one of them says may let or leave another in.
-        for name in list(affected):
-            affected |= self._owner_of_paths(self._apps.get(name))
-        for name in list(affected):
-            affected |= self._contributors_to(name)
+        if self._contributors:
+            for name in list(affected):
+                affected |= self._owner_of_paths(self._apps.get(name))
+            for name in list(affected):
+                affected |= self._contributors_to(name)
         return affected
 
     def _compile(self, name: str, before: CompiledApp | None) -> CompiledApp | None:
@@ -417,9 +420,10 @@ class Compiler:
 
     def _index(self, name: str, before: CompiledApp | None, after: CompiledApp | None) -> None:
         """Keep who names what: Secrets and pages, paths, hosts."""
-        for key in _named_by(before) - _named_by(after):
+        named_before, named_after = _named_by(before), _named_by(after)
+        for key in named_before - named_after:
             _discard(self._users, key, name)
-        for key in _named_by(after) - _named_by(before):
+        for key in named_after - named_before:
             self._users.setdefault(key, set()).add(name)
         if before and before.contributes_to:
             _discard(self._contributors, before.contributes_to, name)
@@ -440,7 +444,7 @@ class Compiler:
         for name in self._dirty_apps | moved:
             app = self._apps.get(name)
             refused = self._domains.refused(name)
-            hosts = [host for host in app.hosts if host not in refused] if app else []
+            hosts = () if app is None else [host for host in app.hosts if host not in refused] if refused else app.hosts
             self._claims.put(app.claimant if app else Claimant.of(name, None), hosts)
         return moved | self._secrets.settle()
 
@@ -491,14 +495,16 @@ class Compiler:
                 standings[host] = standing.holder.app
                 message = f"expected a free name: Service {standing.holder.app} holds {standing.host}"
                 problems.append(_about(app, Reason.DOMAIN_TAKEN, "domains", written, message))
-        paths = self._locations_of(app, locations).accepted
-        contributes, refused = self._contribution(app, locations)
-        problems += refused
+        paths: Mapping[str, str] = self._locations_of(app, locations).accepted if self._contributors else {}
+        contributes = False
+        if app.contributes_to is not None:
+            contributes, refused = self._contribution(app, locations)
+            problems += refused
         chosen, names, found = self._choose_certificates(app, held)
         problems += found
 
-        told = (*app.problems, *bounded(problems))
-        ordered = sorted(paths.items(), key=lambda item: (-len(item[0]), item[0]))
+        told = (*app.problems, *bounded(problems)) if problems else app.problems
+        ordered = tuple(sorted(paths.items(), key=lambda item: (-len(item[0]), item[0]))) if paths else ()
         rule_paths = tuple((prefix.encode(), route) for prefix, route in ordered)
         routed = bool(held) or contributes
         return _Settled(
@@ -517,7 +523,7 @@ class Compiler:
                 hosts=tuple(
                     HostReport(host, standings[host])
                     if host in standings
-                    else HostReport(host, name, tuple(ordered), names.get(host))
+                    else HostReport(host, name, ordered, names.get(host))
                     for host in app.hosts
                 ),
                 endpoints=app.route.endpoints,
@@ -530,13 +536,19 @@ class Compiler:
     ) -> State:
         if not routed:
             return State.REJECTED
-        if any(not problem.is_note and problem.reason not in _IN_FORCE for problem in problems):
-            return State.DEGRADED
-        objects = [app.service.key, *(view.key for view in self._cluster.slices(app.service.key))]
-        if any(key in self._cluster.unreadable for key in objects):
-            return State.DEGRADED
-        pairs = (self._pairs.get(key) for key in secrets)
-        return State.DEGRADED if any(pair and pair.problem for pair in pairs) else State.LIVE
+        for problem in problems:
+            if problem.reason not in _IN_FORCE and not problem.is_note:
+                return State.DEGRADED
+        unreadable = self._cluster.unreadable
+        if unreadable:
+            objects = [app.service.key, *(view.key for view in self._cluster.slices(app.service.key))]
+            if any(key in unreadable for key in objects):
+                return State.DEGRADED
+        for key in secrets:
+            pair = self._pairs.get(key)
+            if pair is not None and pair.problem is not None:
+                return State.DEGRADED
+        return State.LIVE
 
     def _locations_of(self, owner: CompiledApp, known: dict[str, _Locations]) -> _Locations:
         """Who answers which paths of ``owner``: whom its namespace or its own word lets in, the incumbent before the
@@ -576,9 +588,7 @@ class Compiler:
 
     def _contribution(self, app: CompiledApp, locations: dict[str, _Locations]) -> tuple[bool, list[Problem]]:
         """Whether any path of another app leads to ``app``, and why some do not."""
-        if app.contributes_to is None:
-            return False, []
-        owner = self._claims.holder(app.contributes_to)
+        owner = self._claims.holder(app.contributes_to) if app.contributes_to else None
         if owner is None:
             message = "expected a name that an app holds"
             problem = _about(app, Reason.UNKNOWN_PROXY_DOMAIN, "proxyDomain", app.spec.proxy_domain or "", message)
@@ -599,14 +609,16 @@ class Compiler:
         names: dict[str, str] = {}
         problems: dict[Problem, None] = {}
         used = set()
+        mappings = app.certificates
         refused = self._secrets.refused(app.route.name)
-        mappings = {host: secret for host, secret in app.certificates.items() if secret not in refused}
-        message = f"expected at most {CERTIFICATES} certificates in one namespace; this one has that many already"
-        problems.update(
-            (_about(app, Reason.OVER_QUOTA, "certificates", f"{host}:{secret}", message), None)
-            for host, secret in app.certificates.items()
-            if secret in refused
-        )
+        if refused:
+            mappings = {host: secret for host, secret in app.certificates.items() if secret not in refused}
+            message = f"expected at most {CERTIFICATES} certificates in one namespace; this one has that many already"
+            problems.update(
+                (_about(app, Reason.OVER_QUOTA, "certificates", f"{host}:{secret}", message), None)
+                for host, secret in app.certificates.items()
+                if secret in refused
+            )
         for host in held:
             if host.endswith(".*"):  # handshakes cannot look up a name below any suffix: they get the default one
                 continue
@@ -797,10 +809,10 @@ def _id(key: ObjectKey) -> str:
     return f"{key.namespace}/{key.name}"
 
 
-def _named_by(app: CompiledApp | None) -> set[ObjectKey]:
+def _named_by(app: CompiledApp | None) -> Set[ObjectKey]:
     """The Secrets and ConfigMaps that an app may mean."""
-    if app is None:
-        return set()
+    if app is None or not (app.certificates or app.spec.maintenance_page):
+        return _NOTHING
     namespace = app.route.namespace
     named = {key for secret in app.certificates.values() for key in candidates(namespace, secret)}
     if app.spec.maintenance_page is not None:

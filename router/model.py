@@ -10,13 +10,12 @@ What must not enter: annotation keys, defaults, Kubernetes objects.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["App", "Builder", "RouterConfig"]
 
 
-@dataclass(frozen=True, slots=True)
-class App:
+class App(msgspec.Struct, frozen=True):
     """One routable Service, as its owner described it (contract 3)."""
 
     domains: tuple[str, ...]
@@ -47,8 +46,7 @@ class App:
     disable_request_start: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RouterConfig:
+class RouterConfig(msgspec.Struct, frozen=True):
     """The operator's settings that apply live (contract 4)."""
 
     platform_domain: str | None
@@ -91,8 +89,7 @@ class RouterConfig:
     hsts_preload: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Builder:
+class Builder(msgspec.Struct, frozen=True):
     """The Service that git pushes go to."""
 
     connect_timeout: float

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 __all__ = [
     "KINDS",
     "PREFIXES",
@@ -82,8 +84,7 @@ class Change:
     object: Mapping[str, Any] | None = field(repr=False)  # may be a Secret
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePort:
+class ServicePort(msgspec.Struct, frozen=True):
     """One port of a Service; ``name`` is "" when it has none, as Kubernetes allows for a single port."""
 
     name: str
@@ -91,8 +92,7 @@ class ServicePort:
     protocol: str
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(msgspec.Struct, frozen=True):
     """A Service: ``annotations`` only ours, ``labels`` only the ones that select it or name its app."""
 
     key: ObjectKey
@@ -109,8 +109,7 @@ class Service:
     """Addresses or names of the load balancer that leads to it, where there is one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """One endpoint of a slice. ``ready`` already means: may be given new connections (contract 1)."""
 
     addresses: tuple[str, ...]
@@ -119,8 +118,7 @@ class Endpoint:
     """What it says it is: as a rule a Pod. Written by whoever wrote the slice."""
 
 
-@dataclass(frozen=True, slots=True)
-class SlicePort:
+class SlicePort(msgspec.Struct, frozen=True):
     """One port of a slice; a slice's port without a number means "all ports" and is left out when parsed."""
 
     name: str
@@ -128,8 +126,7 @@ class SlicePort:
     protocol: str
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointSlice:
+class EndpointSlice(msgspec.Struct, frozen=True):
     """An EndpointSlice; ``service`` is the Service it belongs to ("" for none), ``address_type`` IPv4, IPv6 or FQDN."""
 
     key: ObjectKey
@@ -157,8 +154,7 @@ class ConfigMap:
     data: Mapping[str, str] = field(repr=False)  # whole HTML pages
 
 
-@dataclass(frozen=True, slots=True)
-class Deployment:
+class Deployment(msgspec.Struct, frozen=True):
     """A Deployment: ``annotations`` only ours."""
 
     key: ObjectKey

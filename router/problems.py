@@ -14,8 +14,9 @@ import enum
 from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from router.objects import ObjectKey
 
@@ -107,8 +108,7 @@ class Reason(enum.Enum):
     NO_EFFECT = "no_effect", "A key of the ancestors that is understood and has no effect here.", Severity.NOTE
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One thing to mend, or to know.
 
     ``key`` is the annotation or the path of a field ("" when it is about the whole object); ``value`` is shortened and
@@ -123,8 +123,11 @@ class Problem:
     message: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "key", shorten(self.key))
-        object.__setattr__(self, "value", shorten(self.value))
+        key, value = shorten(self.key), shorten(self.value)
+        if key is not self.key:
+            msgspec.structs.force_setattr(self, "key", key)
+        if value is not self.value:
+            msgspec.structs.force_setattr(self, "value", value)
 
     @property
     def is_note(self) -> bool:
@@ -200,6 +203,8 @@ class Ledger:
     def put(self, subject: Hashable, problems: Iterable[Problem]) -> None:
         """Replace what ``subject`` has to say; nothing: it is content."""
         after = tuple(problems)
+        if not after and subject not in self._by_subject:  # as nearly everybody is nearly always
+            return
         before = self._by_subject.pop(subject, ())
         if after:
             self._by_subject[subject] = after

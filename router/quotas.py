@@ -91,10 +91,12 @@ class Allowance:
 
     def put(self, app: str, created: datetime, things: Collection[str], remembered: Memory = ()) -> None:
         """Replace what an app (``namespace/service``) wants. Nothing is decided until :meth:`settle`."""
-        namespace = app.partition("/")[0]
         before = self._wanted.pop(app, ())
         if things:
             self._wanted[app] = things
+        elif not before:
+            return
+        namespace = app.partition("/")[0]
         given = self._given.setdefault(namespace, {})
         fresh = self._fresh.setdefault(namespace, [])
         for thing in before:
@@ -174,6 +176,8 @@ class Allowance:
 
     def refused(self, app: str) -> Collection[str]:
         """The things that an app wants and its namespace may not have; in the order in which it wants them."""
+        if not self._queues:
+            return {}
         queue = self._queues.get(app.partition("/")[0])
         return {} if queue is None else {thing: None for thing in self._wanted.get(app, ()) if queue.has(thing, app)}
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 
+import msgspec
+
 from proxy.routes import Address, Policy, StreamRoute, TableChange
 from router.claim_record import Record
 from router.objects import ObjectKey
@@ -38,8 +40,7 @@ class Role(enum.Enum):
     PLATFORM = "platform"
 
 
-@dataclass(frozen=True, slots=True)
-class HostReport:
+class HostReport(msgspec.Struct, frozen=True):
     """One name an app claims."""
 
     host: str
@@ -51,8 +52,7 @@ class HostReport:
     """``namespace/secret`` presented for it; None: the default one."""
 
 
-@dataclass(frozen=True, slots=True)
-class AppReport:
+class AppReport(msgspec.Struct, frozen=True):
     """One routable Service as it stands."""
 
     name: str

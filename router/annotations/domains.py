@@ -40,6 +40,8 @@ INTERNAL: Final = ("svc", "cluster.local", "kubernetes.default", "localdomain", 
 """Nobody may claim these or anything below them: inside a cluster they mean something else. ``.local`` itself is free:
 platforms on a developer's machine live there."""
 
+_BELOW_INTERNAL: Final = tuple(f".{suffix}" for suffix in INTERNAL)
+
 
 def canonical(text: str) -> str:
     """The canonical form of one written name: ``a.example``, ``*.a.example`` or the short ``shop``.
@@ -123,8 +125,7 @@ def _name(text: str) -> str:
 
 
 def _not_internal(name: str) -> str:
-    internal = name == "localhost" or ("." in name and any(f".{name}".endswith(f".{suffix}") for suffix in INTERNAL))
-    if internal:
+    if name == "localhost" or ("." in name and f".{name}".endswith(_BELOW_INTERNAL)):
         raise Unfit("a name that is not internal to clusters or machines", Reason.REFUSED_DOMAIN)
     return name
 

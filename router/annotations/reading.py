@@ -10,9 +10,11 @@ What must not enter: any particular key. Keys are rows of ``fields``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields as model_fields
 from difflib import get_close_matches
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from router.annotations.errors import Unfit
 from router.annotations.fields import NGINX, Effect, Field, Place, defaults, known_keys
@@ -28,8 +30,13 @@ REPORTED: Final = 20
 
 _DEFAULTS: Final = {place: defaults(place) for place in Place}
 
-Written = dict[Field, tuple[str, str]]
-"""What stands on an object: field → (annotation as written, its text)."""
+Written = list[tuple[Field, str, str]]
+"""What stands on an object: (field, annotation as written, its text)."""
+
+_OTHERS: Final = object()
+"""Stands for an annotation under a prefix that is not ours."""
+_NGINX_ON_APP: Final = object()
+_UNKNOWN: Final = object()
 
 
 def read_app(
@@ -70,7 +77,7 @@ def written_as(place: Place, key: str, annotations: Mapping[str, str]) -> str:
 
 
 def _values_of(model: App | Builder | RouterConfig | None) -> dict[str, Any]:
-    return {} if model is None else {field.name: getattr(model, field.name) for field in model_fields(model)}
+    return {} if model is None else msgspec.structs.asdict(model)
 
 
 def _read(
@@ -78,7 +85,7 @@ def _read(
 ) -> tuple[dict[str, Any], list[Problem]]:
     written, problems = _sort_out(place, owner, annotations)
     values = dict(_DEFAULTS[place])
-    for field, (key, text) in written.items():
+    for field, key, text in written:
         last_good = previous.get(field.attribute, values.get(field.attribute))
         value, found = _value(field, owner, key, text, last_good)
         problems += found
@@ -93,33 +100,62 @@ def _read(
 def _sort_out(place: Place, owner: ObjectKey, annotations: Mapping[str, str]) -> tuple[Written, list[Problem]]:
     """Which annotation stands for which field. Where several do, the one of the first prefix, then of the first
     spelling in the table, then the one without the token ``nginx.``; the others are Problems."""
-    known = known_keys(place)
-    candidates: dict[Field, list[tuple[int, int, bool, str]]] = {}
+    candidates: dict[str, list[_Spelling]] = {}
     unknown: list[str] = []
     problems: list[Problem] = []
     for annotation in annotations:
-        prefix, slash, key = annotation.partition("/")
-        if f"{prefix}{slash}" not in PREFIXES:
-            continue
-        rank = PREFIXES.index(f"{prefix}{slash}")
-        plain = key if place is Place.APP else key.removeprefix(NGINX)
-        field = known.get(plain)
-        if field is not None:
-            spelling = (field.key, *field.aliases).index(plain)
-            candidates.setdefault(field, []).append((rank, spelling, plain != key, annotation))
-        elif place is Place.APP and key.startswith(NGINX):
+        found = _looked_up(place, annotation)
+        if isinstance(found, _Spelling):
+            candidates.setdefault(found.field.key, []).append(found)
+        elif found is _NGINX_ON_APP:
             problems.append(_no_effect(owner, annotation, annotations[annotation], "It is about nginx."))
-        else:
+        elif found is _UNKNOWN:
             unknown.append(annotation)
-    written: Written = {}
-    for field, spellings in candidates.items():
-        (*_, first), *others = sorted(spellings)
-        written[field] = (first, annotations[first])
-        problems += (
-            Problem(Reason.SHADOWED_KEY, owner, other, annotations[other], f"expected it once: {first} counts")
-            for *_, other in others
-        )
-    return written, problems + _unknown_keys(owner, sorted(unknown), annotations, known)
+    written: Written = []
+    for spellings in candidates.values():
+        if len(spellings) > 1:
+            spellings.sort(key=_precedence)
+        first = spellings[0].annotation
+        written.append((spellings[0].field, first, annotations[first]))
+        for other in spellings[1:]:
+            message = f"expected it once: {first} counts"
+            problems.append(
+                Problem(Reason.SHADOWED_KEY, owner, other.annotation, annotations[other.annotation], message)
+            )
+    if unknown:
+        problems += _unknown_keys(owner, sorted(unknown), annotations, known_keys(place))
+    return written, problems
+
+
+class _Spelling(NamedTuple):
+    """One annotation that stands for a field."""
+
+    prefix: int
+    """Which of our prefixes it has."""
+    spelling: int
+    """Which of the field's spellings."""
+    has_token: bool
+    """Whether the token ``nginx.`` stands before it."""
+    annotation: str
+    field: Field
+
+
+def _precedence(spelling: _Spelling) -> tuple[int, int, bool, str]:
+    return spelling[:4]
+
+
+@lru_cache(maxsize=4096)  # ten thousand apps use the same twenty keys
+def _looked_up(place: Place, annotation: str) -> object:
+    """What an annotation is: a :class:`_Spelling`, or one of the three words above."""
+    prefix, slash, key = annotation.partition("/")
+    if f"{prefix}{slash}" not in PREFIXES:
+        return _OTHERS
+    plain = key if place is Place.APP else key.removeprefix(NGINX)
+    field = known_keys(place).get(plain)
+    if field is not None:
+        spelling = (field.key, *field.aliases).index(plain)
+        return _Spelling(PREFIXES.index(f"{prefix}{slash}"), spelling, plain != key, annotation, field)
+    return _NGINX_ON_APP if place is Place.APP and key.startswith(NGINX) else _UNKNOWN
 
 
 def _unknown_keys(

@@ -1,8 +1,8 @@
 """One app by itself: which port, which addresses, which rules; and what is said about the rest."""
 
-import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 
 from proxy.routes import Policy
@@ -33,7 +33,7 @@ def compiled(
         cluster.apply(change)
     view = cluster.get(Service, changes[0].key.namespace, changes[0].key.name)
     assert view is not None
-    return compile_app(view, cluster, dataclasses.replace(DEFAULT, **config), OWN, previous, trusted, fence)
+    return compile_app(view, cluster, msgspec.structs.replace(DEFAULT, **config), OWN, previous, trusted, fence)
 
 
 def web(**says: str) -> Change:

@@ -1,7 +1,5 @@
 """What was asked for is plain frozen data: it can be compared, and nobody can change it behind another's back."""
 
-import dataclasses
-
 import pytest
 
 from router.annotations.fields import Place, defaults
@@ -14,5 +12,5 @@ def test_models_are_frozen_and_compare_by_what_they_say(model: type[App] | type[
 
     assert one == other
     assert hash(one) == hash(other)
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         one.body_size = 1  # type: ignore[misc]  # that it cannot be done is the point

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import msgspec
 import pytest
 
 from proxy.routes import Edge
@@ -131,7 +132,7 @@ def test_the_defaults_are_the_data_planes_defaults() -> None:
 
 
 def test_settings_of_connections() -> None:
-    config = dataclasses.replace(
+    config = msgspec.structs.replace(
         DEFAULT,
         trusted=("10.0.0.0/8",),
         proxy_protocol=True,
@@ -151,7 +152,7 @@ def test_settings_of_connections() -> None:
         "upstream_idle": 9,
         "upstream_idle_timeout": 4.0,
     }
-    config = dataclasses.replace(config, **limits)
+    config = msgspec.structs.replace(config, **limits)
 
     assert edge(config, "default") == Edge(
         trusted=("10.0.0.0/8",),
@@ -170,7 +171,7 @@ def test_settings_of_connections() -> None:
 
 
 def test_settings_of_handshakes() -> None:
-    config = dataclasses.replace(
+    config = msgspec.structs.replace(
         DEFAULT,
         ssl_protocols=("TLSv1.3",),
         ssl_ciphers=(CIPHERS_1_3[0], CIPHERS[3]),
@@ -185,4 +186,4 @@ def test_settings_of_handshakes() -> None:
 
 
 def test_naming_only_ciphers_of_tls_1_3_leaves_the_others_as_they_are() -> None:
-    assert tls_policy(dataclasses.replace(DEFAULT, ssl_ciphers=CIPHERS_1_3)).ciphers == CIPHERS
+    assert tls_policy(msgspec.structs.replace(DEFAULT, ssl_ciphers=CIPHERS_1_3)).ciphers == CIPHERS

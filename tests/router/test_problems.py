@@ -1,7 +1,6 @@
 """Problems read well, stay short and obey no terminal."""
 
-import dataclasses
-
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +61,7 @@ def test_a_line_end_or_an_escape_sequence_cannot_forge_a_log_line() -> None:
     problem = Problem(Reason.BAD_VALUE, WEB, "key", "a\r\nb\x1b[31m\ud800", "expected a size")
 
     assert problem.value == r"a\r\nb\x1b[31m\ud800"
-    assert dataclasses.replace(problem) == problem
+    assert msgspec.structs.replace(problem) == problem
 
 
 def about(name: str, reason: Reason = Reason.BAD_VALUE) -> Problem:
