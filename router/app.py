@@ -20,10 +20,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapp
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvloop
 
-from proxy.gateway import Gateway
 from proxy.log_sink import LineSink
 from proxy.memory import find
 from proxy.metrics import Counters
@@ -40,7 +40,6 @@ from router.processes.git_process import GitProcess
 from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Reopen, Serving, Wish
 from router.processes.reins import Reins
 from router.processes.supervisor import ControlStart
-from router.processes.worker import REPORTED_AT_ONCE
 from router.publisher import Publisher
 from router.reconcile import Publishes, Reconciler
 from router.runtime import own_identity
@@ -52,6 +51,9 @@ from router.streams import GIT
 from tls.fallback import self_signed
 from tls.sni import Front
 from tls.store import CertificateStore
+
+if TYPE_CHECKING:
+    from proxy.gateway import Gateway
 
 __all__ = ["control", "run"]
 
@@ -177,6 +179,8 @@ async def _serve(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(runtime.log_unhandled)
 
+    from proxy.gateway import Gateway  # here, because control has none
+
     # ── every part, once ──────────────────────────────────────────────────────────────────────────────────────────
     sink = runtime.open_log(settings.access_log)
     store = CertificateStore(self_signed(datetime.now(UTC)))
@@ -188,7 +192,7 @@ async def _serve(settings: Settings) -> None:
 
     async def upstreams() -> Sequence[object]:
         report: list[object] = []
-        for part in gateway.report_in_parts(REPORTED_AT_ONCE):
+        for part in gateway.report_in_parts():
             report += part
             await asyncio.sleep(0)  # a request may pass
         return report

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from router import __version__, check, logs, settings
+from router import __version__, logs, settings
 from router.kubernetes.errors import ApiError, CredentialsError
 from router.rights import NAMED, WATCHED, reading
 
@@ -150,6 +150,8 @@ def _control(start: ControlStart) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    from router import check  # here, so that the parent of all processes does not wait for it
+
     flags = {"manifests": str(arguments.directory), "namespace": arguments.namespace}
     try:
         chosen = settings.read(flags, os.environ)

@@ -114,17 +114,20 @@ def _judge(chain: list[x509.Certificate], key: PrivateKeyTypes) -> Certificate:
     if leaf is None:
         raise BadCertificate(Flaw.MISMATCH)
     for one in chain:
-        _judge_key(one.public_key())
+        if one is not leaf:  # whose key is the one that was judged
+            _judge_key(one.public_key())
         _judge_signature(one)
+    subject, issuer = leaf.subject, leaf.issuer
+    shown = _shown(subject)
     return Certificate(
         names=_dns_names(leaf),
-        subject=_shown(leaf.subject),
-        issuer=_shown(leaf.issuer),
+        subject=shown,
+        issuer=shown if issuer == subject else _shown(issuer),
         serial=f"{leaf.serial_number:X}",
         not_before=leaf.not_valid_before_utc,
         not_after=leaf.not_valid_after_utc,
         fingerprint=hashlib.sha256(leaf.public_bytes(DER)).hexdigest(),
-        chain_pem=b"".join(one.public_bytes(PEM) for one in [leaf, *(one for one in chain if one is not leaf)]),
+        chain_pem=b"".join(one.public_bytes(PEM) for one in (leaf, *(one for one in chain if one is not leaf))),
         key_pem=key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
 
@@ -156,11 +159,11 @@ def _dns_names(leaf: x509.Certificate) -> tuple[str, ...]:
         extension = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return ()
-    written = (names.canonical(name) for name in extension.value.get_values_for_type(x509.DNSName))
-    return tuple(name for name in dict.fromkeys(written) if names.presentable(name))
+    written = extension.value.get_values_for_type(x509.DNSName)
+    return tuple(filter(names.presentable, dict.fromkeys(map(names.canonical, written))))
 
 
 def _shown(name: x509.Name) -> str:
     """A distinguished name for people: RFC 4514, printable, shortened."""
-    text = name.rfc4514_string()
-    return "".join(char if char.isprintable() else "?" for char in text[:MAX_NAME])
+    text = name.rfc4514_string()[:MAX_NAME]
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)

@@ -34,7 +34,7 @@ from typing import Final
 from proxy.sockets import bind
 from router import __version__, runtime
 from router.logs import write_if_possible
-from router.processes import handover, worker
+from router.processes import handover
 from router.processes.confinement import die_with_parent, name_process
 from router.processes.cores import allowed_cores
 from router.processes.git_process import END_SECONDS, LONG_ENOUGH, GitProcess
@@ -216,8 +216,6 @@ class Supervisor:
         else:
             self._ticket_key = None
             log.warning("this Python or OpenSSL takes no ticket keys: TLS sessions resume only at the same worker")
-        gc.collect()
-        gc.freeze()  # what is here now is in the memory of every child, and shared as long as nobody touches it
         near, far = socket.socketpair()
         for each in (near, far):
             each.setblocking(False)
@@ -229,6 +227,11 @@ class Supervisor:
             if self._git is not None:
                 self._start("git", 0)
             self._start("control", 0)
+            # What control does first is import what speaks with the cluster, on another core if there is one.
+            import router.processes.worker  # noqa: F401
+
+            gc.collect()
+            gc.freeze()  # what is here now is in the memory of every worker, and shared as long as nobody touches it
             for number in range(self._count):
                 self._start("worker", number)
             self._at(0.0, self._watch)
@@ -359,6 +362,8 @@ class Supervisor:
         if self._estate is not None:
             os.close(self._estate)
         serving = {name: sockets[name] for name in ("http", "https")}
+        from router.processes import worker  # which the parent imported before it started any, see run
+
         return worker.main(worker.Start(self._settings, number, end, serving, self._fallback, self._ticket_key))
 
     def _introduce(self, child: Child) -> None:

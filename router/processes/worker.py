@@ -71,8 +71,6 @@ __all__ = ["Start", "Worker", "main"]
 
 log = logging.getLogger(__name__)
 
-REPORTED_AT_ONCE: Final = 100
-"""Upstreams that are told of per turn of the loop: less than a millisecond."""
 LAST_WORDS: Final = 1.0
 """Seconds that the end of a worker waits for control to hear what it has counted."""
 
@@ -349,7 +347,7 @@ class Worker:
         self._say(Counted(number, {}, totals, self._meter.read(), last=True))
 
     async def _report(self, number: int) -> None:
-        for part in self._gateway.report_in_parts(REPORTED_AT_ONCE):
+        for part in self._gateway.report_in_parts():
             self._say(Upstreams(number, part, last=False))
             await asyncio.sleep(0)  # a request may pass
         self._say(Upstreams(number, [], last=True))
