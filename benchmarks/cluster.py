@@ -165,7 +165,14 @@ class Router(Proxy):
 
 
 class Peer(Proxy):
-    """Traefik, following the same API server by its Ingress provider: the same objects, an Ingress for each app."""
+    """Traefik, following the same API server by its Ingress provider: the same objects, an Ingress for each app.
+
+    ``ready``: seconds from its start until it answered for the hosts that were asked for.
+    """
+
+    def __init__(self, child: Child, port: int, ready: float) -> None:
+        super().__init__(child, port)
+        self.ready = ready
 
 
 class Room:
@@ -199,7 +206,7 @@ class Room:
         child, line = self._start("router", command, core, _is_listening)
         return Router(child, json.loads(line), time.monotonic() - started)
 
-    def peer(self, fake: Fake, hosts: Sequence[str]) -> Peer:
+    def peer(self, fake: Fake, hosts: Sequence[str], core: int | str = CORE) -> Peer:
         """Traefik, once it answers for ``hosts``. Told to wait for nothing between two changes, as we do."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -219,11 +226,13 @@ class Room:
         ]
         self._count += 1
         output = self.home / f"traefik-{self._count}"
-        child = self._children.start("traefik", command, core=CORE, output=output, environment={"GOMAXPROCS": "1"})
-        until = time.monotonic() + 120
+        threads = {"GOMAXPROCS": str(len(str(core).split(",")))}
+        started = time.monotonic()
+        child = self._children.start("traefik", command, core=core, output=output, environment=threads)
+        until = started + 120
         while True:
             try:
-                peer = Peer(child, port)
+                peer = Peer(child, port, time.monotonic() - started)
                 if all(peer.ask(host).status == 200 for host in hosts):
                     return peer
             except OSError:
@@ -305,16 +314,23 @@ def _secret(number: int, authority: Authority) -> tuple[dict[str, Any], str]:
     return document, hashlib.sha256(ssl.PEM_cert_to_DER_cert(pair.chain.decode())).hexdigest()
 
 
-def _ingress(number: int) -> dict[str, Any]:
+def _introduce(fake: Fake, size: int, certificates: int = 0) -> None:
+    """Tell Traefik of all apps, the first of which have certificates."""
+    for start in range(0, size, 500):
+        fake.puts(*(_ingress(number, number < certificates) for number in range(start, min(start + 500, size))))
+
+
+def _ingress(number: int, has_certificate: bool = False) -> dict[str, Any]:
     """What Traefik is told of an app by."""
     name = f"app-{number:05}"
+    tls = [{"hosts": [_host(number)], "secretName": "own-cert"}] if has_certificate else []
     backend = {"service": {"name": name, "port": {"name": "http"}}}
     path = {"path": "/", "pathType": "Prefix", "backend": backend}
     return {
         "kind": "Ingress",
         "apiVersion": "networking.k8s.io/v1",
         "metadata": {"namespace": name, "name": name},
-        "spec": {"rules": [{"host": _host(number), "http": {"paths": [path]}}]},
+        "spec": {"rules": [{"host": _host(number), "http": {"paths": [path]}}], "tls": tls},
     }
 
 
@@ -398,8 +414,7 @@ def propagation(room: Room, apps: Sequence[int]) -> Any:
         results += [_propagates(room, fake, router, size, count, turn) for turn in (0, 1)]
         room.end(router)
         if room.measures_peer and size <= PEER_APPS:
-            for start in range(0, size, 500):
-                fake.puts(*(_ingress(number) for number in range(start, min(start + 500, size))))
+            _introduce(fake, size)
             peer = room.peer(fake, [_host(0), _host(size - 1)])
             results += [_propagates(room, fake, peer, size, min(count, 20), turn) for turn in (2, 3)]
             room.end(peer)
@@ -462,15 +477,23 @@ def coldstart(room: Room, apps: Sequence[int]) -> Any:
     """Hardening R-02: from the start of the process until it is ready, and whether everything answers then.
 
     Here the router has both cores, as one that is installed has all of its machine; the fake needs little of them.
+    How long it takes says as much about the machine as about the router, so with ``--peer`` Traefik starts in turn
+    with it, until it answers for one app in twenty.
     """
     (size,) = apps or [10_000]
     results = []
+    cores = f"{CORE},{OTHERS}"
     for certificates in (0, size // 5):
         fake = room.fake(size, certificates)
+        if room.measures_peer:
+            _introduce(fake, size, certificates)
         for _ in range(1 if room.quick else 5):
+            if room.measures_peer:
+                results.append(_told(_peer_starts(room, fake, size, certificates, cores)))
             calls = fake.calls()
-            router = room.router(fake, f"{CORE},{OTHERS}")
-            result = {
+            router = room.router(fake, cores)
+            result: dict[str, Any] = {
+                "proxy": "drycc",
                 "apps": size,
                 "certificates": certificates,
                 "ready_s": round(router.ready, 2),
@@ -485,6 +508,22 @@ def coldstart(room: Room, apps: Sequence[int]) -> Any:
             results.append(_told(result))
         room.end(fake)
     return results
+
+
+def _peer_starts(room: Room, fake: Fake, size: int, certificates: int, cores: str) -> dict[str, Any]:
+    calls = fake.calls()
+    peer = room.peer(fake, [_host(number) for number in range(0, size, 20)], cores)
+    result = {
+        "proxy": "traefik",
+        "apps": size,
+        "certificates": certificates,
+        "ready_s": round(peer.ready, 2),
+        "cpu_s": round(peer.cpu, 2),
+        "memory_mib": round(resident_bytes(peer.child.pid) / 2**20),
+        "api_calls": fake.calls() - calls,
+    }
+    room.end(peer)
+    return result
 
 
 def certificates(room: Room, apps: Sequence[int]) -> Any:
@@ -650,7 +689,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="the router in a cluster")
     parser.add_argument("name", choices=[*MEASURES, "app"])
     parser.add_argument("--quick", action="store_true", help="a short look: fewer changes, shorter faults")
-    parser.add_argument("--peer", action="store_true", help="propagation: Traefik on the same API server, too")
+    parser.add_argument(
+        "--peer", action="store_true", help="propagation, coldstart: Traefik on the same API server, too"
+    )
     parser.add_argument("--apps", type=int, nargs="*", default=[], help="how many there are (propagation: several)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results", help="where the result goes")
     options = parser.parse_args(arguments)
