@@ -18,6 +18,7 @@ __all__ = ["Peer", "RequestIds", "build_outgoing", "forwarded_fields", "route_fi
 
 _SCHEME: Final = re.compile(rb"https?|wss?", re.IGNORECASE)
 _PORT: Final = re.compile(rb"[0-9]{1,5}")
+_FIRST_HOP: Final = b"X-Router-Hops: 1\r\n"
 _HOST: Final = re.compile(rb"[0-9A-Za-z._:\[\]-]{1,261}")
 
 
@@ -82,14 +83,16 @@ def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> No
         others += b"Transfer-Encoding: chunked\r\n"
     elif fields.stated:
         others += b"Content-Length: %d\r\n" % fields.length
-    others += b"X-Router-Hops: %d\r\n" % (fields.hops + 1)
+    others += b"X-Router-Hops: %d\r\n" % (fields.hops + 1) if fields.hops else _FIRST_HOP
     if fields.expect:
         others += b"Expect: 100-continue\r\n"
-    lines = fields.lines
-    fields.outgoing = b"Host: %b\r\n%b%bX-Forwarded-Host: %b\r\n%b%b" % (
+    opening = fields.opening
+    rest = fields.rest
+    fields.outgoing = b"Host: %b\r\n%b%b%bX-Forwarded-Host: %b\r\n%b%b" % (
         fields.host,
-        b"\r\n".join(lines),
-        b"\r\n" if lines else b"",
+        b"" if opening is None else opening.kept,
+        b"\r\n".join(rest),
+        b"\r\n" if rest else b"",
         host,
         about,
         others,

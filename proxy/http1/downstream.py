@@ -545,7 +545,7 @@ class Http1Downstream(asyncio.Protocol):
     def _read_fields(self, block: bytes, minor: int, edge: LiveEdge) -> RequestFields:
         """Judge a header section that differs from the last one on this connection."""
         try:
-            fields = parse_fields(block, edge.max_fields)
+            fields = parse_fields(block, edge.max_fields, self._fields.opening, self._tail)
         except Malformed as error:
             if minor == 0 and error.failure is Failure.CODING_NOT_IMPLEMENTED:
                 raise Malformed(Failure.BAD_FRAMING, "Transfer-Encoding in HTTP/1.0") from None

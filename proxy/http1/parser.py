@@ -1,9 +1,11 @@
 """HTTP/1.1 heads: bytes → what they say, or why they are refused. Strict, without I/O, and cheap when lines repeat.
 
 The end of a head is found with ``bytes.find``, its lines with one ``split``; each line is looked up in a bounded memo
-of lines that were validated before, so a real client's usual lines cost one look-up each. A line not seen before is
-judged by one regular expression that runs in linear time. Values of ``Cookie`` and ``Authorization`` never enter the
-memo, nor do targets with a query.
+of lines that were validated before, so a real client's usual lines cost one look-up each. The lines that clients begin
+with (Host, what they are, what they accept) are the same from one request of a connection to the next, even where what
+follows differs (Referer, Cookie, a length): they are compared as one piece, the :class:`Opening`. A line not seen
+before is judged in time that grows with its length alone. Values of ``Cookie``, ``Authorization`` and ``Referer`` never
+enter the memo, nor do targets with a query.
 
 What is refused, and why, is the table of RFC 9112 with its tolerances closed: a bare LF or CR, obs-fold, space before
 a colon, an empty name, control bytes, a second Host, anything unclear about the body's length (RFC 9112 2.2, 5.1, 5.2,
@@ -24,6 +26,7 @@ __all__ = [
     "CHUNKED",
     "UNTIL_CLOSE",
     "Malformed",
+    "Opening",
     "RequestFields",
     "RequestLine",
     "ResponseHead",
@@ -41,8 +44,13 @@ MEMO_LINES: Final = 4096
 """Lines remembered; then the memo starts again from empty (an attacker who floods it pays with their own time)."""
 MEMO_LINE_BYTES: Final = 512
 
+MEMO_NAMES: Final = 1024
+"""Spellings of field names remembered, of at most ``MEMO_NAME_BYTES`` each."""
+MEMO_NAME_BYTES: Final = 64
+
 # One field line: a token, a colon, and a value without control bytes other than HTAB (RFC 9110 5.1, 5.5).
-_FIELD: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t \x21-\x7e\x80-\xff]*)")
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VALUE_BYTES: Final = bytes(byte for byte in range(256) if byte == 0x09 or (byte >= 0x20 and byte != 0x7F))
 _REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])"
 )
@@ -73,9 +81,13 @@ REFERER: Final = 13
 TE: Final = 14
 DATE: Final = 15
 KEEP_ALIVE: Final = 16
-SECRET: Final = 17  # kept, never remembered
+SECRET: Final = 17  # kept
 ALIAS: Final = 18  # dropped, and counted
 HOPS: Final = 19
+
+_OPENS: Final = frozenset((HOST, USER_AGENT, CONNECTION))
+_NOT_REMEMBERED: Final = frozenset((SECRET, REFERER))
+"""Lines that tell a secret, as the query of a page may be one too."""
 
 _REQUEST_KINDS: Final = {
     b"host": HOST,
@@ -159,11 +171,33 @@ class RequestLine:
         """Cache: its part of an access-log line."""
 
 
+class Opening:
+    """The first lines of a header section, as far as they usually repeat: Host, User-Agent, ``Connection: keep-alive``,
+    each at most once, and those that only the app understands.
+
+    A header section that begins with the same bytes says the same with them.
+    """
+
+    __slots__ = ("count", "host", "keep_alive", "kept", "name", "raw", "user_agent")
+
+    def __init__(self, raw: bytes, count: int) -> None:
+        self.raw = raw
+        """As they came, each with its CRLF."""
+        self.count = count
+        """How many lines they are."""
+        self.kept = b""
+        """Those that the app hears, each with its CRLF; Host is not among them."""
+        self.host = b""
+        self.name = b""
+        self.user_agent = b""
+        self.keep_alive = False
+
+
 class RequestFields:
     """A request's header section, judged once. Immutable after :func:`parse_fields` apart from the two caches.
 
-    ``lines`` are the kept field lines in their order, without CRLF, byte for byte as they came; Host, framing,
-    hop-by-hop and forwarded fields are not among them.
+    The field lines that the app hears are those of the ``opening``, if there is one, and then ``rest``: without CRLF,
+    byte for byte as they came; Host, framing, hop-by-hop and forwarded fields are not among them.
     """
 
     __slots__ = (
@@ -178,13 +212,14 @@ class RequestFields:
         "host",
         "keep_alive",
         "length",
-        "lines",
         "log",
         "log_route",
         "name",
+        "opening",
         "outgoing",
         "referer",
         "request_id",
+        "rest",
         "scheme",
         "stated",
         "upgrade",
@@ -192,7 +227,8 @@ class RequestFields:
     )
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
+        self.opening: Opening | None = None
+        self.rest: list[bytes] = []
         self.host = b""
         """The Host value as it came, port included; empty when there was none."""
         self.name = b""
@@ -226,6 +262,12 @@ class RequestFields:
         self.log = b""
         """Cache: the part of an access-log line that repeats, valid for ``log_route``."""
         self.log_route: object = None
+
+    @property
+    def lines(self) -> list[bytes]:
+        """All field lines that the app hears."""
+        opening = self.opening
+        return self.rest if opening is None else [*opening.kept.split(b"\r\n")[:-1], *self.rest]
 
 
 class ResponseHead:
@@ -274,13 +316,14 @@ class Memo:
     """Lines that were judged before. Bounded: when it is full it starts again from empty.
 
     ``plain`` holds the lines that are kept as they are, ``special`` those that mean something to the router, with what
-    they mean: ``line → (kind, value, line)``.
+    they mean: ``line → (kind, value, line)``. ``names`` has the kinds of names as they were spelt.
     """
 
-    __slots__ = ("kinds", "plain", "special")
+    __slots__ = ("kinds", "names", "plain", "special")
 
     def __init__(self, kinds: dict[bytes, int]) -> None:
         self.kinds = kinds
+        self.names: dict[bytes, int] = {}
         self.plain: set[bytes] = set()
         self.special: dict[bytes, Judged] = {}
 
@@ -317,18 +360,35 @@ def parse_request_line(line: bytes, max_target: int) -> RequestLine:
 
 
 def _judge(line: bytes, memo: Memo) -> Judged:
-    """What a field line is that is not among the plain ones; remembers it. Raises Malformed bad_request."""
-    judged = memo.special.get(line)
-    if judged is not None:
-        return judged
-    match = _FIELD.fullmatch(line)
-    if match is None:
+    """What a field line is that is not remembered; remembers it. Raises Malformed bad_request."""
+    spelt, colon, value = line.partition(b":")
+    kind = memo.names.get(spelt, -1)
+    if kind < 0:
+        kind = _judge_name(spelt, memo)
+    if not colon or line.translate(None, _VALUE_BYTES):
         raise Malformed(Failure.BAD_REQUEST, "a field line is not 'name: value'")
-    name = match.group(1).lower()
-    value = match.group(2).strip(b" \t")
-    kind = memo.kinds.get(name, KEEP)
-    if kind == SECRET:
+    if kind in _NOT_REMEMBERED:
+        return kind, value.strip(b" \t"), line
+    if kind == KEEP:
+        if len(line) <= MEMO_LINE_BYTES:
+            if len(memo.plain) >= MEMO_LINES:
+                memo.plain.clear()
+            memo.plain.add(line)
         return kind, value, line
+    judged = kind, value.strip(b" \t"), line
+    if len(line) <= MEMO_LINE_BYTES:
+        if len(memo.special) >= MEMO_LINES:
+            memo.special.clear()
+        memo.special[line] = judged
+    return judged
+
+
+def _judge_name(spelt: bytes, memo: Memo) -> int:
+    """The kind of fields of a name that was not spelt so before. Raises Malformed bad_request."""
+    if _TOKEN.fullmatch(spelt) is None:
+        raise Malformed(Failure.BAD_REQUEST, "a field line is not 'name: value'")
+    name = spelt.lower()
+    kind = memo.kinds.get(name, KEEP)
     if kind == KEEP:
         asked = memo.kinds is _REQUEST_KINDS
         if asked and name.startswith(_FORWARDED):
@@ -337,16 +397,11 @@ def _judge(line: bytes, memo: Memo) -> Judged:
             meant = name.replace(b"_", b"-")
             if meant in _ROUTER_OWNED or (asked and meant.startswith(_FORWARDED)):
                 kind = ALIAS
-    if len(line) <= MEMO_LINE_BYTES:
-        if kind == KEEP:
-            if len(memo.plain) >= MEMO_LINES:
-                memo.plain.clear()
-            memo.plain.add(line)
-        else:
-            if len(memo.special) >= MEMO_LINES:
-                memo.special.clear()
-            memo.special[line] = (kind, value, line)
-    return kind, value, line
+    if len(spelt) <= MEMO_NAME_BYTES:
+        if len(memo.names) >= MEMO_NAMES:
+            memo.names.clear()
+        memo.names[spelt] = kind
+    return kind
 
 
 def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[Judged]]:
@@ -373,7 +428,7 @@ def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[Judged]]:
             if line in memo.plain:
                 keep.append(line)
                 continue
-            judged = _judge(line, memo)
+            judged = recall(line) or _judge(line, memo)
             if judged[0]:
                 special.append(judged)
             else:
@@ -381,8 +436,12 @@ def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[Judged]]:
     return keep, special
 
 
-def parse_fields(block: bytes, max_fields: int) -> RequestFields:
+def parse_fields(block: bytes, max_fields: int, before: Opening | None = None, last: bytes = b"") -> RequestFields:
     """Judge a request's header section: the bytes between the request line's CRLF and the empty line.
+
+    ``last`` is the one that came before it on its connection, with the CRLF that it begins behind, and ``before`` its
+    opening, if it has one: what begins as that did is judged only from there on. An opening is made of what is there
+    for the second time, so that it costs those nothing who ask but once, and little who never repeat anything.
 
     Lines that mean something to the router move behind the others, which changes nothing for the app: only the order of
     lines of one name counts (RFC 9110 5.3), and that is kept. Raises Malformed with bad_request, bad_host, bad_framing,
@@ -391,18 +450,73 @@ def parse_fields(block: bytes, max_fields: int) -> RequestFields:
     fields = RequestFields()
     if not block:
         return fields
-    lines = block.split(b"\r\n")
-    if len(lines) > max_fields:
-        raise Malformed(Failure.HEAD_TOO_LARGE, f"more than {max_fields} fields")
-    fields.lines, special = _sort(lines, _request_memo)
+    if before is not None and block.startswith(before.raw):
+        lines = block[len(before.raw) :].split(b"\r\n")
+        if len(lines) + before.count > max_fields:
+            raise Malformed(Failure.HEAD_TOO_LARGE, f"more than {max_fields} fields")
+        fields.rest, special = _sort(lines, _request_memo)
+        opening: Opening | None = before
+    else:
+        lines = block.split(b"\r\n")
+        if len(lines) > max_fields:
+            raise Malformed(Failure.HEAD_TOO_LARGE, f"more than {max_fields} fields")
+        fields.rest, special = _sort(lines, _request_memo)
+        opening = _take_opening(block, last, fields, special) if len(last) > 2 else None
+    if opening is not None:
+        fields.opening = opening
+        fields.host = opening.host
+        fields.name = opening.name
+        fields.user_agent = opening.user_agent
+        fields.keep_alive = opening.keep_alive
     if special:
         _read_special(fields, special)
     return fields
 
 
+def _take_opening(block: bytes, last: bytes, fields: RequestFields, special: list[Judged]) -> Opening | None:
+    """Take the opening of a block off its sorted lines, if the last one began like it, and another line follows.
+
+    Raises Malformed bad_host.
+    """
+    seen = 0
+    count = 0
+    behind = b""
+    for kind, value, line in special:
+        if seen & 1 << kind:
+            return None  # of whatever should be there once, let nothing be overlooked
+        if kind not in _OPENS or (kind == CONNECTION and value.lower() != b"keep-alive"):
+            behind = line
+            break
+        seen |= 1 << kind
+        count += 1
+    if not behind or not seen & 1 << HOST:
+        return None
+    end = block.find(b"\r\n" + behind) + 2  # no line before it has its name
+    raw = block[:end]
+    if not last.startswith(raw, 2):
+        return None
+    opening = Opening(raw, raw.count(b"\r\n"))
+    plain = opening.count - count
+    kept = fields.rest[:plain]
+    for kind, value, line in special[:count]:
+        if kind == HOST:
+            opening.host = value
+            opening.name = _names.get(value) or _remember_name(value)
+        elif kind == USER_AGENT:
+            opening.user_agent = value
+            kept.append(line)
+        else:
+            opening.keep_alive = True
+    kept.append(b"")
+    opening.kept = b"\r\n".join(kept)
+    del fields.rest[:plain]
+    del special[:count]
+    return opening
+
+
 def _read_special(fields: RequestFields, special: list[Judged]) -> None:
     """What the lines that mean something to the router say, taken together."""
-    hosts = 0
+    hosts = 0 if fields.opening is None else 1
     lengths: list[bytes] | None = None
     codings: list[bytes] | None = None
     named: list[bytes] | None = None
@@ -414,12 +528,12 @@ def _read_special(fields: RequestFields, special: list[Judged]) -> None:
             fields.host = value
         elif kind == USER_AGENT:
             fields.user_agent = value
-            fields.lines.append(line)
+            fields.rest.append(line)
         elif kind == REFERER:
             fields.referer = value
-            fields.lines.append(line)
+            fields.rest.append(line)
         elif kind == SECRET:
-            fields.lines.append(line)
+            fields.rest.append(line)
         elif kind == CONNECTION:
             named = _read_connection(fields, value, named)
         elif kind == LENGTH:
@@ -449,18 +563,21 @@ def _read_special(fields: RequestFields, special: list[Judged]) -> None:
             fields.aliases += 1
         elif kind == TE:
             trailers = trailers or b"trailers" in [part.strip(b" \t") for part in value.lower().split(b",")]
-    if hosts:
-        if hosts > 1:
-            raise Malformed(Failure.BAD_HOST, "more than one Host")
+    if hosts > 1:
+        raise Malformed(Failure.BAD_HOST, "more than one Host")
+    if not fields.name and fields.host:
         fields.name = _names.get(fields.host) or _remember_name(fields.host)
     if lengths is not None or codings is not None:
         _read_framing(fields, lengths or [], codings or [])
     if named is not None:
         if upgrade == b"websocket" and b"upgrade" in named:
             fields.upgrade = b"websocket"
-        _remove_named(fields.lines, named)
+        if fields.opening is not None:  # what it names may be anywhere
+            fields.rest = fields.lines
+            fields.opening = None
+        _remove_named(fields.rest, named)
     if trailers:  # after the removal: whoever sends it as it should be sent names it in Connection
-        fields.lines.append(b"TE: trailers")
+        fields.rest.append(b"TE: trailers")
 
 
 def _read_connection(fields: RequestFields, value: bytes, named: list[bytes] | None) -> list[bytes] | None:

@@ -14,6 +14,7 @@ import re
 
 import h11
 import httptools
+import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
@@ -94,35 +95,42 @@ REQUEST_LINE = st.builds(
 
 
 def ours(line: bytes, block: bytes) -> tuple[bytes, bytes, int, RequestFields] | None:
-    """What we make of a head; None: refused. The same again, when its lines are remembered."""
+    """What we make of a head; None: refused. The same again, when its lines are remembered, and its opening is."""
     outcomes = []
-    for _ in range(2):
+    opening = None
+    last = b""
+    for _ in range(3):
         try:
             parsed = parse_request_line(line, 16 * 1024)
-            fields = parse_fields(block, 100)
+            fields = parse_fields(block, 100, opening, last)
         except Malformed:
             outcomes.append(None)
         else:
+            opening, last = fields.opening, b"\r\n" + block
             outcomes.append((parsed.method, parsed.target, parsed.minor, fields))
-    first, second = outcomes
-    if first is None or second is None:
-        assert first is second, "judged differently the second time"
-        return None
-    assert first[:3] == second[:3]
-    for name in (
-        "lines",
-        "host",
-        "name",
-        "length",
-        "stated",
-        "close",
-        "expect",
-        "forwarded_for",
-        "forwarded",
-        "upgrade",
-    ):
-        assert getattr(first[3], name) == getattr(second[3], name), name
+    first = outcomes[0]
+    for again in outcomes[1:]:
+        if first is None or again is None:
+            assert first is again, "judged differently another time"
+        else:
+            assert first[:3] == again[:3]
+            assert_same(first[3], again[3])
     return first
+
+
+SAID = tuple(name for name in RequestFields.__slots__ if name not in ("opening", "rest"))
+"""What a header section says, but for the lines that the app hears."""
+
+
+def assert_same(one: RequestFields, other: RequestFields) -> None:
+    """Both say the same, and the app hears the same: lines of one name in the same order."""
+    for name in SAID:
+        assert getattr(one, name) == getattr(other, name), name
+    for name in {line.partition(b":")[0].lower() for line in (*one.lines, *other.lines)}:
+        [mine, theirs] = (
+            [line for line in fields.lines if line.partition(b":")[0].lower() == name] for fields in (one, other)
+        )
+        assert mine == theirs, name
 
 
 def pairs(block: bytes) -> list[tuple[bytes, bytes]]:
@@ -255,6 +263,27 @@ def test_answers_that_we_accept_h11_accepts_and_reads_alike(line: bytes, lines: 
         assert (head.length == CHUNKED) == bool(coded)
         if head.length >= 0:
             assert head.length == int(stated[0])
+
+
+@given(st.lists(st.one_of(GOOD_LINE, KNOWN), max_size=5), LINES, LINES)
+def test_what_begins_like_another_head_is_read_as_if_it_did_not(
+    beginning: list[bytes], one: list[bytes], other: list[bytes]
+) -> None:
+    try:
+        first = b"\r\n".join([b"Host: a.example", *beginning, *one])
+        opening = parse_fields(first, 100, None, b"\r\n" + first).opening
+    except Malformed:
+        opening = None
+    assume(opening is not None)
+    block = b"\r\n".join([b"Host: a.example", *beginning, *other])
+    try:
+        alone = parse_fields(block, 100)
+    except Malformed as error:
+        with pytest.raises(Malformed) as caught:
+            parse_fields(block, 100, opening)
+        assert caught.value.failure is error.failure
+    else:
+        assert_same(parse_fields(block, 100, opening), alone)
 
 
 @given(st.binary(max_size=300))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.http1 import downstream
+from proxy.http1 import downstream, parser
 from proxy.http1.downstream import MAX_WAITING, TURN_BYTES, TURN_HEADS
-from tests.fakes.story import GET, HOST, Story
+from proxy.http1.parser import Opening
+from tests.fakes.story import GET, HOST, Story, fields_of
 
 OK = b"HTTP/1.1 200 OK\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\nContent-Length: 2\r\n\r\nok"
 
@@ -17,9 +18,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     parse = downstream.parse_fields
 
-    def noting(block: bytes, max_fields: int) -> downstream.RequestFields:
+    def noting(block: bytes, max_fields: int, before: Opening | None, last: bytes) -> downstream.RequestFields:
         seen.append(block)
-        return parse(block, max_fields)
+        return parse(block, max_fields, before, last)
 
     monkeypatch.setattr(downstream, "parse_fields", noting)
     return seen
@@ -43,6 +44,31 @@ def test_a_head_that_repeats_is_not_parsed_again(story: Story, judged: list[byte
 def test_a_head_that_differs_in_a_byte_is_parsed(story: Story, judged: list[bytes]) -> None:
     exchanges(story, GET, GET.replace(b"Host: shop", b"Host: Shop"), GET)
     assert judged == [b"Host: shop.example", b"Host: Shop.example", b"Host: shop.example"]
+
+
+def test_what_a_client_begins_with_each_time_is_read_twice(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    begins = HOST + b"Accept: */*\r\nUser-Agent: me\r\n"
+    read: list[bytes] = []
+    sort = parser._sort
+
+    def noting(lines: list[bytes], memo: parser.Memo) -> tuple[list[bytes], list[parser.Judged]]:
+        if memo is parser._request_memo:
+            read.append(b", ".join(lines))
+        return sort(lines, memo)
+
+    monkeypatch.setattr(parser, "_sort", noting)
+    for number in range(4):
+        story.client(b"GET / HTTP/1.1\r\n%bCookie: n=%d\r\nAccept: text/html\r\n\r\n" % (begins, number))
+        app = story.lends(reused=number > 0)
+        heard = app.hears(b"GET / HTTP/1.1\r\n", ...)
+        assert fields_of(heard)[b"accept"] == [b"*/*", b"text/html"]
+        assert fields_of(heard)[b"user-agent"] == [b"me"]
+        assert fields_of(heard)[b"host"] == [b"shop.example"]
+        assert fields_of(heard)[b"cookie"] == [b"n=%d" % number]
+        app.says(OK)
+        story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"\r\n\r\nok")
+    whole = [b"Host: shop.example, Accept: */*, User-Agent: me, Cookie: n=%d, Accept: text/html" % n for n in range(2)]
+    assert read == [*whole, *(b"Cookie: n=%d, Accept: text/html" % n for n in (2, 3))]
 
 
 def test_what_ends_like_the_last_head_but_holds_two_is_two_requests(story: Story) -> None:

@@ -9,8 +9,11 @@ from proxy.http1 import parser
 from proxy.http1.parser import (
     CHUNKED,
     MEMO_LINES,
+    MEMO_NAMES,
     UNTIL_CLOSE,
     Malformed,
+    Opening,
+    RequestFields,
     canonical_name,
     parse_fields,
     parse_length,
@@ -122,6 +125,7 @@ class TestFields:
         "line",
         [
             b"no colon",
+            b"no-colon",
             b": empty name",
             b"Name : value",
             b" Name: folded",
@@ -162,15 +166,18 @@ class TestFields:
         assert (fields.user_agent, fields.referer) == (b"me", b"there")
         assert fields.lines == [b"User-Agent: me", b"Referer: there"]
 
-    @pytest.mark.parametrize("line", [b"Cookie: session=s3cret", b"Authorization: Bearer s3cret"])
+    @pytest.mark.parametrize(
+        "line", [b"Cookie: session=s3cret", b"Authorization: Bearer s3cret", b"Referer: https://a/?token=s3cret"]
+    )
     def test_secrets_are_kept_for_the_app_and_never_remembered(self, line: bytes) -> None:
         assert parse_fields(line, 10).lines == [line]
         for memo in (parser._request_memo, parser._response_memo):
             assert not any(b"s3cret" in known for known in (*memo.plain, *memo.special))
 
-    def test_long_lines_are_not_remembered(self) -> None:
-        parse_fields(b"X-Long: " + 600 * b"l", 10)
+    def test_long_lines_and_names_are_not_remembered(self) -> None:
+        parse_fields(b"X-Long: " + 600 * b"l" + b"\r\n" + 100 * b"n" + b": 1", 10)
         assert not any(len(line) > 512 for line in parser._request_memo.plain)
+        assert not any(len(name) > 64 for name in parser._request_memo.names)
 
     def test_the_memory_is_bounded(self) -> None:
         for number in range(2 * MEMO_LINES):
@@ -179,6 +186,7 @@ class TestFields:
             parse_fields(b"Host: h%d" % number, 10)
         assert len(parser._request_memo.plain) <= MEMO_LINES
         assert len(parser._request_memo.special) <= MEMO_LINES
+        assert len(parser._request_memo.names) <= MEMO_NAMES
         assert len(parser._line_memo) <= MEMO_LINES
         assert len(parser._names) <= MEMO_LINES
 
@@ -222,6 +230,124 @@ class TestFields:
         fields = parse_fields(b"Connection: a\r\nA: 1\r\nConnection: close\r\nB: 2\r\nConnection: b", 10)
         assert fields.close
         assert fields.lines == []
+
+
+BEGINNING = b"Host: a.example\r\nUser-Agent: me\r\nAccept: */*\r\nConnection: keep-alive\r\nA: 1\r\n"
+
+
+def opening_of(block: bytes) -> Opening:
+    opening = twice(block).opening
+    assert opening is not None
+    return opening
+
+
+def twice(block: bytes) -> RequestFields:
+    """A header section that has come once before on its connection."""
+    return parse_fields(block, 100, None, b"\r\n" + block + b"\r\n\r\n")
+
+
+class TestOpenings:
+    def test_what_usually_repeats_is_taken_as_one_piece(self) -> None:
+        opening = opening_of(BEGINNING + b"Cookie: a=b\r\nB: 2")
+        assert opening.raw == BEGINNING
+        assert (opening.count, opening.host, opening.name) == (5, b"a.example", b"a.example")
+        assert (opening.user_agent, opening.keep_alive) == (b"me", True)
+        assert opening.kept == b"Accept: */*\r\nA: 1\r\nUser-Agent: me\r\n"
+
+    def test_what_begins_alike_is_judged_from_there_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        opening = opening_of(BEGINNING + b"Cookie: a=b")
+        judged: list[bytes] = []
+        sort = parser._sort
+        monkeypatch.setattr(parser, "_sort", lambda lines, memo: (judged.extend(lines), sort(lines, memo))[1])
+        fields = parse_fields(BEGINNING + b"Referer: there\r\nB: 2\r\nContent-Length: 7", 100, opening)
+        assert judged == [b"Referer: there", b"B: 2", b"Content-Length: 7"]
+        assert fields.opening is opening
+        assert (fields.host, fields.name, fields.user_agent) == (b"a.example", b"a.example", b"me")
+        assert (fields.referer, fields.length, fields.keep_alive) == (b"there", 7, True)
+        assert fields.lines == [b"Accept: */*", b"A: 1", b"User-Agent: me", b"B: 2", b"Referer: there"]
+
+    @pytest.mark.parametrize(
+        "block",
+        [
+            BEGINNING.replace(b"A: 1", b"A: 2") + b"Cookie: c=d",
+            BEGINNING.replace(b"a.example", b"b.example") + b"Cookie: c=d",
+            BEGINNING.removesuffix(b"\r\n"),
+            b"B: 2\r\n" + BEGINNING + b"Cookie: c=d",
+            b"Cookie: c=d",
+            b"",
+        ],
+    )
+    def test_what_begins_otherwise_is_judged_as_a_whole(self, block: bytes) -> None:
+        opening = opening_of(BEGINNING + b"Cookie: a=b")
+        fields = parse_fields(block, 100, opening)
+        assert fields.opening is not opening
+        assert fields.lines == parse_fields(block, 100).lines
+
+    @pytest.mark.parametrize(
+        ("line", "failure"),
+        [
+            (b"Host: a.example", Failure.BAD_HOST),
+            (b"Name : value", Failure.BAD_REQUEST),
+            (b"B: \x00", Failure.BAD_REQUEST),
+            (b"", Failure.BAD_REQUEST),
+            (b"\r", Failure.BAD_REQUEST),
+            (b"Content-Length: 1\r\nTransfer-Encoding: chunked", Failure.BAD_FRAMING),
+        ],
+    )
+    def test_what_follows_is_judged_together_with_it(self, line: bytes, failure: Failure) -> None:
+        opening = opening_of(BEGINNING + b"Cookie: a=b")
+        for before in (None, opening):
+            with pytest.raises(Malformed) as caught:
+                parse_fields(BEGINNING + line, 100, before)
+            assert caught.value.failure is failure
+
+    def test_its_fields_are_counted(self) -> None:
+        opening = opening_of(BEGINNING + b"Cookie: a=b")
+        assert parse_fields(BEGINNING + b"B: 2\r\nC: 3", 7, opening).opening is opening
+        with pytest.raises(Malformed) as caught:
+            parse_fields(BEGINNING + b"B: 2\r\nC: 3", 6, opening)
+        assert caught.value.failure is Failure.HEAD_TOO_LARGE
+
+    def test_connection_removes_what_it_names_from_it_too(self) -> None:
+        opening = opening_of(BEGINNING + b"Cookie: a=b")
+        last = b"\r\n" + BEGINNING + b"Cookie: a=b"
+        for before in (None, opening):
+            fields = parse_fields(BEGINNING + b"B: 2\r\nConnection: A, b", 100, before, last)
+            assert fields.lines == [b"Accept: */*", b"User-Agent: me"]
+            assert fields.opening is None
+        assert opening.kept == b"Accept: */*\r\nA: 1\r\nUser-Agent: me\r\n"
+
+    @pytest.mark.parametrize(
+        "block",
+        [
+            BEGINNING.removesuffix(b"\r\n"),  # nothing in it will differ
+            b"Cookie: a=b\r\n" + BEGINNING + b"Cookie: a=b",
+            b"User-Agent: me\r\nAccept: */*\r\nCookie: a=b",  # no Host
+            b"User-Agent: me\r\n" + BEGINNING + b"Cookie: a=b",
+            b"Connection: close\r\n" + BEGINNING + b"Cookie: a=b",
+            b"Host: a.example\r\nConnection: keep-alive\r\nA: 1\r\nConnection: k",
+        ],
+    )
+    def test_who_begins_unusually_has_none(self, block: bytes) -> None:
+        assert twice(block).opening is None
+
+    def test_nothing_is_taken_that_did_not_repeat(self) -> None:
+        block = BEGINNING + b"Cookie: a=b"
+        assert parse_fields(block, 100).opening is None
+        assert parse_fields(block, 100, None, b"\x00").opening is None
+        another = b"\r\n" + block.replace(b"A: 1", b"A: 2") + b"\r\n\r\n"
+        assert parse_fields(block, 100, None, another).opening is None
+        again = b"\r\n" + block.replace(b"a=b", b"c=d") + b"\r\n\r\n"
+        assert parse_fields(block, 100, None, again).opening is not None
+
+    @pytest.mark.parametrize("line", [b"Connection: close", b"X-Forwarded-For: 1", b"X_Real_IP: 1", b"Keep-Alive: 5"])
+    def test_it_ends_before_whatever_else_is_for_the_router(self, line: bytes) -> None:
+        begins = b"Host: a.example\r\nA: 1\r\n"
+        assert opening_of(begins + line + b"\r\nB: 2\r\nCookie: a=b").raw == begins
+
+    def test_a_line_that_is_the_beginning_of_another_is_not_taken_for_it(self) -> None:
+        begins = b"Host: a.example\r\nX-Cookie: a=b\r\nCookies: a=b\r\n"
+        assert opening_of(begins + b"Cookie: a=b\r\nB: 2").raw == begins
 
 
 class TestFraming:
