@@ -28,6 +28,7 @@ from proxy.log_sink import LineSink
 from proxy.memory import find
 from proxy.metrics import Counters
 from router import __version__, garbage, runtime
+from router.admin.apps import breathe
 from router.admin.health import Health
 from router.admin.metrics import RouterMetrics, WorkerReport, Workers
 from router.admin.server import AdminServer
@@ -39,6 +40,7 @@ from router.processes.fanout import FanOut
 from router.processes.git_process import GitProcess
 from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Reopen, Serving, Wish
 from router.processes.reins import Reins
+from router.processes.sums import Alone
 from router.processes.supervisor import ControlStart
 from router.publisher import Publisher
 from router.reconcile import Publishes, Reconciler
@@ -117,7 +119,7 @@ class _ControlPlane:
         if self._feedback:
             self.reconciler.listeners.append(self._feedback.hear)
         self.health = Health((lambda: cluster.waits_for) if cluster else None)
-        metrics = RouterMetrics(
+        metrics = self._metrics = RouterMetrics(
             sums,
             self.reconciler,
             __version__,
@@ -136,6 +138,7 @@ class _ControlPlane:
     _settings: Settings
     _feedback: Feedback | None
     _git: GitGateway | None
+    _metrics: RouterMetrics
     reconciler: Reconciler
     health: Health
     admin: AdminServer
@@ -151,6 +154,10 @@ class _ControlPlane:
         if self._feedback:
             tasks.append(group.create_task(self._feedback.run(), name="feedback"))
         return tasks
+
+    async def prepare_metrics(self) -> None:
+        """Write what was counted by now, so that whoever reads the metrics waits for less."""
+        await self.admin.prepare(self._metrics.prepare)
 
     async def leave(self) -> None:
         """Not ready any more, and somebody else is to lead from now on."""
@@ -206,7 +213,7 @@ async def _serve(settings: Settings) -> None:
         settings,
         Publisher(store, gateway),
         ports,
-        sums=lambda: gateway.counters,
+        sums=Alone(gateway.counters, breathe).sums,
         upstreams=upstreams,
         streams=streams,
         lost_lines=lambda: sink.lost if sink else 0,
@@ -351,7 +358,10 @@ class _Control:
         if not self._start.quiet:
             await plane.admin.accept(self._start.admin)
         async with asyncio.TaskGroup() as group:
-            tasks = [*plane.start(group), group.create_task(self.workers.keep_counting(), name="count")]
+            tasks = [
+                *plane.start(group),
+                group.create_task(self.workers.keep_counting(plane.prepare_metrics), name="count"),
+            ]
             await _first_of(self.workers.complete.wait(), self._stop.wait())
             if not self._stop.is_set():
                 garbage.tune()

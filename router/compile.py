@@ -18,6 +18,7 @@ What must not enter: I/O, clocks (``now`` is handed in), the meaning of any key 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Container, Hashable, Iterable, Mapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -165,6 +166,7 @@ class Compiler:
         self._default: str | None = None
         self._reports: dict[str, AppReport] = {}
         self._reported: Mapping[str, AppReport] = {}
+        self._states = Counter[State]()
         self._served: Mapping[str, CertificateReport] = {}
         # What to look at again.
         self._dirty_apps: set[str] = set()
@@ -472,9 +474,13 @@ class Compiler:
         for name in affected:
             self._settled.pop(name, None)
             self._ledger.put(("app", name), after[name].problems if name in after else [])
-            self._reports.pop(name, None)
+            report = self._reports.pop(name, None)
+            if report is not None:
+                self._states[report.state] -= 1
         self._settled.update(after)
-        self._reports.update((name, settled.report) for name, settled in after.items())
+        for name, settled in after.items():
+            self._reports[name] = settled.report
+            self._states[settled.report.state] += 1
 
     def _settle_app(self, app: CompiledApp, locations: dict[str, _Locations]) -> _Settled:
         name = app.route.name
@@ -789,6 +795,7 @@ class Compiler:
             changed=changed,
             at=now,
             apps=self._reported,
+            states=self._states.copy(),
             served=self._served,
             default_policy=self._default_policy,
             streams=self._streams.entries.copy(),

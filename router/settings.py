@@ -286,7 +286,8 @@ FIELDS: Final = (
         "N",
         _number(0, 10_000_000),
         "a number of series",
-        "series that metrics of apps may have together; beyond it those that come later count as one app, other",
+        "series that metrics of apps may have together, and as many each of Problems and certificates; later ones are "
+        "counted as one, other",
     ),
     Field(
         "log_level",

@@ -139,6 +139,8 @@ class Snapshot:
     """When it was compiled."""
     apps: Mapping[str, AppReport] = field(repr=False)
     """By route name."""
+    states: Mapping[State, int]
+    """How many of them are in which."""
     served: Mapping[str, CertificateReport] = field(repr=False)
     """By ``namespace/secret``."""
     default_policy: Policy = field(repr=False)

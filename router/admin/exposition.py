@@ -28,7 +28,7 @@ class Family(NamedTuple):
     """Without the ``_total`` of a counter."""
     help_text: str
     """A sentence without quotes and backslashes, which the two formats escape differently."""
-    lines: Iterable[str]
+    lines: Iterable[bytes]
 
 
 def counter(name: str, help_text: str, value: float | Mapping[Any, float], *labels: str) -> Family:
@@ -48,19 +48,22 @@ def histogram(name: str, help_text: str, value: Histogram | Mapping[Any, Histogr
         mine = _series(labels)(key) if labels else ""
         counts = list(accumulate(each.counts.copy()))
         before, closed = (f"{mine},", f"{{{mine}}}") if mine else ("", "")  # no label of ours comes after le
-        lines += [f"{name}_bucket{{{before}{le}}} {count}\n" for le, count in zip(_BOUNDS, counts, strict=True)]
-        lines += [f"{name}_count{closed} {counts[-1]}\n", f"{name}_sum{closed} {each.total}\n"]
+        lines += [
+            f"{name}_bucket{{{before}{le}}} {count}\n".encode() for le, count in zip(_BOUNDS, counts, strict=True)
+        ]
+        lines.append(f"{name}_count{closed} {counts[-1]}\n{name}_sum{closed} {each.total}\n".encode())
     return Family("histogram", name, help_text, lines)
 
 
-def text(families: Iterable[Family], *, openmetrics: bool) -> bytes:
-    """The lines of all families, in one of two formats; the end that OpenMetrics wants is not among them."""
-    page: list[str] = []
+def text(families: Iterable[Family], *, openmetrics: bool, end: bytes = b"") -> bytes:
+    """The lines of all families, in one of two formats, and ``end``, which OpenMetrics wants to have its mark."""
+    page: list[bytes] = []
     for kind, name, help_text, lines in families:
         called = f"{name}_total" if kind == "counter" and not openmetrics else name
-        page.append(f"# HELP {called} {help_text}\n# TYPE {called} {kind}\n")
+        page.append(f"# HELP {called} {help_text}\n# TYPE {called} {kind}\n".encode())
         page += lines
-    return "".join(page).encode()
+    page.append(end)
+    return b"".join(page)
 
 
 def escaped(value: object) -> str:
@@ -68,11 +71,11 @@ def escaped(value: object) -> str:
     return str(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
-def _lines(name: str, value: float | Mapping[Any, float], labels: tuple[str, ...]) -> list[str]:
+def _lines(name: str, value: float | Mapping[Any, float], labels: tuple[str, ...]) -> list[bytes]:
     if not isinstance(value, Mapping):
-        return [f"{name} {value}\n"]
+        return [f"{name} {value}\n".encode()]
     series = _series(labels)
-    return [f"{name}{{{series(key)}}} {each}\n" for key, each in dict(value).items()]
+    return [f"{name}{{{series(key)}}} {each}\n".encode() for key, each in dict(value).items()]
 
 
 def _series(labels: tuple[str, ...]) -> Callable[[Any], str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import platform
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +23,7 @@ from proxy.errors import Failure
 from proxy.metrics import Counters, StreamCounters
 from router.admin.apps import SERIES, AppSeries
 from router.admin.exposition import Family, counter, gauge, histogram, text
+from router.admin.objects import CertificateSeries, ProblemSeries
 from router.feedback import Feedback
 from router.git_gateway import GitGateway
 from router.kubernetes.watch import Heard
@@ -86,10 +86,8 @@ class RouterMetrics:
         self._git = git
         self._apps = AppSeries(series)
         self._one_at_a_time = threading.Lock()
-        self._invalid: set[tuple[str, str, str]] = set()
-        """What the last scrape saw: a problem that is gone is shown once more, as 0, so that alerts resolve at once."""
-        self._told: tuple[Snapshot, list[Family]] | None = None
-        """The last snapshot and its families, if they are the same next time."""
+        self._problems = ProblemSeries(series)
+        self._certificates = CertificateSeries(series)
         self._process = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=self._process)  # CPU, memory and descriptors of this process
 
@@ -98,16 +96,19 @@ class RouterMetrics:
         encode, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith("application/openmetrics-text")
         with self._one_at_a_time:
-            page = text(self._families(self._sums()), openmetrics=openmetrics)
-        return page + encode(self._process), content_type
+            return text(self._families(self._sums()), openmetrics=openmetrics, end=encode(self._process)), content_type
+
+    def prepare(self) -> None:
+        """Write what is new by now of what there is most of: the next page has less to do. Safe in a thread."""
+        snapshot = self._reconciler.snapshot
+        with self._one_at_a_time:
+            self._apps.write(self._sums().routes)
+            if snapshot is not None:
+                self._problems.write(snapshot.problems)
 
     def _families(self, counters: Counters) -> Iterator[Family]:
-        yield from self._apps.families(counters.routes.copy(), counters.unrouted)
-        yield counter(
-            "router_metric_series_folded",
-            "Apps that are counted together as the app other, because there are series enough.",
-            self._apps.folded,
-        )
+        self._apps.write(counters.routes)
+        yield from self._apps.families(counters.unrouted)
         yield from _data_plane(counters)
         yield from _streams(counters.streams.copy())
         yield from _log(counters, self._lost_lines())
@@ -123,33 +124,17 @@ class RouterMetrics:
             yield from _git(self._git)
         snapshot = self._reconciler.snapshot
         if snapshot is not None:
-            yield from self._configured(snapshot)
+            yield _routes(snapshot)
+            self._problems.write(snapshot.problems)
+            yield self._problems.family()
+            yield self._certificates.family(snapshot.served)
+        yield counter(
+            "router_metric_series_folded",
+            "Apps, Problems and certificates that are counted together as other, because there are series enough.",
+            self._apps.folded + self._problems.folded + self._certificates.folded,
+        )
         build = {(self._version, platform.python_version()): 1}
         yield gauge("router_build_info", "The running version; always 1.", build, "version", "python")
-
-    def _configured(self, snapshot: Snapshot) -> list[Family]:
-        """What a snapshot says of itself; one that nothing replaces says the same every time."""
-        if self._told is not None and self._told[0] is snapshot:
-            return self._told[1]
-        invalid = Counter(
-            (problem.object.namespace, problem.object.name, problem.reason.value)
-            for problem in snapshot.problems
-            if not problem.is_note
-        )
-        gone = dict.fromkeys(self._invalid - invalid.keys(), 0)
-        self._invalid = set(invalid)
-        families = [
-            _routes(snapshot),
-            gauge(
-                "router_route_invalid",
-                "Problems of one object with one reason; see /problems.",
-                gone | invalid,
-                *("namespace", "name", "reason"),
-            ),
-            _certificates(snapshot),
-        ]
-        self._told = None if gone else (snapshot, families)
-        return families
 
 
 # ── the data plane ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -401,17 +386,5 @@ def _git(git: GitGateway) -> Iterator[Family]:
 
 
 def _routes(snapshot: Snapshot) -> Family:
-    states = Counter(app.state for app in snapshot.apps.values())
-    by_state = {state.value: states[state] for state in State}
+    by_state = {state.value: snapshot.states.get(state, 0) for state in State}
     return gauge("router_routes", "Apps, by the state of their route.", by_state, "state")
-
-
-def _certificates(snapshot: Snapshot) -> Family:
-    expiry = {
-        (report.namespace, report.secret, report.certificate.subject): report.certificate.not_after.timestamp()
-        for report in snapshot.served.values()
-    }
-    labels = ("namespace", "secret", "cn")
-    return gauge(
-        "router_tls_cert_not_after_timestamp_seconds", "When a certificate in use expires, Unix time.", expiry, *labels
-    )

@@ -89,6 +89,11 @@ class AdminServer:
         chosen: int = bound.getsockname()[1]
         return chosen
 
+    async def prepare(self, work: Callable[[], None]) -> None:
+        """Have something done beforehand by the thread that renders, while this port is served."""
+        if not self._closing:
+            await asyncio.get_running_loop().run_in_executor(self._renderer, work)
+
     async def close(self) -> None:
         """Accept nobody more, answer who is connected, each for the last time, and stop serving.
 

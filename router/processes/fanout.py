@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from proxy.metrics import Counters
@@ -314,11 +314,15 @@ class FanOut:
         """Bring :attr:`ledger` up to date."""
         await self._ask("counters")
 
-    async def keep_counting(self) -> None:
-        """Ask now and then, for ever, so that a worker that dies takes little with it that nobody has heard."""
+    async def keep_counting(self, counted: Callable[[], Awaitable[None]]) -> None:
+        """Ask now and then, for ever, so that a worker that dies takes little with it that nobody has heard.
+
+        ``counted`` is awaited each time: whoever reads this can do now what would take long when somebody waits for it.
+        """
         while True:
             await asyncio.sleep(COUNT_SECONDS)
             await self.count()
+            await counted()
 
     def sums(self) -> Counters:
         """What all workers have counted by their last report. Safe in a thread."""

@@ -1,6 +1,7 @@
 """From Changes to what is published: only what differs, nobody disturbed by another, nothing lost."""
 
 import random
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -101,6 +102,21 @@ def test_apply_says_whether_it_matters() -> None:
     assert compiler.apply(service("shop/web")) is True
     assert compiler.apply(service("shop/web")) is False
     assert compiler.apply(Change(ObjectKey("Pod", "a", "b"), {})) is False
+
+
+def test_how_many_apps_are_in_which_state_is_kept_along() -> None:
+    town, chance, seen = World(), random.Random(3), Counter[State]()
+    for _ in range(60):
+        app = chance.choice("abcdefgh")
+        if chance.random() < 0.2:
+            town.hears(gone(service(f"shop/{app}")))
+        else:
+            asked = {"domains": chance.choice([app, "taken"])} | ({"bodySize": "ten"} if chance.random() < 0.5 else {})
+            town.hears(service(f"shop/{app}", asked))
+        states = Counter(report.state for report in town.last.apps.values())
+        assert {state: count for state, count in town.last.states.items() if count} == states
+        seen += states
+    assert seen.keys() == {*State}
 
 
 def test_taking_the_label_away_takes_the_app_away() -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+import random
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from proxy.errors import Failure
 from proxy.metrics import BUCKETS, RouteCounters
+from router.admin import apps
 from router.admin.apps import AppSeries
 from router.admin.exposition import text
 
@@ -26,10 +30,31 @@ def asked(name: str = "shop/web", times: int = 1) -> RouteCounters:
 
 
 def read(series: AppSeries, *routes: RouteCounters, dialect: bool = False) -> dict[str, Metric]:
-    families = series.families({route.app: route for route in routes}, RouteCounters("_other", "", ""))
-    page = text(families, openmetrics=dialect)
+    series.write({route.app: route for route in routes})
+    page = text(series.families(RouteCounters("_other", "", "")), openmetrics=dialect)
     reader: Callable[[str], Iterable[Metric]] = read_openmetrics if dialect else read_text
     return {family.name: family for family in reader(page.decode() + ("# EOF\n" if dialect else ""))}
+
+
+def busier(route: RouteCounters, chance: random.Random) -> RouteCounters:
+    """The same app later, as a ledger has it: other counters in the place of those."""
+    later = copy.deepcopy(route)
+    later.requests[200, "GET", "http/1.1"] += 1
+    later.duration.observe(chance.expovariate(1))
+    later.request_bytes += chance.randrange(10**9)
+    later.errors[Failure.NO_ENDPOINT] = later.errors.get(Failure.NO_ENDPOINT, 0) + chance.randrange(3)
+    later.ejections, later.ejected = later.ejections + 1, chance.randrange(4)
+    return later
+
+
+def figures(families: dict[str, Metric]) -> dict[Any, float]:
+    """Of the app ``other``: sample and its code or reason → value; buckets are left out."""
+    return {
+        (sample.name, *(sample.labels[key] for key in ("code", "reason") if key in sample.labels)): sample.value
+        for family in families.values()
+        for sample in family.samples
+        if sample.labels["app"] == "other" and "le" not in sample.labels
+    }
 
 
 @pytest.mark.parametrize("dialect", [False, True])
@@ -91,9 +116,59 @@ def test_thousands_are_all_there_and_each_once() -> None:
 
 def test_an_app_that_is_gone_leaves_nothing_behind() -> None:
     series = AppSeries()
-    assert len(read(series, asked("a"), asked("b"))["router_request_bytes"].samples) == 3
-    assert {sample.labels["app"] for sample in read(series, asked("b"))["router_request_bytes"].samples} == {
-        "b",
-        "_other",
-    }
-    assert {app for app, _, _ in series._labels} == {"b", "_other"}
+    failed = asked("a")
+    failed.errors[Failure.NO_ENDPOINT] = failed.ejections = 1
+    read(series, failed, asked("b"))
+    for families in (read(series, asked("b")), read(series, asked("b"), RouteCounters("a", "shop", "web"))):
+        for family in families.values():
+            assert "a" not in {sample.labels["app"] for sample in family.samples}, family.name
+    assert len(families["router_request_bytes"].samples) == 2
+
+
+def test_only_who_has_counted_something_is_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    write = apps._write
+
+    def noted(route: RouteCounters, labels: apps._Labels) -> tuple[bytes, ...]:
+        written.append(route.app)
+        return write(route, labels)
+
+    monkeypatch.setattr(apps, "_write", noted)
+    series, routes = AppSeries(10**6), {str(number): asked(str(number)) for number in range(2000)}
+    series.write(routes)
+    assert len(written) == 2000
+    for changed in ({}, {"7": asked("7", times=2)}, {"1999": asked("1999", times=2), "new": asked("new")}):
+        routes |= changed
+        written.clear()
+        series.write(routes)
+        assert written == list(changed)
+
+
+def test_what_others_have_counted_adds_up_whatever_becomes_of_them() -> None:
+    """The page says what a plain sum over all that was ever counted says, to the last unit and without going back."""
+    chance = random.Random(5)
+    series, counted, gone = AppSeries(0), {str(number): asked(str(number)) for number in range(50)}, []
+    before: dict[Any, float] = {}
+    for _ in range(40):
+        busy = chance.sample(sorted(counted), 10)
+        # Two go as the last page had them, and one of those is back before the next page.
+        left = [name for name in counted if name not in busy and counted[name].ejections > 1][:2]
+        gone += [counted.pop(name) for name in left]
+        counted |= {name: busier(counted[name], chance) for name in busy} | {name: asked(name) for name in left[:1]}
+        families = read(series, *counted.values())
+        now = figures(families)
+        everybody = [*counted.values(), *gone]
+        assert now["router_requests_total", "200"] == sum(
+            each.requests.get((200, "GET", "http/1.1"), 0) for each in everybody
+        )
+        assert now["router_request_bytes_total",] == sum(each.request_bytes for each in everybody)
+        assert now["router_errors_total", "no_endpoint"] == sum(
+            each.errors.get(Failure.NO_ENDPOINT, 0) for each in everybody
+        )
+        assert now["router_request_duration_seconds_count",] == sum(sum(each.duration.counts) for each in everybody)
+        assert now["router_request_duration_seconds_sum",] == pytest.approx(
+            math.fsum(each.duration.total for each in everybody), abs=1e-9
+        )
+        assert now["router_upstream_ejected",] == max(each.ejected for each in counted.values())
+        assert all(now[key] >= value for key, value in before.items() if key != ("router_upstream_ejected",))
+        before = now

@@ -61,7 +61,7 @@ def test_each_kind_is_read_as_it_was_written(openmetrics: bool) -> None:
 
 
 def test_labels_stand_in_the_order_of_their_names() -> None:
-    assert list(gauge("a", "", {("n", "m"): 1}, "zone", "app").lines) == ['a{app="m",zone="n"} 1\n']
+    assert list(gauge("a", "", {("n", "m"): 1}, "zone", "app").lines) == [b'a{app="m",zone="n"} 1\n']
 
 
 @given(st.text(), st.booleans())

@@ -13,12 +13,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.errors import Failure
 from proxy.metrics import BUCKETS, Counters, RouteCounters, StreamCounters
 from proxy.routes import TableChange
+from router.admin.apps import AppSeries
 from router.admin.metrics import RouterMetrics
 from router.compile import Compiler
 from router.feedback import Feedback
 from router.objects import Change, ObjectKey
 from router.own import OwnNames
 from router.problems import Problem, Reason
+from router.processes.sums import Alone
 from router.publisher import Publisher
 from router.reconcile import Reconciler
 from router.snapshot import CertificateReport, Role
@@ -203,6 +205,40 @@ def test_a_problem_that_is_gone_is_shown_as_zero_once(compiler: Compiler, reconc
     assert shown == [1, 0, None]
 
 
+def test_objects_have_a_budget_of_series_too_and_who_is_folded_is_counted(
+    compiler: Compiler, reconciler: Reconciler
+) -> None:
+    metrics = RouterMetrics(Counters, reconciler, "1", series=1)
+    compiler.source_problems(
+        "file:a.yaml",
+        [Problem(Reason.BAD_VALUE, ObjectKey("Service", "shop", name), "k", "v", "expected a") for name in "abc"],
+    )
+    pair = self_signed(NOW)
+    served = {name: CertificateReport("shop", name, pair, (), Role.OWN) for name in ("cert-a", "cert-b")}
+    reconciler.snapshot = replace(compiler.compile(NOW), served=served)
+    samples = scraped(metrics)
+    assert samples["router_route_invalid"] == {
+        labels(namespace="shop", name="a", reason="bad_value"): 1,
+        labels(namespace="", name="other", reason="bad_value"): 2,
+    }
+    assert len(samples["router_tls_cert_not_after_timestamp_seconds"]) == 2
+    assert samples["router_metric_series_folded_total"] == {(): 3}
+
+
+def test_what_was_counted_may_be_written_before_somebody_reads_it(
+    reconciler: Reconciler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counters = Counters()
+    counters.routes["a"] = RouteCounters("shop/a", "shop", "a", {(200, "GET", "http/1.1"): 1})
+    metrics = RouterMetrics(Alone(counters).sums, reconciler, "1")
+    metrics.prepare()
+    with monkeypatch.context() as patch:
+        patch.setattr(AppSeries, "_tell", None)  # there is nothing left to write
+        assert scraped(metrics)["router_requests_total"].keys() == {
+            labels(app="shop/a", namespace="shop", service="a", code="200", method="GET", protocol="http/1.1")
+        }
+
+
 def test_a_note_is_no_problem(compiler: Compiler, reconciler: Reconciler) -> None:
     compiler.source_problems("x", (Problem(Reason.NO_EFFECT, ObjectKey("File", "", "a.yaml"), "k", "v", "none"),))
     reconciler.snapshot = compiler.compile(NOW)
@@ -273,7 +309,7 @@ def test_beyond_the_budget_apps_are_others_and_no_counter_goes_back(reconciler: 
         route = counters.routes[name] = RouteCounters(f"shop/{name}", "shop", name)
         route.requests[200, "GET", "http/1.1"] = 10
         route.errors[Failure.NO_ENDPOINT] = 1
-    metrics = RouterMetrics(lambda: counters, reconciler, "1", series=40)
+    metrics = RouterMetrics(Alone(counters).sums, reconciler, "1", series=40)
 
     def seen() -> dict[str, float]:
         samples = scraped(metrics)["router_requests_total"]

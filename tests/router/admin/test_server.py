@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
@@ -74,6 +75,21 @@ def test_liveness_asks_for_nothing_but_an_answer() -> None:
         assert (await ask("/healthz"))[0] == 200
 
     play(story)
+
+
+def test_work_is_done_beforehand_for_as_long_as_the_port_is_served() -> None:
+    async def stage() -> None:
+        reconciler = idle_reconciler()
+        server = AdminServer(Health(), reconciler, RouterMetrics(Counters, reconciler, "1").page, upstreams, {})
+        await server.listen("127.0.0.1", 0)
+        by: list[str] = []
+        await server.prepare(lambda: by.append(threading.current_thread().name))
+        await server.close()
+        await server.prepare(lambda: by.append("after the end"))
+        assert [name.rpartition("_")[0] for name in by] == ["metrics"]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(stage())
 
 
 def test_readiness_says_why_not() -> None:

@@ -265,6 +265,28 @@ def test_reports_of_all_are_one_and_do_not_wait_for_ever(monkeypatch: pytest.Mon
     asyncio.run(story())
 
 
+def test_whoever_reads_the_sums_hears_each_time_that_they_are_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fanout, "COUNT_SECONDS", 0)
+
+    async def story() -> None:
+        async with team() as (fan, _):
+            await fan.publish(*change(1, "a"))
+            heard: list[int] = []
+            twice = asyncio.Event()
+
+            async def counted() -> None:
+                heard.append(fan.sums().in_flight)
+                if len(heard) == 2:
+                    twice.set()
+
+            counting = asyncio.ensure_future(fan.keep_counting(counted))
+            await asyncio.wait_for(twice.wait(), 5)
+            counting.cancel()
+            assert heard[:2] == [4, 4]
+
+    asyncio.run(story())
+
+
 def test_upstreams_that_only_one_has_and_words_that_differ() -> None:
     one = [{"route": "b", "endpoints": [{"address": "x", "load": 1, "ejected": False}], "note": None, "tags": ["t"]}]
     other = [

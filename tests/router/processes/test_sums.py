@@ -10,7 +10,7 @@ import pytest
 from proxy.errors import Failure
 from proxy.metrics import Counters, Histogram, RouteCounters, StreamCounters
 from router.processes.messages import BadMessage
-from router.processes.sums import SLICE, Ledger, Reporter
+from router.processes.sums import SLICE, Alone, Ledger, Reporter, mark
 
 
 def served(counters: Counters, name: str, status: int = 200, times: int = 1) -> RouteCounters:
@@ -72,6 +72,56 @@ def test_only_what_changed_is_told_again_and_telling_twice_changes_nothing() -> 
     del counters.routes["7"]
     served(counters, "7")
     assert set(sent(reporter.routes())) == {"7"}  # it went and came back: counted anew
+
+
+def test_whatever_a_route_counts_makes_it_one_that_has_changed() -> None:
+    """Also a counter that is new: one that nothing here changes fails."""
+    route = RouteCounters("shop/web", "shop", "web")
+    seen = {mark(route)}
+    for slot in RouteCounters.__slots__:
+        if slot in {"namespace", "service"}:  # the name of a route is made of them
+            continue
+        value = getattr(route, slot)
+        match value:
+            case str():
+                route.app = "shop/renamed"
+            case int():
+                setattr(route, slot, value + 1)
+            case dict():
+                value[Failure.NO_ENDPOINT if slot != "requests" else (200, "GET", "http/1.1")] = 1
+            case Histogram():
+                value.observe(0.02)
+        assert mark(route) not in seen, slot
+        seen.add(mark(route))
+
+
+def test_one_that_went_and_came_back_is_told_of_though_it_counted_the_same() -> None:
+    counters = Counters()
+    reporter = Reporter(counters)
+    served(counters, "web")
+    assert set(sent(reporter.routes())) == {"web"}
+    del counters.routes["web"]
+    served(counters, "web")
+    assert set(sent(reporter.routes())) == {"web"}
+    assert len(reporter._told) == 1
+
+
+def test_one_process_alone_hands_out_what_is_never_changed() -> None:
+    counters, pauses = Counters(), []
+    alone = Alone(counters, lambda: pauses.append(1))
+    for number in range(SLICE + 1):
+        served(counters, str(number))
+    first = alone.sums()
+    assert len(pauses) == 2
+    served(counters, "7")
+    counters.in_flight = 3
+    second = alone.sums()
+    assert first.routes["7"].requests == {(200, "GET", "http/1.1"): 1}
+    assert second.routes["7"].requests == {(200, "GET", "http/1.1"): 2}
+    assert second.in_flight == 3
+    assert all(second.routes[name] is first.routes[name] for name in first.routes if name != "7")
+    del counters.routes["7"]
+    assert "7" not in alone.sums().routes
 
 
 def test_what_a_worker_counted_stays_when_it_is_gone_and_its_gauges_go_with_it() -> None:
