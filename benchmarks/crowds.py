@@ -24,10 +24,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
+
+import uvloop
 
 from benchmarks.figures import percentile
 from benchmarks.openloop import OpenLoopReport, openloop_command
@@ -75,6 +78,14 @@ class Router:
         found = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
+    def failures(self) -> dict[str, int]:
+        """Errors of the router's own so far, by name."""
+        found: Counter[str] = Counter()
+        pattern = r'^router_errors_total\{.*reason="([a-z_]+)".*\} ([0-9.e+]+)$'
+        for name, count in re.findall(pattern, self.metrics(), re.MULTILINE):
+            found[name] += int(float(count))
+        return dict(found)
+
     @property
     def descriptors(self) -> int:
         """Files and sockets that it has open."""
@@ -82,7 +93,7 @@ class Router:
 
 
 @contextlib.contextmanager
-def _router(app: int, files: int) -> Iterator[Router]:
+def _router(app: int, files: int, workers: int) -> Iterator[Router]:
     """Start one with so many descriptors, in front of an app on a port; end it."""
     with tempfile.TemporaryDirectory(prefix="drycc-crowds-") as home:
         (Path(home) / "shop.yaml").write_text(manifest("shop", ("shop.example",), (("127.0.0.1", app),)))
@@ -90,7 +101,8 @@ def _router(app: int, files: int) -> Iterator[Router]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-c", f"{limited}; os.execv(sys.argv[1], sys.argv[1:])"),
-                *(sys.executable, "-m", "router", "run", "--manifests", home, "--bind", "127.0.0.1", "--workers", "0"),
+                *(sys.executable, "-m", "router", "run", "--manifests", home, "--bind", "127.0.0.1"),
+                *("--workers", str(workers)),
                 *("--http-port", "0", "--https-port", "0", "--admin-port", "0", "--access-log", f"{home}/access.log"),
             ],
             stdout=subprocess.PIPE,
@@ -542,6 +554,7 @@ async def overload(router: Router, seconds: float) -> dict[str, Any]:
         "goodput_share": round(len(served) / lasted / capacity, 2),
         "served_p99_ms": round(percentile(served, 0.99), 1) if served else None,
         "refused": len(refused),
+        "refused_why": router.failures(),
         "refused_p99_ms": round(percentile(refused, 0.99), 1) if refused else None,
         "health_worst_ms": round(1000 * max(health), 1),
         "recovered_after_s": round(time.monotonic() - ended, 2),
@@ -551,11 +564,13 @@ async def overload(router: Router, seconds: float) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """One scenario. ``mixed``: others are served meanwhile."""
+    """One scenario. ``mixed``: others are served meanwhile. ``alone``: it is the router that has too little time, so it
+    has a core of its own, as few processes as are installed on one, and an app that is quicker than it."""
 
     run: Callable[[Router, float], Awaitable[dict[str, Any]]]
     files: int = 20_000
     mixed: bool = True
+    alone: bool = False
 
 
 CROWDS: Final[dict[str, Crowd]] = {
@@ -570,17 +585,62 @@ CROWDS: Final[dict[str, Crowd]] = {
     "handshakes": Crowd(handshakes),
     "slow-handshakes": Crowd(slow_handshakes),
     "transfers": Crowd(transfers, mixed=False),
-    "overload": Crowd(overload, mixed=False),
+    "overload": Crowd(overload, mixed=False, alone=True),
     "exhaustion": Crowd(exhaustion, files=256, mixed=False),
 }
 
 
+class _Quick(asyncio.Protocol):
+    """An app that does nothing but answer small requests: one for each end of a head."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(_ANSWER * data.count(b"\r\n\r\n"))
+
+
+@contextlib.contextmanager
+def _quick_app() -> Iterator[int]:
+    """Start it in a process of its own, beside the load; its port."""
+    command = [sys.executable, "-m", "benchmarks.crowds", "--only", "app"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        os.sched_setaffinity(process.pid, {max(os.sched_getaffinity(0))})
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+async def _serve_quickly() -> None:
+    server = await asyncio.get_running_loop().create_server(_Quick, "127.0.0.1", 0, backlog=4096)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def measure_alone(name: str, crowd: Crowd, seconds: float) -> dict[str, Any]:
+    """Let one come that has the router on a core of its own, this process and its children on the other one."""
+    cores = os.sched_getaffinity(0)
+    try:
+        with _quick_app() as app:
+            os.sched_setaffinity(0, {min(cores)})
+            with _router(app, crowd.files, workers=1) as router:
+                os.sched_setaffinity(0, {max(cores)})
+                return {"crowd": name, "files": crowd.files, **await crowd.run(router, seconds)}
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
 async def measure(name: str, crowd: Crowd, seconds: float) -> dict[str, Any]:
     """Let one crowd come, and return what was seen."""
+    if crowd.alone:
+        return await measure_alone(name, crowd, seconds)
     server = await asyncio.start_server(_app, "127.0.0.1", 0, backlog=4096)
     figures: dict[str, Any] = {"crowd": name, "files": crowd.files}
     try:
-        with _router(server.sockets[0].getsockname()[1], crowd.files) as router:
+        with _router(server.sockets[0].getsockname()[1], crowd.files, workers=0) as router:
             quiet = await _ask(router, seconds)
             descriptors, memory, cpu = router.descriptors, resident_bytes(router.pid), cpu_time(router.pid)
             begun = time.monotonic()
@@ -615,6 +675,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if options.only == "app":
+        uvloop.run(_serve_quickly())
     results = []
     for name in options.only.split(","):
         results.append(asyncio.run(measure(name, CROWDS[name], options.seconds)))

@@ -34,6 +34,9 @@ __all__ = ["Upstream"]
 
 MAX_IDLE: Final = 64
 """Idle connections kept per endpoint; the least recently used is closed first."""
+SPARE_SECONDS: Final = 1.0
+"""Beyond those a connection is kept until nobody has wanted it for so long: where hundreds of requests are under way
+their answers come in bursts, and whoever closed the connections behind one would dial anew for the next (R-32)."""
 MAX_DIALS: Final = 3
 """Endpoints tried for one request before it is answered with a failure."""
 LAST_CHANCE: Final = 1.0
@@ -346,7 +349,7 @@ class Upstream:
             connection.close()
             return
         idle = endpoint.idle
-        if len(idle) >= MAX_IDLE:
+        if len(idle) >= MAX_IDLE and connection.deadline - idle[0].deadline >= SPARE_SECONDS:
             idle[0].close()
         idle.append(connection)
         self.totals.upstream_idle += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fakes.story import GET, HOST, POD, POD_2, Story
+from tests.fakes.story import GET, HOST, POD, POD_2, AppEnd, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -114,14 +114,38 @@ def test_an_idle_connection_is_closed_after_a_minute(story: Story) -> None:
     assert not app.is_kept
 
 
-def test_at_most_64_idle_connections_are_kept_per_endpoint(story: Story) -> None:
-    clients = [story.calls() for _ in range(70)]
-    for client in clients:
+def first_burst(story: Story) -> list[AppEnd]:
+    """70 requests at once, and the connections that were made for them."""
+    for client in [story.calls() for _ in range(70)]:
         client.says(GET)
-    apps = [story.lends() for _ in clients]
+    apps = [story.lends() for _ in range(70)]
     for app in apps:
         app.hears(...)
         app.says(OK)
+    return apps
+
+
+def test_connections_of_a_burst_are_kept_for_the_next_one(story: Story) -> None:
+    apps = first_burst(story)
+    dialled = list(story.dialled)
+    story.passes(0.5)
+    for client in [story.calls() for _ in apps]:
+        client.says(GET)
+    for app in apps:
+        app.hears(...)
+        app.says(OK)
+    assert story.dialled == dialled
+    assert story.core.counters.upstream_idle == 70
+
+
+def test_of_those_that_nobody_wanted_for_a_second_64_are_kept_per_endpoint(story: Story) -> None:
+    apps = first_burst(story)
+    client = story.calls()
+    for _ in range(10):
+        story.passes(1.1)
+        client.says(GET)
+        apps[-1].hears(...)
+        apps[-1].says(OK)
     assert story.core.counters.upstream_idle == 64
     assert [app.is_kept for app in apps] == [False] * 6 + [True] * 64  # the least recently used went first
 
