@@ -25,7 +25,7 @@ test: $(VENV)/.dev ## run the tests (ARGS="tests/tls -x" narrows them)
 
 fuzz: $(VENV)/.dev ## search for inputs that tell our parsers from others, and keep them (ARGS="--minutes 60" for longer)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
-	@DRYCC_FUZZ=long $(BIN)/python -m pytest tests/fuzz --timeout 3600
+	@DRYCC_FUZZ=long $(BIN)/python -m pytest tests/fuzz tests/stories/test_faults.py --timeout 3600
 
 check: $(VENV)/.dev ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .

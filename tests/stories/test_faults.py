@@ -9,6 +9,7 @@ balance.
 from __future__ import annotations
 
 import ast
+import os
 import re
 import ssl
 import sys
@@ -34,8 +35,9 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UPLOAD = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n" + b"x" * 40
 CHUNKS = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 
-TIMES = 2
-"""Mistakes are planted the first and the second time that a line is passed: the second time, much is known already."""
+TIMES = 20 if os.environ.get("DRYCC_FUZZ") == "long" else 2
+"""Mistakes are planted the first and the second time that a line is passed: the second time, much is known already. In
+the long form every time, more than ten thousand in all: ``DRYCC_FUZZ=long pytest -s tests/stories/test_faults.py``."""
 Line = tuple[str, int]
 """File and line."""
 
@@ -255,7 +257,7 @@ SCENARIOS: dict[str, Callable[[Story], None]] = {
         drained,
         idle,
     )
-}
+} | {"bodies_over_tls": bodies, "tunnels_over_tls": tunnels}
 
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -266,7 +268,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def encrypted(name: str) -> bool:
-    return name in ("plain", "slow_readers")
+    return name in ("plain", "slow_readers") or name.endswith("_over_tls")
 
 
 # ── planting ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -343,15 +345,15 @@ connection whose callback raises, or never was made."""
 
 
 BOOKS = re.compile(
-    r"Wheel\.|Handshakes\._turn|guarded|Core\.(arrived|opened|closed|departed|joined|left)|Admission\.(take|give|come|go)"
+    r"Wheel\.|Handshakes\._turn|guarded|attempt|Core\.(arrived|opened|closed|departed|joined|left)|Admission\.(take|give|come|go)"
 )
-"""Functions that are trusted: the books, which are what faults are cleaned up with, and the wheel."""
+"""Functions that are trusted: the books and the steps that faults are cleaned up with, and the wheel."""
 ENTRIES = re.compile(
     r"admission\.(come|go)\(|core\.(closed|departed)\(|entering\.(add|discard)\("
     r"|self\._(dial_for|vacate)\(|connection\.take\(|await self\._loop\.create_connection|attempt\("
-    r"|self\._connected\(|call_soon\(self\._pass_on"
+    r"|self\._connected\(|call_soon\(self\._pass_on|inner\.connection_lost\("
 )
-"""Calls of them."""
+"""Calls of them, and of what catches everything itself."""
 
 
 def may_fail(line: Line, code: CodeType) -> bool:
@@ -416,6 +418,7 @@ def test_a_mistake_costs_one_client_and_leaves_nothing_behind(scenario: str, mon
         except BaseException as error:
             place = f"{Path(line[0]).name}:{line[1]} in {code.co_qualname}, time {time}"
             wrong.append(f"{place}: {type(error).__name__} {str(error)[:150]}")
+    print(f"{len(plants)} planted")
     assert not wrong, f"{len(wrong)} of {len(plants)}\n" + "\n".join(wrong)
 
 
