@@ -1,9 +1,8 @@
-"""What the fake can carry, so that figures taken against it are the router's: bounds are far above what it needs."""
+"""What the fake can carry, so that figures taken against it are the router's."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 
 import uvloop
 
@@ -16,12 +15,9 @@ def test_a_list_of_many_services_and_their_slices() -> None:
         async with asyncio.timeout(50), FakeApiServer() as server, Client(server) as client:
             server.load(5000)
             for path in (SERVICES, SLICES):
-                start = time.process_time()
                 async with client.answer(path, headers={"Accept-Encoding": "identity"}) as answer:
                     body = await answer.read()
                 assert body.count(b'"creationTimestamp"') == 5000
-                # 1.5 s for 20,000 is the promise; this is both ends of the wire in CPU time.
-                assert time.process_time() - start < 1.5 / 4
 
     uvloop.run(run())
 
