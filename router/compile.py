@@ -714,8 +714,11 @@ class Compiler:
             looked_at, {each: report.certificate for each, report in reports.items()}
         )
         if any(self._served.get(each) != reports.get(each) for each in looked_at):
-            kept = {each: report for each, report in self._served.items() if each not in looked_at}
-            self._served = kept | reports
+            served = dict(self._served)  # thousands: copied, but not looked at one by one
+            for each in looked_at:
+                served.pop(each, None)
+            served.update(reports)
+            self._served = served
         default = _id(platform) if _id(platform) in self._certificates.entries else None
         policy = own.tls_policy(self._config)
         different = policy if policy != self._tls_policy else None
