@@ -38,6 +38,8 @@ short by their grammar, so that a line has at most the 4,096 bytes that a pipe t
 
 _UNSAFE: Final = re.compile(rb"[^\x20\x21\x23-\x5b\x5d-\x7e]")
 """Control bytes, the quote, the backslash and everything beyond ASCII."""
+_SAFE: Final = bytes(byte for byte in range(256) if _UNSAFE.match(bytes([byte])) is None)
+"""All others. Taking them away to see what is left is twice as fast as the search."""
 _WHOLE: Final = re.compile(rb"(?:[^\\]|\\u[0-9a-f]{4}|\\x[0-9A-F]{2}|\\[^ux])*")
 """Escapes that are complete, and everything else."""
 _SEPARATOR: Final = re.compile(rb"(?<= )-(?= )")
@@ -48,7 +50,7 @@ _MONTHS: Final = (b"", b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b
 def json_text(value: bytes) -> bytes:
     """The inside of a JSON string: ASCII only, bytes beyond it as the Latin-1 code points they are on the wire."""
     value = value[:MAX_FIELD]
-    if _UNSAFE.search(value) is None:
+    if not value.translate(None, _SAFE):
         return value
     return _cut(json.dumps(value.decode("latin-1"))[1:-1].encode("ascii"))
 
@@ -232,30 +234,26 @@ class AccessLog:
                 line.minor,
             )
         began = exchange.started + offset
-        self._stamp(began)
+        if int(began) != self._second:
+            self._stamp(began)
         failure = exchange.failure
-        if exchange.header_seconds >= 0.0:
-            upstream = b'"ttfb_ms":%.3f,"overhead_ms":%.3f,"upstream_host":"%b","attempts":%d' % (
-                exchange.header_seconds * 1e3,
-                (exchange.sent_at - exchange.started) * 1e3,
-                exchange.endpoint,
-                exchange.attempts,
-            )
+        header = exchange.header_seconds
+        if header >= 0.0:
+            times = b'"ttfb_ms":%.3f,"overhead_ms":%.3f' % (header * 1e3, (exchange.sent_at - exchange.started) * 1e3)
         else:
-            upstream = b'"ttfb_ms":null,"overhead_ms":null,"upstream_host":"%b","attempts":%d' % (
-                exchange.endpoint,
-                exchange.attempts,
-            )
+            times = b'"ttfb_ms":null,"overhead_ms":null'
         return (
-            b'{"time":"%b.%03dZ","response_code":%d,%b,"duration_ms":%.3f,%b,"bytes_in":%d,"bytes_out":%d,'
-            b'"error_reason":"%b","request_id":"%b",%b}\n'
+            b'{"time":"%b.%03dZ","response_code":%d,%b,"duration_ms":%.3f,%b,"upstream_host":"%b","attempts":%d,'
+            b'"bytes_in":%d,"bytes_out":%d,"error_reason":"%b","request_id":"%b",%b}\n'
         ) % (
             self._iso,
             int(began * 1000) % 1000,
             exchange.status,
             start,
             exchange.took * 1e3,
-            upstream,
+            times,
+            exchange.endpoint,
+            exchange.attempts,
             exchange.bytes_in,
             exchange.bytes_out,
             failure.value.encode() if failure is not None else b"",
@@ -362,7 +360,7 @@ def _json_tail(exchange: Exchange, peer: Peer) -> bytes:
     route = exchange.route
     label = route.label if isinstance(route, LiveRoute) else b'"app": "", "namespace": "", "service": ""'
     host, agent, referer = fields.host, fields.user_agent, _without_query(fields.referer)
-    if len(agent) > MAX_FIELD or len(referer) > MAX_FIELD or _UNSAFE.search(b"%b%b%b" % (host, agent, referer)):
+    if len(agent) > MAX_FIELD or len(referer) > MAX_FIELD or (host + agent + referer).translate(None, _SAFE):
         host, agent, referer = json_text(host), json_text(agent), json_text(referer)
     return (b'%b,"authority":"%b","scheme":"%b","downstream_remote_address":"%b","user_agent":"%b","referer":"%b"') % (
         label,

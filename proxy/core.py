@@ -273,11 +273,12 @@ class Core:
             requests = mine.requests
             requests[key] = requests.get(key, 0) + 1
             # A tunnel's age says nothing about how fast anybody answers: its 101 does.
-            mine.duration.observe(exchange.took if exchange.status != 101 else exchange.header_seconds)
+            header = exchange.header_seconds
+            mine.duration.observe(exchange.took if exchange.status != 101 else header)
             mine.request_bytes += exchange.bytes_in
             mine.response_bytes += exchange.bytes_out
-            if exchange.header_seconds >= 0.0:
-                counters.header.observe(exchange.header_seconds)
+            if header >= 0.0:
+                counters.header.observe(header)
                 counters.overhead.observe(exchange.sent_at - exchange.started)
             failure = exchange.failure
             if failure is not None:

@@ -18,6 +18,7 @@ __all__ = ["Peer", "RequestIds", "build_outgoing", "forwarded_fields", "route_fi
 
 _SCHEME: Final = re.compile(rb"https?|wss?", re.IGNORECASE)
 _PORT: Final = re.compile(rb"[0-9]{1,5}")
+_DIGITS: Final = tuple(b"%02x" % number for number in range(256))
 _FIRST_HOP: Final = b"X-Router-Hops: 1\r\n"
 _HOST: Final = re.compile(rb"[0-9A-Za-z._:\[\]-]{1,261}")
 
@@ -52,17 +53,22 @@ def forwarded_fields(client: bytes, chain: bytes, proto: bytes, port: bytes) -> 
 class RequestIds:
     """Makes request ids: 32 hexadecimal digits, unique across processes by a random half and in one by a count."""
 
-    __slots__ = ("_count", "_prefix")
+    __slots__ = ("_count", "_prefix", "_stem")
 
     def __init__(self, prefix: int) -> None:
         """``prefix``: 64 random bits."""
         self._prefix = b"%016x" % (prefix & (2**64 - 1))
         self._count = 0
+        self._stem = b"%b%014x" % (self._prefix, 0)
+        """All but the last two digits."""
 
     def next(self) -> bytes:
         """A fresh id."""
-        self._count += 1
-        return b"%b%016x" % (self._prefix, self._count)
+        self._count = count = self._count + 1
+        last = count & 0xFF
+        if not last:
+            self._stem = b"%b%014x" % (self._prefix, count >> 8)
+        return self._stem + _DIGITS[last]
 
 
 def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> None:

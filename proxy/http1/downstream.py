@@ -69,10 +69,13 @@ _TUNNEL: Final = 5  # upgraded: whatever comes goes to the app as it is
 _CLOSED: Final = 6
 _FULL: Final = 7  # between requests, but the client has yet to read what it was answered: the next one waits
 
+_NOTHING: Final = 0  # of the last head is repeated
+_FIELDS: Final = 1  # all but its request line
+_ALL: Final = 2
+
 _UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
-_NO_TAIL: Final = b"\x00"  # no head ends in it
 _NO_FIELDS: Final = RequestFields()
 _NO_LINE: Final = RequestLine(b"-", b"-", 1)
 _UNUSUAL: Final = frozenset((b"CONNECT", b"TRACE"))
@@ -95,17 +98,19 @@ class Http1Downstream(asyncio.Protocol):
         "_fields",
         "_forgiven",
         "_full",
+        "_head",
         "_head_begun",
         "_held",
         "_held_at",
         "_left",
+        "_line",
+        "_line_end",
         "_parsing",
         "_peer",
         "_reencode",
         "_resting",
         "_server_name",
         "_state",
-        "_tail",
         "_tls",
         "_transport",
         "_unsent",
@@ -135,8 +140,12 @@ class Http1Downstream(asyncio.Protocol):
         """The exchange does not want more of the body now."""
         self._resting = False
         """Reading goes on with the next turn of the loop."""
-        self._tail = _NO_TAIL
-        """The last head behind its request line: what ends in it again is the same fields, and nothing behind them."""
+        self._head = b""
+        """The last head, up to its empty line: what is the same again says the same, and nothing is behind it. Empty:
+        there is none, or none to go by."""
+        self._line_end = 0
+        """Where its request line ends: another head that is the same from there on has the same fields."""
+        self._line = _NO_LINE
         self._fields = _NO_FIELDS
         self._unsent = 0
         self.deadline = FAR
@@ -396,16 +405,19 @@ class Http1Downstream(asyncio.Protocol):
                         data = data[2:]
                     if not data or data == b"\r":
                         break
-                line_end = data.find(b"\r\n")
-                tail = self._tail
-                if line_end == len(data) - len(tail) and data.endswith(tail):
-                    end, known = len(data) - 4, True
+                head = self._head
+                if data == head:
+                    self._begin(data, self._line_end, len(data) - 4, _ALL)
                 else:
-                    end, known = data.find(b"\r\n\r\n"), False
-                    if end < 0:
-                        self._check_partial(data, line_end)
-                        break
-                self._begin(data, line_end, end, known)
+                    line_end = data.find(b"\r\n")
+                    if len(data) - line_end == len(head) - self._line_end and data.endswith(head[self._line_end :]):
+                        self._begin(data, line_end, len(data) - 4, _FIELDS)
+                    else:
+                        end = data.find(b"\r\n\r\n")
+                        if end < 0:
+                            self._check_partial(data, line_end)
+                            break
+                        self._begin(data, line_end, end, _NOTHING)
                 if self._state != _HEAD:
                     return
                 data = self._buffer
@@ -440,8 +452,8 @@ class Http1Downstream(asyncio.Protocol):
             self._head_begun = True
             self._core.wheel.arm(self, now() + edge.head_timeout)
 
-    def _begin(self, data: bytes, line_end: int, end: int, known: bool) -> None:
-        """One complete head: judge it, and take what there is of its body. ``known``: its fields are the last ones."""
+    def _begin(self, data: bytes, line_end: int, end: int, known: int) -> None:
+        """One complete head: judge it, and take what there is of its body. ``known``: what it repeats of the last."""
         moment = now()
         self._head_begun = False
         self._forgiven = False
@@ -449,19 +461,12 @@ class Http1Downstream(asyncio.Protocol):
         edge = core.table.edge
         if edge is not self._edge:
             self._refresh(edge)
-            known = False
-        if end > edge.max_head:
-            if line_end > edge.max_target + 64:
-                raise Malformed(Failure.TARGET_TOO_LONG, "the request line is too long")
-            raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
-        line = parse_request_line(data[:line_end], edge.max_target)
-        # Version 1.0 has rules of its own for the same fields, and is rare: its heads are always judged.
-        if known and line.minor:
+            known = _NOTHING
+        if known == _ALL:
+            line = self._line
             fields = self._fields
         else:
-            fields = self._read_fields(data[line_end + 2 : end], line.minor, edge)
-            self._tail = data[line_end : end + 4] if line.minor else _NO_TAIL
-            self._fields = fields
+            line, fields = self._read_head(data, line_end, end, known, edge)
         self._close = fields.close or core.closing or (not line.minor and not fields.keep_alive)
         identity = (fields.request_id or core.ids.next()) if edge.request_ids else b""
         exchange = Exchange(self, line, fields, identity, moment)
@@ -542,10 +547,38 @@ class Http1Downstream(asyncio.Protocol):
             self.deadline = FAR
         exchange.begin(route.upstream, body, last, exchange.started)
 
+    def _read_head(
+        self, data: bytes, line_end: int, end: int, known: int, edge: LiveEdge
+    ) -> tuple[RequestLine, RequestFields]:
+        """Judge a head that differs from the last one on this connection, and remember it as the last one."""
+        if end > edge.max_head:
+            if line_end > edge.max_target + 64:
+                raise Malformed(Failure.TARGET_TOO_LONG, "the request line is too long")
+            raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
+        line = parse_request_line(data[:line_end], edge.max_target)
+        # Version 1.0 has rules of its own for the same fields, and is rare: its heads are always judged.
+        if known == _FIELDS and line.minor:
+            fields = self._fields
+        else:
+            fields = self._read_fields(data[line_end + 2 : end], line.minor, edge)
+            self._fields = fields
+        if line.minor:
+            self._head = data if end + 4 == len(data) else data[: end + 4]
+            self._line_end = line_end
+            self._line = line
+        else:
+            self._forget_head()
+        return line, fields
+
+    def _forget_head(self) -> None:
+        """Whatever comes is judged."""
+        self._head = b""
+        self._line_end = 0
+
     def _read_fields(self, block: bytes, minor: int, edge: LiveEdge) -> RequestFields:
         """Judge a header section that differs from the last one on this connection."""
         try:
-            fields = parse_fields(block, edge.max_fields, self._fields.opening, self._tail)
+            fields = parse_fields(block, edge.max_fields, self._fields.opening, self._head, self._line_end + 2)
         except Malformed as error:
             if minor == 0 and error.failure is Failure.CODING_NOT_IMPLEMENTED:
                 raise Malformed(Failure.BAD_FRAMING, "Transfer-Encoding in HTTP/1.0") from None
@@ -573,7 +606,7 @@ class Http1Downstream(asyncio.Protocol):
     def _refresh(self, edge: LiveEdge) -> None:
         """The operator's settings changed: what was derived from them is made anew."""
         self._edge = edge
-        self._tail = _NO_TAIL
+        self._forget_head()
         self._peer.trusted = self._peer.address in edge.trusted
 
     def _unusual(self, exchange: Exchange, method: bytes) -> None:
@@ -737,7 +770,7 @@ class Http1Downstream(asyncio.Protocol):
         self._transport.write(b"".join((*parts, _UPGRADE, data)))
         self._state = _TUNNEL
         self._reencode = False
-        self._tail = _NO_TAIL
+        self._forget_head()
         self.deadline = FAR
         self._core.counters.tunnels += 1
         self._core.counters.tunnels_open += 1

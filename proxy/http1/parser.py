@@ -54,6 +54,7 @@ _VALUE_BYTES: Final = bytes(byte for byte in range(256) if byte == 0x09 or (byte
 _REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])"
 )
+_TARGET_BYTES: Final = bytes(byte for byte in range(256) if byte > 0x20 and byte not in b"#\x7f")
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
 _HOST: Final = re.compile(rb"(?:([0-9A-Za-z._-]{1,255})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
@@ -338,6 +339,25 @@ def parse_request_line(line: bytes, max_target: int) -> RequestLine:
     known = _line_memo.get(line)
     if known is not None:
         return known
+    # The usual line needs no search for words: a method of the list, and nothing in between that is no target.
+    method = line[: line.find(b" ")]
+    target = line[len(method) + 1 : -9]
+    minor = 1
+    if not (target and method in METHODS and line.endswith(b" HTTP/1.1") and not target.translate(None, _TARGET_BYTES)):
+        method, target, minor = _read_words(line)
+    if len(target) > max_target:
+        raise Malformed(Failure.TARGET_TOO_LONG, f"the target has more than {max_target} bytes")
+    known = RequestLine(method, target, minor)
+    # Queries carry tokens: those lines are never remembered.
+    if len(line) <= MEMO_LINE_BYTES and b"?" not in target:
+        if len(_line_memo) >= MEMO_LINES:
+            _line_memo.clear()
+        _line_memo[line] = known
+    return known
+
+
+def _read_words(line: bytes) -> tuple[bytes, bytes, int]:
+    """``(method, target, minor version)`` of any request line. Raises Malformed."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise Malformed(Failure.BAD_REQUEST, "the request line is not 'method SP target SP HTTP/1.1'")
@@ -347,16 +367,8 @@ def parse_request_line(line: bytes, max_target: int) -> RequestLine:
     if method not in METHODS and method.upper() in METHODS:
         # RFC 9110 9.1: another method. Apps that take it for the usual one would be asked what the gate did not judge.
         raise Malformed(Failure.BAD_REQUEST, "a method in the wrong letter case")
-    if len(target) > max_target:
-        raise Malformed(Failure.TARGET_TOO_LONG, f"the target has more than {max_target} bytes")
     # A higher minor version of the same major is answered as 1.1 (RFC 9110 2.5).
-    known = RequestLine(method, target, 0 if minor == b"0" else 1)
-    # Queries carry tokens: those lines are never remembered.
-    if len(line) <= MEMO_LINE_BYTES and b"?" not in target:
-        if len(_line_memo) >= MEMO_LINES:
-            _line_memo.clear()
-        _line_memo[line] = known
-    return known
+    return method, target, 0 if minor == b"0" else 1
 
 
 def _judge(line: bytes, memo: Memo) -> Judged:
@@ -436,12 +448,14 @@ def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[Judged]]:
     return keep, special
 
 
-def parse_fields(block: bytes, max_fields: int, before: Opening | None = None, last: bytes = b"") -> RequestFields:
+def parse_fields(
+    block: bytes, max_fields: int, before: Opening | None = None, last: bytes = b"", at: int = 0
+) -> RequestFields:
     """Judge a request's header section: the bytes between the request line's CRLF and the empty line.
 
-    ``last`` is the one that came before it on its connection, with the CRLF that it begins behind, and ``before`` its
-    opening, if it has one: what begins as that did is judged only from there on. An opening is made of what is there
-    for the second time, so that it costs those nothing who ask but once, and little who never repeat anything.
+    ``last`` is the head that came before it on its connection, whose header section begins ``at`` and has the opening
+    ``before``, if any: what begins as that did is judged only from there on. An opening is made of what is there for
+    the second time, so that it costs those nothing who ask but once, and little who never repeat anything.
 
     Lines that mean something to the router move behind the others, which changes nothing for the app: only the order of
     lines of one name counts (RFC 9110 5.3), and that is kept. Raises Malformed with bad_request, bad_host, bad_framing,
@@ -461,7 +475,7 @@ def parse_fields(block: bytes, max_fields: int, before: Opening | None = None, l
         if len(lines) > max_fields:
             raise Malformed(Failure.HEAD_TOO_LARGE, f"more than {max_fields} fields")
         fields.rest, special = _sort(lines, _request_memo)
-        opening = _take_opening(block, last, fields, special) if len(last) > 2 else None
+        opening = _take_opening(block, last, at, fields, special) if last else None
     if opening is not None:
         fields.opening = opening
         fields.host = opening.host
@@ -473,7 +487,7 @@ def parse_fields(block: bytes, max_fields: int, before: Opening | None = None, l
     return fields
 
 
-def _take_opening(block: bytes, last: bytes, fields: RequestFields, special: list[Judged]) -> Opening | None:
+def _take_opening(block: bytes, last: bytes, at: int, fields: RequestFields, special: list[Judged]) -> Opening | None:
     """Take the opening of a block off its sorted lines, if the last one began like it, and another line follows.
 
     Raises Malformed bad_host.
@@ -493,7 +507,7 @@ def _take_opening(block: bytes, last: bytes, fields: RequestFields, special: lis
         return None
     end = block.find(b"\r\n" + behind) + 2  # no line before it has its name
     raw = block[:end]
-    if not last.startswith(raw, 2):
+    if not last.startswith(raw, at):
         return None
     opening = Opening(raw, raw.count(b"\r\n"))
     plain = opening.count - count

@@ -27,9 +27,8 @@ def choose(endpoints: Sequence[E], tried: Collection[E] = ()) -> E | None:
     count = len(endpoints)
     if count < 2:
         return endpoints[0] if count else None
-    # Balance needs no secrecy: the plain generator is the fast one.
-    first = int(random() * count)  # noqa: S311 -- spreads load, keeps no secret
-    second = int(random() * (count - 1))  # noqa: S311 -- the same
+    # Balance needs no secrecy: the plain generator is the fast one. One draw decides on both.
+    first, second = divmod(int(random() * (count * (count - 1))), count - 1)  # noqa: S311 -- spreads load, keeps no secret
     if second >= first:
         second += 1
     one, other = endpoints[first], endpoints[second]

@@ -87,7 +87,7 @@ def head(data: bytes) -> Hashable:
     read: tuple[RequestLine, RequestFields] | None = None
     for again in range(3):  # the second time its good lines are remembered, the third time what it begins with
         try:
-            opening, last = (read[1].opening, b"\r\n" + block) if again and read else (None, b"")
+            opening, last = (read[1].opening, block) if again and read else (None, b"")
             read = parse_request_line(first, 16 * 1024), parse_fields(block, 100, opening, last)
         except Malformed as error:
             words.append((error.failure.name, str(error)))

@@ -106,7 +106,7 @@ def ours(line: bytes, block: bytes) -> tuple[bytes, bytes, int, RequestFields] |
         except Malformed:
             outcomes.append(None)
         else:
-            opening, last = fields.opening, b"\r\n" + block
+            opening, last = fields.opening, block
             outcomes.append((parsed.method, parsed.target, parsed.minor, fields))
     first = outcomes[0]
     for again in outcomes[1:]:
@@ -271,7 +271,7 @@ def test_what_begins_like_another_head_is_read_as_if_it_did_not(
 ) -> None:
     try:
         first = b"\r\n".join([b"Host: a.example", *beginning, *one])
-        opening = parse_fields(first, 100, None, b"\r\n" + first).opening
+        opening = parse_fields(first, 100, None, first).opening
     except Malformed:
         opening = None
     assume(opening is not None)

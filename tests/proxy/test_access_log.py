@@ -84,6 +84,12 @@ def test_no_payload_breaks_a_line(story: Story, payload: bytes) -> None:
     assert (deis[1], deis[4], deis[6]) == (b"shop", b"200", b"2")
 
 
+@pytest.mark.parametrize("name", [b"User-Agent", b"Referer"])
+def test_one_field_alone_breaks_no_line_either(story: Story, name: bytes) -> None:
+    told = json.loads(tells(story, "json", name + b': "},{"\\'))
+    assert told[name.decode().lower().replace("-", "_")] == '"},{"\\'
+
+
 SECRETS = (
     b"Cookie: session=s3cret",
     b"Authorization: Bearer s3cret",

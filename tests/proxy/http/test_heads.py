@@ -84,6 +84,7 @@ def test_ids_are_unique_here_and_elsewhere() -> None:
     made = [ids.next() for ids in (one, other) for _ in range(1000)]
     assert len(set(made)) == 2000
     assert all(re.fullmatch(rb"[0-9a-f]{32}", identity) for identity in made)
+    assert made[:256] == [b"%016x%016x" % (1, count) for count in range(1, 257)]
 
 
 def test_the_fields_of_a_policy() -> None:

@@ -18,9 +18,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     parse = downstream.parse_fields
 
-    def noting(block: bytes, max_fields: int, before: Opening | None, last: bytes) -> downstream.RequestFields:
+    def noting(block: bytes, max_fields: int, before: Opening | None, last: bytes, at: int) -> downstream.RequestFields:
         seen.append(block)
-        return parse(block, max_fields, before, last)
+        return parse(block, max_fields, before, last, at)
 
     monkeypatch.setattr(downstream, "parse_fields", noting)
     return seen
@@ -39,6 +39,44 @@ def exchanges(story: Story, *requests: bytes) -> None:
 def test_a_head_that_repeats_is_not_parsed_again(story: Story, judged: list[bytes]) -> None:
     exchanges(story, GET, GET, GET.replace(b"GET /", b"GET /other?a=b"), GET)
     assert judged == [b"Host: shop.example"]
+
+
+def test_a_request_line_is_read_again_only_if_it_differs(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    parse = downstream.parse_request_line
+
+    def noting(line: bytes, max_target: int) -> downstream.RequestLine:
+        read.append(line)
+        return parse(line, max_target)
+
+    monkeypatch.setattr(downstream, "parse_request_line", noting)
+    one, other = (GET.replace(b"/ ", b"/%b?a=b " % name) for name in (b"one", b"other"))
+    exchanges(story, one, one, other, other, one)
+    assert read == [b"GET /one?a=b HTTP/1.1", b"GET /other?a=b HTTP/1.1", b"GET /one?a=b HTTP/1.1"]
+
+
+def test_a_head_that_repeats_is_judged_by_what_the_operator_says_now(story: Story) -> None:
+    long = GET.replace(b"/ ", b"/%b " % (1000 * b"a"))
+    exchanges(story, long, long)
+    story.is_set(max_target=500)
+    story.client(long)
+    story.answer("target_too_long", 414)
+
+
+def test_a_head_of_version_1_0_is_judged_each_time(story: Story, judged: list[bytes]) -> None:
+    old = GET.replace(b"1.1", b"1.0").replace(HOST, HOST + b"Connection: keep-alive\r\n")
+    exchanges(story, GET, old, old, GET)
+    assert [b"keep-alive" in block for block in judged] == [False, True, True, False]
+
+
+def test_a_body_behind_a_head_that_repeats_is_its_body(story: Story) -> None:
+    post = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n"
+    for number, pieces in enumerate([(post + b"whole",), (post + b"whole",), (post, b"other"), (post, b"again")]):
+        story.client(*pieces)
+        app = story.lends(reused=number > 0)
+        app.hears(b"POST / HTTP/1.1\r\n", ..., b"\r\n\r\n" + (b"".join(pieces))[-5:])
+        app.says(OK)
+        story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"\r\n\r\nok")
 
 
 def test_a_head_that_differs_in_a_byte_is_parsed(story: Story, judged: list[bytes]) -> None:

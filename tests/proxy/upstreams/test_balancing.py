@@ -39,10 +39,9 @@ def test_the_busiest_of_three_is_never_taken() -> None:
     assert places[2] not in [choose(places) for _ in range(200)]
 
 
-@pytest.mark.parametrize("draws", [(0.0, 0.0), (0.999999, 0.999999), (0.0, 0.999999), (0.5, 0.5)])
-def test_the_two_are_never_the_same(draws: tuple[float, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    sequence = iter(draws)
-    monkeypatch.setattr(balancing, "random", lambda: next(sequence))
+@pytest.mark.parametrize("draw", [0.0, 0.17, 0.5, 0.83, 0.999999])
+def test_the_two_are_never_the_same(draw: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(balancing, "random", lambda: draw)
     places = [Place(), Place(), Place()]
     asked: list[Place] = []
 
@@ -54,6 +53,14 @@ def test_the_two_are_never_the_same(draws: tuple[float, float], monkeypatch: pyt
 
     choose(Watched(places))
     assert len(asked) == len(set(map(id, asked))) == 2
+
+
+def test_each_pair_is_as_likely_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws = [(step + 0.5) / 120 for step in range(120)]
+    monkeypatch.setattr(balancing, "random", lambda: draws.pop())
+    places = [Place(0), Place(1), Place(2), Place(3)]
+    taken = Counter(places.index(choose(places) or places[3]) for _ in range(120))
+    assert taken == {0: 60, 1: 40, 2: 20}
 
 
 def test_load_is_spread_evenly() -> None:
