@@ -99,6 +99,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         options.scenarios = [*against.SCENARIOS] if options.against else names
     if unknown := set(options.scenarios) - set(names):
         parser.error(f"unknown scenarios: {', '.join(sorted(unknown))}")
+    if options.against and (others := [name for name in options.scenarios if not against.is_comparable(name)]):
+        parser.error(f"--against compares processor time, of which these tell nothing: {', '.join(others)}")
     return options
 
 

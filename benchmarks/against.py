@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.peers import Drycc, Ports
+from benchmarks.scenarios import SCENARIOS as ALL
 from benchmarks.tools import REPOSITORY
 
-__all__ = ["SCENARIOS", "Before", "checked_out", "resolve", "summary"]
+__all__ = ["SCENARIOS", "Before", "checked_out", "is_comparable", "resolve", "summary"]
 
 SCENARIOS: Final = ("plain", "plain-varied", "tls", "handshake", "body-1m")
 """Measured unless others are named: each way that requests take through the code."""
@@ -55,6 +56,12 @@ class Before(Drycc):
     def directory(self) -> Path:
         """Return its tree: a Python that is told ``-m`` looks for modules there first."""
         return self.tree
+
+
+def is_comparable(scenario: str) -> bool:
+    """Whether ``scenario`` tells what processor time a request takes, of routers that share a core."""
+    found = ALL.get(scenario)
+    return found is not None and found.headline == "cpu_us" and not found.fresh
 
 
 def resolve(name: str) -> str:

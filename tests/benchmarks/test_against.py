@@ -11,11 +11,10 @@ import pytest
 
 from benchmarks import against
 from benchmarks.__main__ import _options
-from benchmarks.against import SCENARIOS, Before, checked_out, resolve, summary
+from benchmarks.against import SCENARIOS, Before, checked_out, is_comparable, resolve, summary
 from benchmarks.peers import Drycc, Ports
 from benchmarks.processes import Children
 from benchmarks.run import Bench, Measured
-from benchmarks.scenarios import SCENARIOS as ALL
 from benchmarks.scenarios import Target
 from benchmarks.tools import REPOSITORY
 
@@ -79,7 +78,14 @@ def test_scenarios_are_those_that_cost_processor_time_unless_others_are_named() 
     assert _options(["--against", "820f306"]).scenarios == list(SCENARIOS)
     assert _options(["--against", "820f306", "--scenarios", "tls"]).scenarios == ["tls"]
     assert {"idle", "changes", *SCENARIOS} <= set(_options([]).scenarios)
-    assert {ALL[name].headline for name in SCENARIOS} == {"cpu_us"}
+    assert all(map(is_comparable, SCENARIOS))
+    assert not any(map(is_comparable, ("idle", "latency", "changes")))
+
+
+def test_scenarios_of_other_figures_are_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _options(["--against", "820f306", "--scenarios", "plain,idle,changes"])
+    assert "of which these tell nothing: idle, changes" in capsys.readouterr().err
 
 
 class Meeting:
