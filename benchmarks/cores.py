@@ -4,6 +4,10 @@ Nothing is pinned: proxy, load generator and origin share both cores, which is t
 throughput says how much of the machine the load and the origin left, and the one to look at is processor time per
 request: what a second worker adds to it, control and supervisor included (goal: within 5 % of one worker's).
 
+One after the other, one worker has a core to itself and leaves some of the other one idle, while two workers meet a
+machine that is full: what a full machine costs everybody is counted as theirs. ``--together`` loads one worker and two
+of the same proxy at the same time, so both meet the same machine, and the figure is the second worker's alone.
+
 What must not enter: how a proxy is loaded and measured (``benchmarks.run``, ``benchmarks.scenarios``).
 """
 
@@ -22,7 +26,7 @@ from typing import Any, Final
 
 from benchmarks.peers import Drycc, Nginx, Peer
 from benchmarks.processes import Children
-from benchmarks.run import Bench, results_as_json, version_of
+from benchmarks.run import Bench, Measured, results_as_json, version_of
 from benchmarks.scenarios import Scenario, Throughput
 from benchmarks.tools import REPOSITORY, MissingToolError, commit, machine, prepare
 
@@ -60,6 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cores", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default %(default)s)")
     parser.add_argument("--seconds", type=float, default=5, help="length of one measurement (default %(default)s)")
+    parser.add_argument("--together", action="store_true", help="load one worker and two at the same time")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "benchmarks/results", help="where the result goes")
     options = parser.parse_args(words)
     try:
@@ -68,9 +73,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     nginx = tools.system_nginx or tools.nginx
-    peers: list[Peer] = []
-    for workers in (1, 2):
-        peers += [Drycc(f"drycc-{workers}", workers), Nginx(f"nginx-{workers}", nginx, workers)]
+    ours: list[Peer] = [Drycc(f"drycc-{workers}", workers) for workers in (1, 2)]
+    theirs: list[Peer] = [Nginx(f"nginx-{workers}", nginx, workers) for workers in (1, 2)]
+    peers = [ours[0], theirs[0], ours[1], theirs[1]]
     results: dict[str, Any] = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": commit(),
@@ -85,7 +90,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with Children() as children:
             bench = Bench(tools, children, home, tell=lambda line: print(line, flush=True), proxy=_BOTH, load=_BOTH)
-            measured = bench.measure(SCENARIOS, peers, options.rounds, options.seconds)
+            measured = {name: Measured() for name in SCENARIOS}
+            for each in (ours, theirs) if options.together else (peers,):
+                found = bench.measure(SCENARIOS, each, options.rounds, options.seconds, together=options.together)
+                for name, into in measured.items():
+                    into.samples |= found[name].samples
+                    into.errors += found[name].errors
     finally:
         shutil.rmtree(home, ignore_errors=True)
     results["scenarios"] = results_as_json(measured, SCENARIOS)
@@ -93,8 +103,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for sample in (sample for samples in scenario["samples"].values() for sample in samples):
             del sample["others_busy"]  # there is no core of the proxy's own
     options.out.mkdir(parents=True, exist_ok=True)
-    stem = options.out / f"{results['date']}-{results['commit']}-cores.json"
-    stem.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    name = "cores-together" if options.together else "cores"
+    (options.out / f"{results['date']}-{results['commit']}-{name}.json").write_text(
+        json.dumps(results, indent=1) + "\n", encoding="utf-8"
+    )
     print("\n".join(summary(results["scenarios"])))
     return 0
 
