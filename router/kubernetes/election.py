@@ -128,7 +128,13 @@ class Election:
             return
         try:
             async with asyncio.timeout(RELEASE):
-                await self._put(released(mine, self._now()))
+                try:
+                    await self._put(released(mine, self._now()))
+                except Conflict:
+                    # A renewal that the end of this process broke off may have had its effect all the same.
+                    there = await self._read()
+                    if Lease.read(there).holder == self.identity:
+                        await self._put(released(there, self._now()))
         except (ApiError, TimeoutError) as error:
             log.info("the lease could not be given back, and ends by itself: %s", error)
 

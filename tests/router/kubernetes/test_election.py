@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from router.kubernetes import election as module
 from router.kubernetes.election import DEADLINE, Election
-from router.kubernetes.lease import SECONDS
+from router.kubernetes.lease import SECONDS, Lease
 from router.kubernetes.resources import LEASES
 from tests.fakes.apiserver.direct import Asked, Direct
 from tests.fakes.apiserver.kinds import NAMESPACES, kind_of
@@ -81,6 +81,11 @@ class Place:
     def leaders(self) -> list[str]:
         return [each.election.identity for each in self.replicas if each.leads]
 
+    async def reaches(self, requests: int) -> None:
+        """Until so many have had their effect."""
+        while len(self.log) < requests:  # noqa: ASYNC110 -- on a timeline, where waiting costs nothing
+            await asyncio.sleep(0.01)
+
     async def until(self, *leaders: str, within: float) -> float:
         """Seconds until these lead; never two meanwhile."""
         began = asyncio.get_running_loop().time()
@@ -116,6 +121,22 @@ def test_one_of_them_leads_and_goes_on_leading() -> None:
         writers = {each.who for each in place.log if each.verb == "update"}
         assert writers == {"a"}
         assert len(place.log) < 600  # one renewal and two looks every few seconds
+
+    story(tell)
+
+
+def test_who_leaves_in_the_midst_of_a_renewal_gives_back_what_that_has_written() -> None:
+    async def tell(place: Place) -> None:
+        replica = place.starts("a")
+        await place.until("a", within=1)
+
+        replica.api.latency = 0.2
+        renewed = len(place.log)
+        await place.reaches(renewed + 1)
+        replica.dies()  # the renewal has had its effect, and its answer is not here
+        await replica.election.release()
+        assert [each.code for each in place.log[renewed:]] == [200, 409, 200, 200]
+        assert Lease.read(await replica.api.get(LEASES, "drycc", "drycc-router")).holder == ""
 
     story(tell)
 
