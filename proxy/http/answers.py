@@ -57,9 +57,12 @@ def reason(status: int) -> bytes:
         return b""
 
 
-def prefers_json(lines: list[bytes]) -> bool:
-    """Whether ``Accept`` asks for JSON rather than HTML. Called only when an answer of our own is due."""
-    for line in lines:
+def prefers_json(block: bytes) -> bool:
+    """Whether ``Accept`` asks for JSON rather than HTML. Called only when an answer of our own is due.
+
+    ``block`` is what the app would hear: field lines, each with its CRLF.
+    """
+    for line in block.split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"accept":
             value = value.lower()

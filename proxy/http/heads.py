@@ -73,6 +73,7 @@ class RequestIds:
 
 def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> None:
     """Fill ``fields.outgoing`` and ``fields.client``: the block that goes to the app, for requests on this connection.
+    What it was made of, ``fields.rest``, is given up.
 
     From a stranger every statement about the client is dropped and made anew; from a trusted peer what it said is kept
     (contract 6). Framing is re-emitted from the parsed length, never copied.
@@ -103,6 +104,7 @@ def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> No
         about,
         others,
     )
+    rest.clear()  # an idle connection remembers its last head, and the log the last few hundred: once is enough
 
 
 def _believe(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> tuple[bytes, bytes, bytes]:

@@ -851,7 +851,7 @@ class Http1Downstream(asyncio.Protocol):
         exchange.over = True
         made = answers.answer(
             failure,
-            as_json=answers.prefers_json(exchange.fields.lines),
+            as_json=answers.prefers_json(exchange.fields.outgoing),
             request_id=exchange.identity,
             location=location,
             page=page,

@@ -145,6 +145,8 @@ _RESPONSE_KINDS: Final = {
 }
 METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 """Those of RFC 9110 and RFC 5789. They are case-sensitive, and there are apps that do not know."""
+_usual_methods: Final = {method: method for method in METHODS}
+"""So that there is one of each in memory."""
 _NEVER_BY_CONNECTION: Final = frozenset(
     _ROUTER_OWNED | {b"set-cookie", b"content-type", b"cookie", b"authorization"}
 ) - {b"keep-alive", b"te", b"proxy-connection"}
@@ -340,10 +342,10 @@ def parse_request_line(line: bytes, max_target: int) -> RequestLine:
     if known is not None:
         return known
     # The usual line needs no search for words: a method of the list, and nothing in between that is no target.
-    method = line[: line.find(b" ")]
+    method = _usual_methods.get(line[: line.find(b" ")], b"")
     target = line[len(method) + 1 : -9]
     minor = 1
-    if not (target and method in METHODS and line.endswith(b" HTTP/1.1") and not target.translate(None, _TARGET_BYTES)):
+    if not (method and target and line.endswith(b" HTTP/1.1") and not target.translate(None, _TARGET_BYTES)):
         method, target, minor = _read_words(line)
     if len(target) > max_target:
         raise Malformed(Failure.TARGET_TOO_LONG, f"the target has more than {max_target} bytes")

@@ -81,7 +81,7 @@ def test_a_method_that_is_not_allowed_hears_which_ones_are() -> None:
     ],
 )
 def test_who_prefers_json(lines: list[bytes], wanted: bool) -> None:
-    assert prefers_json(lines) is wanted
+    assert prefers_json(b"".join(line + b"\r\n" for line in lines)) is wanted
 
 
 def test_a_status_without_a_phrase_has_none() -> None:
