@@ -202,12 +202,6 @@ class Compiler:
             self._ledger.put(("unreadable", key), [problem] if problem else [])
         return bool(touched)
 
-    def read_ahead(self) -> None:
-        """Read the pairs that were noted, for the first compilation to find them read: they come one by one, with
-        waits between them, and reading takes longer than anything else about an app."""
-        for key in self._dirty_secrets:
-            self._pairs.get(key)
-
     def source_problems(self, source_id: str, problems: tuple[Problem, ...]) -> None:
         """Note the Problems that a source has itself, such as a file it cannot read; replaces what it had before."""
         self._ledger.put(("source", source_id), problems)

@@ -201,13 +201,9 @@ class Reconciler:
             return self._compiler.compile(now)
 
     def _apply_part(self, batches: list[Batch]) -> None:
-        """In a thread: note what was told of the first table so far. Only what somebody asked for comes like this."""
+        """In a thread: note what was told of the first table so far."""
         with garbage.held_back():
             self._apply(batches)
-            try:
-                self._compiler.read_ahead()
-            except Exception:  # a bug; compiling comes back to whatever it was about
-                log.exception("pairs could not be read ahead")
 
     def _apply(self, batches: list[Batch]) -> None:
         for batch in batches:

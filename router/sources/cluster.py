@@ -42,13 +42,11 @@ log = logging.getLogger(__name__)
 AWAY_SECONDS: Final = 30.0
 """Seconds without an API server after which it is a Problem."""
 PEEK: Final = 1.0
-"""Seconds after which something that failed is tried again."""
-PEEK_FIRST: Final = 0.1
-"""Seconds between two looks at what the first batch waits for, and at what has come meanwhile."""
+"""Seconds between two looks at what the first batch waits for."""
 SLICE: Final = 250
 """Objects of a list that are compared in one go: a few milliseconds, so that traffic goes on while a long one comes."""
 
-PART: Final = 250
+PART: Final = 1_000
 """Changes from which on a part of the first batch is told, so that it is read while the rest is still on its way."""
 
 _ROUTABLE: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
@@ -151,7 +149,7 @@ class ClusterSource:
             return True
         if not named.settled.is_set():
             self.waits_for = named.waits_for
-            await _either(named.settled, PEEK_FIRST)
+            await _either(named.settled, PEEK)
             return True
         self.waits_for = ""
         self._has_begun = True

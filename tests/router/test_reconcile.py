@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from proxy.routes import Route, TableChange
-from router import certificates, reconcile
+from router import reconcile
 from router.compile import Compiler
 from router.objects import Change, ObjectKey
 from router.problems import Problem, Reason
@@ -140,30 +140,6 @@ def test_nothing_is_published_before_the_source_has_told_everything() -> None:
         assert Reason.NOT_PERMITTED not in {problem.reason for problem in stage.reconciler.snapshot.problems}
 
     Stage(Watched(trusted_endpoints=True)).plays(story)
-
-
-def test_pairs_are_read_while_the_rest_of_the_first_table_is_still_on_its_way(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    read = threading.Event()
-
-    def reads(_: object) -> Any:
-        read.set()
-        raise RuntimeError("a mistake of ours")
-
-    monkeypatch.setattr(certificates, "read_pair", reads)
-    secret = Change(ObjectKey("Secret", "shop", "web-cert"), {"metadata": {}, "data": {}})
-
-    async def story(stage: Stage) -> None:
-        stage.hears(Batch((secret,), is_part=True))
-        await stage.until(read.is_set)
-        assert not stage.reconciler.published.is_set()
-        stage.says(service("web"))  # which a failure to read something ahead keeps from nothing
-        await stage.reconciler.published.wait()
-        assert stage.gateway.hosts == {b"a.localhost"}
-
-    Stage().plays(story)
-    assert "pairs could not be read ahead" in caplog.text
 
 
 def test_a_storm_becomes_one_compile() -> None:
