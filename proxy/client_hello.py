@@ -9,6 +9,7 @@ What must not enter: sockets, answers, and names (``tls.sni`` is asked by OpenSS
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 __all__ = ["MAX_HELLO", "NO_APPLICATION_PROTOCOL", "Hello", "read"]
@@ -20,6 +21,9 @@ NO_APPLICATION_PROTOCOL: Final = b"\x15\x03\x03\x00\x02\x02\x78"
 
 _CLIENT_HELLO: Final = 0x01
 _ALPN: Final = 0x10
+_ALPN_KIND: Final = b"\x00\x10"
+_extension: Final = struct.Struct(">HH").unpack_from
+"""Kind and size of one extension, at an offset."""
 
 
 class Hello:
@@ -55,6 +59,8 @@ def read(data: bytes) -> Hello:
 
 def _protocols(body: bytes) -> tuple[bytes, ...] | None:
     """The names in a whole ClientHello's list; None where there is no list, or the hello is not well-formed."""
+    if _ALPN_KIND not in body:  # of nearly everybody without a list; where it stands by chance, it is looked for below
+        return None
     at = 34  # version and random
     at += 1 + (body[at] if at < len(body) else 0)  # session id
     at += 2 + int.from_bytes(body[at : at + 2])  # ciphers
@@ -64,7 +70,7 @@ def _protocols(body: bytes) -> tuple[bytes, ...] | None:
     if end > len(body):
         return None
     while at + 4 <= end:
-        kind, size = int.from_bytes(body[at : at + 2]), int.from_bytes(body[at + 2 : at + 4])
+        kind, size = _extension(body, at)
         at += 4
         if kind == _ALPN:
             return _names(body[at + 2 : at + size])
