@@ -96,8 +96,12 @@ def comes(port: int) -> socket.socket | None:
     """A client that asks for everything and reads nothing."""
     try:
         sock = socket.create_connection(("127.0.0.1", port), SOON)
-        sock.sendall(b"GET /endless HTTP/1.1\r\nHost: web.localhost\r\n\r\n")
     except OSError:
+        return None
+    try:
+        sock.sendall(b"GET /endless HTTP/1.1\r\nHost: web.localhost\r\n\r\n")
+    except OSError:  # closed already: there is no room for it
+        sock.close()
         return None
     return sock
 
@@ -140,7 +144,7 @@ def test_who_would_fill_the_memory_is_held_off_and_nobody_is_killed(tmp_path: Pa
                     client.close()
                 gone = time.monotonic()
                 while await asyncio.to_thread(asked, router) != 200:
-                    assert time.monotonic() < gone + 10, "it did not recover"
+                    assert time.monotonic() < gone + 40, "it did not recover"
                     await asyncio.sleep(0.1)
                 process.send_signal(signal.SIGTERM)
                 assert await asyncio.to_thread(process.wait, 40) == 0
