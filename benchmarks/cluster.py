@@ -170,9 +170,7 @@ class Peer(Proxy):
     ``ready``: seconds from its start until it answered for the hosts that were asked for.
     """
 
-    def __init__(self, child: Child, port: int, ready: float) -> None:
-        super().__init__(child, port)
-        self.ready = ready
+    ready = 0.0
 
 
 class Room:
@@ -232,8 +230,9 @@ class Room:
         until = started + 120
         while True:
             try:
-                peer = Peer(child, port, time.monotonic() - started)
+                peer = Peer(child, port)
                 if all(peer.ask(host).status == 200 for host in hosts):
+                    peer.ready = time.monotonic() - started
                     return peer
             except OSError:
                 pass

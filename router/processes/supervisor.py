@@ -228,7 +228,7 @@ class Supervisor:
                 self._start("git", 0)
             self._start("control", 0)
             # What control does first is import what speaks with the cluster, on another core if there is one.
-            import router.processes.worker  # noqa: F401
+            import router.processes.worker  # noqa: F401 -- for the workers, who are copies of this process
 
             gc.collect()
             gc.freeze()  # what is here now is in the memory of every worker, and shared as long as nobody touches it
