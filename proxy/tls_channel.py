@@ -37,6 +37,8 @@ MAX_DEMANDS: Final = 32
 peers in earnest change theirs once in many gigabytes (hardening T-01, T-02)."""
 PROTOCOLS: Final = frozenset({b"http/1.1"})
 """What may be agreed on by ALPN; a client that names others only is told so."""
+_NAMED: Final = b"\x08http/1.1"
+"""How that stands in a hello. A hello in which it stands elsewhere deceives only its own client."""
 
 
 class TlsEvents(FaultCounters, Protocol):
@@ -153,22 +155,32 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         self._inside.write(data)
         if self._inside.pending > 4 * PIECE:
             self.give_up()  # it does not wait for its turn, and no handshake is as large
-        elif self._hello is None:
+        elif self._hello is None or self._may_go_on(data):
             self._handshakes.step(self)
-        else:
-            self._hello += data
-            hello = client_hello.read(self._hello)
-            if hello.protocols is not None and PROTOCOLS.isdisjoint(hello.protocols):
-                self._refuse(client_hello.NO_APPLICATION_PROTOCOL)
-            elif hello.complete:
-                self._hello = None
-                self._handshakes.step(self)
 
-    @isolated
+    def _may_go_on(self, data: bytes) -> bool:
+        """Judge the hello, of which ``data`` has come now. Whether OpenSSL is to answer it."""
+        hello = self._hello = self._hello + data if self._hello else data
+        if _NAMED not in hello:  # as it is in nearly everybody's
+            found = client_hello.read(hello)
+            if found.protocols is not None and PROTOCOLS.isdisjoint(found.protocols):
+                self._refuse(client_hello.NO_APPLICATION_PROTOCOL)
+                return False
+            if not found.complete:
+                return False
+        self._hello = None
+        return True
+
     def go_on(self) -> None:
         """The handshake's turn: what has come of it waits in ``_inside``."""
-        if not self._closing and self._inner is None and self._shake_hands():
-            self._hand_in(self._inside.pending, True)
+        try:
+            if not self._closing and self._inner is None and self._shake_hands():
+                # Asking for what has not come would only raise, and costs as much as a step of the handshake.
+                waiting = self._inside.pending
+                if waiting or self._tls.pending():
+                    self._hand_in(waiting, True)
+        except Exception as error:
+            self.fault(error)
 
     @isolated
     def give_up(self) -> None:
@@ -265,6 +277,10 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
                 self._handshakes.end(self)
         except Exception as fault:
             self.fault(fault)
+        # The wheel knows us for some seconds yet, and OpenSSL's part of a connection is fifty kilobytes: a thousand
+        # short ones a second would fill hundreds of megabytes with what is over.
+        self._closing = True
+        self._tls = cast(ssl.SSLObject, None)
 
     @isolated
     def pause_writing(self) -> None:

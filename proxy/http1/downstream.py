@@ -247,6 +247,7 @@ class Http1Downstream(asyncio.Protocol):
             self._gone(Failure.CLIENT_GONE)
             self._state = _CLOSED
             self.slot = -1
+            self._tls = None  # the wheel knows us for some seconds yet, and it is large
             self._core.closed(self, self._peer.secure)
         except Exception as fault:
             self.fault(fault)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import ssl
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -432,3 +433,16 @@ def test_the_loss_of_the_connection_reaches_the_inner_protocol(talk: Conversatio
     error = ConnectionResetError()
     talk.channel.connection_lost(error)
     assert talk.inner.lost == [error]
+
+
+def test_what_is_over_keeps_nothing_of_openssl_while_the_wheel_still_knows_it(talk: Conversation) -> None:
+    talk.shake()
+    state = weakref.ref(talk.inner.transport.get_extra_info("ssl_object"))
+    assert state() is not None
+    talk.channel.connection_lost(None)
+    assert state() is None
+    talk.channel.data_received(b"late")
+    talk.channel.write(b"late")
+    talk.channel.close()
+    talk.channel.abort()
+    assert not talk.counters.faults
