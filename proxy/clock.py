@@ -16,6 +16,8 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
 
+from proxy.alarm import Alarm
+
 __all__ = ["FAR", "HORIZON", "TICK", "Timed", "Wheel", "http_date", "now", "wall"]
 
 log = logging.getLogger(__name__)
@@ -50,32 +52,46 @@ class Timed(Protocol):
 class Wheel:
     """Files what can be late by the tenth of a second in which to look at it."""
 
-    __slots__ = ("_handle", "_loop", "_next", "_on_tick", "_ring", "_tick", "lag")
+    __slots__ = ("_alarm", "_is_turning", "_loop", "_next", "_on_tick", "_ring", "_tick", "_turns", "lag")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_tick: Callable[[], None] | None = None) -> None:
         self._loop = loop
         self._on_tick = on_tick
         self._ring: list[list[Timed]] = [[] for _ in range(_SLOTS)]
         self._tick = int(now() / TICK)
-        self._handle: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(loop, self._turn)
+        self._is_turning = False
+        self._turns: list[Callable[[], None]] = []
+        """Who waits until everybody else has had a turn."""
         self._next = 0.0
         self.lag = 0.0
         """Seconds by which the last turn came too late: how long anything that is ready now waits for the loop."""
 
     def next_turn(self, callback: Callable[[], None]) -> None:
-        """Call back when everybody else on the loop has had a turn."""
-        self._loop.call_soon(callback)
+        """Call back when everybody else on the loop has had a turn. Whoever raises keeps nobody else waiting."""
+        self._turns.append(callback)
+        if len(self._turns) == 1:
+            self._loop.call_soon(self._take_turns)
+
+    def _take_turns(self) -> None:
+        turns, self._turns = self._turns, []
+        for callback in turns:
+            try:
+                callback()
+            except Exception:
+                log.exception("somebody's turn came to nothing")
 
     def start(self) -> None:
         """Begin to turn."""
-        if self._handle is None:
+        if not self._is_turning:
+            self._is_turning = True
+            self._alarm.start()
             self._turn_later()
 
     def stop(self) -> None:
         """Stop turning; nothing is overdue any more."""
-        if self._handle is not None:
-            self._handle.cancel()
-            self._handle = None
+        self._is_turning = False
+        self._alarm.stop()
 
     def arm(self, timed: Timed, deadline: float) -> None:
         """Set a deadline that may be near, and file the thing early enough."""
@@ -90,7 +106,7 @@ class Wheel:
 
     def _turn_later(self) -> None:
         self._next = now() + TICK
-        self._handle = self._loop.call_later(TICK, self._turn)
+        self._alarm.set(TICK)
 
     def _turn(self) -> None:
         moment = now()
@@ -99,6 +115,8 @@ class Wheel:
         self.advance(moment)
         if self._on_tick is not None:
             self._on_tick()
+        if self._turns:  # a loop that comes to nothing but reading sockets has not called for them yet (``alarm``)
+            self._take_turns()
 
     def advance(self, at: float) -> None:
         """Look at everything filed up to ``at`` (monotonic seconds)."""

@@ -106,7 +106,7 @@ class Core:
         self.wheel = Wheel(loop, self.tick)
         self.registry = Registry(loop, self.wheel, self.counters)
         self.table = LiveTable(self.registry)
-        self.handshakes = Handshakes(loop, self.counters)
+        self.handshakes = Handshakes(self.wheel.next_turn, self.counters)
         self.ids = RequestIds(secrets.randbits(64))
         self.admission = Admission(self.counters)
         self.on_tick: Callable[[], None] | None = None

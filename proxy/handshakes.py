@@ -11,7 +11,7 @@ What must not enter: TLS itself (``tls_channel``).
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.clock import now
@@ -44,10 +44,11 @@ class HandshakeEvents(Protocol):
 class Handshakes:
     """One per data plane."""
 
-    __slots__ = ("_events", "_loop", "_pending", "_scheduled", "_spent", "_waiting")
+    __slots__ = ("_events", "_next_turn", "_pending", "_scheduled", "_spent", "_waiting")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, events: HandshakeEvents) -> None:
-        self._loop = loop
+    def __init__(self, next_turn: Callable[[Callable[[], None]], None], events: HandshakeEvents) -> None:
+        """``next_turn``: of the loop's wheel."""
+        self._next_turn = next_turn
         self._events = events
         self._pending: dict[Pending, None] = {}
         """In order of their beginning."""
@@ -84,7 +85,7 @@ class Handshakes:
         self._waiting[handshake] = None
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._turn)
+            self._next_turn(self._turn)
 
     def _turn(self) -> None:
         """A new turn of the loop."""
@@ -92,7 +93,7 @@ class Handshakes:
         waiting = self._waiting
         self._scheduled = bool(waiting)
         if waiting:
-            self._loop.call_soon(self._turn)
+            self._next_turn(self._turn)
         while waiting and self._spent < A_TURN:
             first = next(iter(waiting))
             del waiting[first]

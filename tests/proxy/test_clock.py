@@ -11,6 +11,33 @@ import pytest
 from proxy import clock
 from proxy.clock import FAR, HORIZON, TICK, Wheel, http_date
 from tests.fakes.clock import FakeClock
+from tests.fakes.loop import FakeLoop
+
+
+class Handle:
+    def cancel(self) -> None:
+        pass
+
+
+class Blind(FakeLoop):
+    """A loop that reads no timer of the kernel; the test decides when its own rings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.later: list[Callable[[], None]] = []
+
+    def add_reader(self, descriptor: int, call: Callable[[], None]) -> None:
+        raise NotImplementedError
+
+    def remove_reader(self, descriptor: int) -> None:
+        pass
+
+    def is_closed(self) -> bool:
+        return False
+
+    def call_later(self, seconds: float, call: Callable[[], None]) -> Handle:
+        self.later.append(call)
+        return Handle()
 
 
 class Guest:
@@ -197,20 +224,38 @@ def test_the_wall_clock_may_jump_as_it_likes(turning: Turning, jump: float, monk
 def test_how_late_the_loop_is(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeClock()
     fake.install(monkeypatch)
-    later: list[Callable[[], None]] = []
-
-    class Loop:
-        def call_later(self, seconds: float, call: Callable[[], None]) -> None:
-            later.append(call)
-
-    wheel = Wheel(cast(asyncio.AbstractEventLoop, Loop()))
+    loop = Blind()
+    wheel = Wheel(cast(asyncio.AbstractEventLoop, loop))
     wheel.start()
     lags = []
     for passed in (TICK, TICK + 0.3, TICK - 0.001, TICK):
         fake.seconds += passed
-        later.pop()()
+        loop.later.pop()()
         lags.append(wheel.lag)
     assert lags == pytest.approx([0.0, 0.3, 0.0, 0.0], abs=1e-6)
+
+
+def test_who_waits_for_a_turn_has_it_with_the_next_tick_at_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = FakeClock()
+    fake.install(monkeypatch)
+    loop = Blind()
+    wheel = Wheel(cast(asyncio.AbstractEventLoop, loop))
+    wheel.start()
+    had: list[str] = []
+
+    def fails() -> None:
+        raise ValueError("a mistake")
+
+    def begs() -> None:
+        had.append("begs")
+        wheel.next_turn(lambda: had.append("again"))
+
+    wheel.next_turn(fails)
+    wheel.next_turn(begs)
+    loop.later.pop()()  # a tick: the loop has not come to what it was to call soon
+    assert had == ["begs"]
+    loop.settle()
+    assert had == ["begs", "again"]
 
 
 def test_a_wheel_turns_by_itself_and_can_be_stopped() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import pytest
 
 from proxy import handshakes
@@ -34,7 +32,7 @@ class World:
         self.clock = clock
         self.loop = FakeLoop()
         self.counters = Counters()
-        self.handshakes = Handshakes(cast(Any, self.loop), self.counters)
+        self.handshakes = Handshakes(self.loop.call_soon, self.counters)
         self.done: list[Shaking] = []
 
     def turn(self) -> list[Shaking]:

@@ -106,7 +106,7 @@ class Conversation:
         self.inner = Inner()
         self.wire = Wire()
         self.loop = FakeLoop()
-        handshakes = Handshakes(cast(Any, self.loop), self.counters)
+        handshakes = Handshakes(self.loop.call_soon, self.counters)
         self.channel = TlsChannel(context, lambda: self.inner, wheel, self.counters, handshakes)
         self.channel.connection_made(self.wire)
         self.from_router, self.to_router = ssl.MemoryBIO(), ssl.MemoryBIO()
