@@ -27,7 +27,8 @@ PIECE: Final = 64 * 1024
 """Bytes that pass OpenSSL at a time: its buffers keep the size they once needed for as long as they live."""
 RECORD: Final = 16 * 1024
 """Bytes that one record holds at most (RFC 8446 5.1): a read never gives more."""
-
+SMALL: Final = 4 * 1024
+"""Bytes of ciphertext below which a read is given no more room than they can need: room costs, used or not."""
 
 MAX_FRUITLESS: Final = 128 * 1024
 """Bytes of records that carry nothing for the protocol inside (new keys, pleas to renegotiate) before the next byte
@@ -121,7 +122,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             if self._inner is None:
                 self._greet(data)
             elif len(data) <= PIECE:
-                self._take(data)
+                self._inside.write(data)
+                self._hand_in(len(data), False)
             else:
                 self._take_pieces(data)
         except Exception as error:
@@ -133,7 +135,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         for at in range(0, len(data), PIECE):
             if self._raw.is_closing():
                 return
-            self._take(view[at : at + PIECE])
+            self._inside.write(view[at : at + PIECE])
+            self._hand_in(min(PIECE, len(data) - at), False)
         if not self._resting and not self._raw.is_closing():
             # While a socket fills whole buffers the loop goes on reading it: nobody else would have a turn (W-05).
             self._resting = True
@@ -188,18 +191,15 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         self._fail()
         self._raw.abort()
 
-    def _take(self, data: bytes | memoryview) -> None:
-        """Some ciphertext: decrypt what is complete and hand it in."""
-        self._inside.write(data)
-        self._hand_in(len(data), False)
-
     def _hand_in(self, size: int, fresh: bool) -> None:
         """``size`` bytes of ciphertext wait. ``fresh``: the handshake has just been done."""
         inside = self._inside
         tls = self._tls
+        # What is not complete OpenSSL keeps, and then it may give more than has just come.
+        room = size if 0 < size < SMALL and not self._fruitless else RECORD
         while True:
             try:
-                clear = tls.read(RECORD)
+                clear = tls.read(room)
             except ssl.SSLWantReadError:
                 self._fruitless += size
                 if self._fruitless > MAX_FRUITLESS:
@@ -221,8 +221,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             if self._fruitless:
                 self._fruitless = 0
             self._inner.data_received(clear)  # type: ignore[union-attr]  # made by the handshake
-            # Asking once more when nothing is there would only raise.
-            if not inside.pending and not tls.pending():
+            # Asking once more when nothing is there would only raise. A read that was not full has left nothing.
+            if not inside.pending and (len(clear) < room or not tls.pending()):
                 break
         if not fresh and self._outside.pending:
             self._demands += 1
