@@ -26,10 +26,10 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
-from kubernetes_asyncio.client.configuration import Configuration
-from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
 from router import __version__
+from router.kubernetes import credentials
+from router.kubernetes.credentials import ConfigException, Configuration
 from router.kubernetes.errors import (
     ApiError,
     BadAnswer,
@@ -106,7 +106,7 @@ class Api:
         Raises:
             CredentialsError: it cannot be read, or does not say where the server is.
         """
-        return cls(kubeconfig, await _credentials(kubeconfig))
+        return cls(kubeconfig, await credentials.read(kubeconfig))
 
     @property
     def host(self) -> str:
@@ -323,7 +323,7 @@ class Api:
     async def _refresh(self) -> None:
         """Read the credentials again; with other files behind TLS, connections are made anew."""
         try:
-            configuration = await _credentials(self._kubeconfig)
+            configuration = await credentials.read(self._kubeconfig)
             files = _files(configuration)
         except CredentialsError as error:
             raise Unreachable(str(error)) from error
@@ -331,25 +331,6 @@ class Api:
         if files != self._files:
             before, self._session, self._files = self._session, _session(configuration), files
             await before.close()  # watches over it begin again, with what is good now
-
-
-async def _credentials(kubeconfig: Path | None) -> Configuration:
-    configuration = Configuration()
-    try:
-        if kubeconfig is None:
-            load_incluster_config(configuration)  # type: ignore[no-untyped-call]  # has no types
-        else:
-            await load_kube_config(str(kubeconfig), client_configuration=configuration, persist_config=False)
-    except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        where = "the Pod's service account" if kubeconfig is None else str(kubeconfig)
-        why = str(error) if isinstance(error, ConfigException | OSError) else type(error).__name__
-        raise CredentialsError(f"{where}: expected credentials for an API server ({why})") from error
-    except Exception as error:  # yaml.YAMLError, and whatever a log-in plugin raises: its words may hold anything
-        where = "the Pod's service account" if kubeconfig is None else str(kubeconfig)
-        raise CredentialsError(f"{where}: expected credentials for an API server ({type(error).__name__})") from error
-    if not configuration.host:
-        raise CredentialsError(f"{kubeconfig}: expected a cluster with a server")
-    return configuration
 
 
 def _files(configuration: Configuration) -> bytes:

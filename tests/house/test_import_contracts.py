@@ -36,6 +36,7 @@ SHELLS = {
     "proxy.log_sink": "writes to files and pipes, from a thread of its own",
     "proxy.ssh.directory": "reads the directory it is given",
     "router.logs": "writes to standard error",
+    "router.kubernetes.credentials": "reads files, and runs what they name to log in, through kubernetes_asyncio",
     "router.processes.confinement": "asks the kernel to refuse things to this process",
     "router.processes.cores": "reads what the control group of this process is allowed",
     "router.settings": "asks the file system about the directory it is given",
