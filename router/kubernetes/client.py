@@ -184,7 +184,7 @@ class Api:
         )
         if version is not None:
             query["resourceVersion"] = version
-        async with self._answer("GET", resource.path(namespace), query, stream=seconds + GRACE_SECONDS) as response:
+        async with self._stream(resource.path(namespace), query, seconds + GRACE_SECONDS) as response:
             yield []
             rest = b""
             async for chunk in response.content.iter_chunked(_READ):
@@ -223,80 +223,88 @@ class Api:
         body: RawObject | None = None,
         content_type: str = "application/json",
     ) -> dict[str, Any]:
-        async with self._answer(method, path, query, body, content_type) as response:
-            data = await _read(response)
+        # Without the context manager that a watch has: there may be thousands of these at a start.
+        try:
+            response = await self._send(method, path, query, body, content_type)
+            try:
+                data = await _read(response)
+            finally:
+                response.release()
+        except (aiohttp.ClientError, OSError) as error:
+            raise await self._failure(error) from error
         document = await asyncio.to_thread(_json, data) if len(data) > IN_THREAD else _json(data)
         if not isinstance(document, dict):
             raise BadAnswer("expected a JSON object")
         return document
 
     @asynccontextmanager
-    async def _answer(
+    async def _stream(
+        self, path: str, query: Mapping[str, str], silence: float
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """An answer that is a success and goes on, with at most ``silence`` seconds between two words of it.
+
+        Every way in which the connection fails, while the answer is read too, comes out as an ApiError.
+        """
+        try:
+            response = await self._send("GET", path, query, silence=silence)
+            try:
+                yield response
+            finally:
+                response.close()  # it is never read to its end by choice, and what is left would have to be drained
+        except (aiohttp.ClientError, OSError) as error:
+            raise await self._failure(error) from error
+
+    async def _failure(self, error: aiohttp.ClientError | OSError) -> ApiError:
+        """What it means that a connection failed; where TLS may be why, the credentials are read again."""
+        match error:
+            case TimeoutError():
+                return Silent("nothing came for too long")
+            case ssl.SSLError():
+                await self._refresh()
+                return Unreachable(f"TLS: {error.reason or type(error).__name__}")
+            case aiohttp.ClientSSLError():
+                await self._refresh()
+                return Unreachable(_words(error))
+            case aiohttp.ClientPayloadError():
+                return Unreachable("the connection broke in the middle of an answer")
+            case _:
+                return Unreachable(_words(error))
+
+    async def _send(
         self,
         method: str,
         path: str,
         query: Mapping[str, str] | None = None,
         body: RawObject | None = None,
         content_type: str = "application/json",
-        stream: float = 0.0,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """An answer that is a success. ``stream``: seconds of silence allowed in a watch; 0: it is no watch.
-
-        Every way in which the connection fails, while the answer is read too, comes out as an ApiError.
-        """
-        if stream:
-            limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=stream)
-        else:
-            limits = aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS)
-        try:
-            response = await self._send(method, path, query, body, content_type, limits)
-            try:
-                yield response
-            finally:
-                # A watch is never read to its end by choice; what is left of it would have to be drained.
-                response.close() if stream else response.release()
-        except TimeoutError as error:
-            raise Silent("nothing came for too long") from error
-        except ssl.SSLError as error:
-            await self._refresh()
-            raise Unreachable(f"TLS: {error.reason or type(error).__name__}") from error
-        except aiohttp.ClientConnectorError as error:
-            if isinstance(error, aiohttp.ClientSSLError):
-                await self._refresh()
-            raise Unreachable(_words(error)) from error
-        except aiohttp.ClientPayloadError as error:
-            raise Unreachable("the connection broke in the middle of an answer") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unreachable(_words(error)) from error
-
-    async def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        body: RawObject | None,
-        content_type: str,
-        limits: aiohttp.ClientTimeout,
+        silence: float = 0.0,
     ) -> aiohttp.ClientResponse:
-        """The head of a success; once more with fresh credentials when they are not taken. Raises Refused and more."""
+        """The head of a success; once more with fresh credentials when they are not taken. ``silence``: see
+        :meth:`_stream`; 0: the whole answer has :data:`ANSWER_SECONDS`. Raises Refused and more."""
         for attempt in (1, 2):
             headers = await self._authorization()
             if body is not None:
                 headers["Content-Type"] = content_type
-            if limits.total is None:
+            options: dict[str, Any] = {}
+            if silence:
                 headers["Accept-Encoding"] = "identity"  # each event is small, and none may wait for a fuller block
-            async with asyncio.timeout(HEAD_SECONDS if limits.total is None else None):
-                response = await self._session.request(
-                    method,
-                    self.host + path,
-                    params=query,
-                    data=None if body is None else json.dumps(body),
-                    headers=headers,
-                    timeout=limits,
-                    server_hostname=self._configuration.tls_server_name or None,
-                    proxy=self._configuration.proxy or None,
-                    allow_redirects=False,  # whoever answers with one is no API server
-                )
+                options["timeout"] = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
+            request = self._session.request(
+                method,
+                self.host + path,
+                params=query,
+                data=None if body is None else json.dumps(body),
+                headers=headers,
+                server_hostname=self._configuration.tls_server_name or None,
+                proxy=self._configuration.proxy or None,
+                allow_redirects=False,  # whoever answers with one is no API server
+                **options,
+            )
+            if silence:
+                async with asyncio.timeout(HEAD_SECONDS):
+                    response = await request
+            else:
+                response = await request
             if 200 <= response.status < 300:
                 if "json" not in response.content_type:
                     response.close()
@@ -311,14 +319,13 @@ class Api:
         raise AssertionError  # pragma: no cover -- the loop returns or raises
 
     async def _authorization(self) -> dict[str, str]:
+        """Headers that say who we are. A Pod's token is read again here once a minute."""
         try:
             words = await self._configuration.auth_settings()
         except (ConfigException, OSError, ValueError) as error:
             raise Unreachable(f"the credentials cannot be read ({type(error).__name__})") from error
-        headers = {"Accept": "application/json"}
-        if "BearerToken" in words and words["BearerToken"]["value"]:
-            headers["Authorization"] = words["BearerToken"]["value"].strip()
-        return headers
+        token = words["BearerToken"]["value"] if "BearerToken" in words else None
+        return {"Authorization": token.strip()} if token else {}
 
     async def _refresh(self) -> None:
         """Read the credentials again; with other files behind TLS, connections are made anew."""
@@ -360,7 +367,8 @@ def _session(configuration: Configuration) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(limit=0, ssl=context, socket_factory=_socket, keepalive_timeout=30.0)
     return aiohttp.ClientSession(
         connector=connector,
-        headers={"User-Agent": f"drycc-router/{__version__}"},
+        headers={"Accept": "application/json", "User-Agent": f"drycc-router/{__version__}"},
+        timeout=aiohttp.ClientTimeout(total=ANSWER_SECONDS, sock_connect=CONNECT_SECONDS),
         cookie_jar=aiohttp.DummyCookieJar(),
         read_bufsize=2**17,
         auto_decompress=True,
@@ -381,8 +389,12 @@ def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The whole body, if it is not too large."""
-    if (response.content_length or 0) > MAX_ANSWER:
-        raise BadAnswer(f"expected an answer of at most {MAX_ANSWER} bytes")
+    length = response.content_length
+    if length is not None:
+        if length > MAX_ANSWER:
+            raise BadAnswer(f"expected an answer of at most {MAX_ANSWER} bytes")
+        if "Content-Encoding" not in response.headers:  # else it may become any size
+            return await response.read()
     data = bytearray()
     async for chunk in response.content.iter_chunked(_READ):
         data += chunk
