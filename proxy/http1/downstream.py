@@ -247,7 +247,10 @@ class Http1Downstream(asyncio.Protocol):
             self._gone(Failure.CLIENT_GONE)
             self._state = _CLOSED
             self.slot = -1
-            self._tls = None  # the wheel knows us for some seconds yet, and it is large
+            # The wheel knows us for some seconds yet: what is large must not wait for that.
+            self._tls = None
+            self._buffer = self._head = b""
+            self._line, self._fields = _NO_LINE, _NO_FIELDS
             self._core.closed(self, self._peer.secure)
         except Exception as fault:
             self.fault(fault)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import gc
+from types import FunctionType, ModuleType
+
+from proxy.core import Core
 from tests.fakes.story import GET, HOST, POD, Story
+from tests.fakes.transport import FakeTransport
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UPLOAD = b"POST /up HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n"
@@ -125,3 +130,31 @@ def test_a_client_that_has_ended_its_side_does_not_keep_an_app_at_work(story: St
     assert app.is_cut
     assert not story.caller.is_kept
     assert story.counted() == {(499, "GET", "http/1.1"): 1}
+
+
+def test_who_is_gone_leaves_nothing_large_behind_while_the_wheel_still_knows_it(story: Story) -> None:
+    """Some connections a second times some seconds times kilobytes of fields would be a hundred megabytes."""
+    marker = b"s0-l0ng-a-c00kie"
+    story.client(GET.replace(b"\r\n\r\n", b"\r\nCookie: " + 256 * marker + b"\r\n\r\n"))
+    app = story.lends()
+    app.hears(..., 256 * marker, ...)
+    app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+    story.client_hears(..., b"\r\n\r\nok")
+    connection = story.caller.transport.protocol
+    assert holds(connection, marker), "the next head may be the same"
+    story.client_leaves()
+    assert not holds(connection, marker)
+
+
+def holds(thing: object, marker: bytes) -> bool:
+    """Whether bytes with ``marker`` in them can be reached from one connection by itself."""
+    seen: set[int] = set()
+    waiting = [thing]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, bytes | bytearray) and marker in each:
+            return True
+        if id(each) not in seen and not isinstance(each, type | Core | ModuleType | FunctionType | FakeTransport):
+            seen.add(id(each))
+            waiting += gc.get_referents(each)
+    return False
