@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import uvloop
+from kubernetes_asyncio.config import incluster_config
 
 from router.kubernetes import client
 from router.kubernetes.client import Api, WatchEvent
@@ -229,6 +233,43 @@ def test_a_token_that_rotated_is_read_again(tmp_path: Path) -> None:
         assert len(refused) == 1
 
     story(tmp_path, tell)
+
+
+@pytest.mark.parametrize("jump", [timedelta(hours=-1), timedelta(days=-3650), timedelta(days=3650)], ids=str)
+def test_in_a_pod_a_clock_that_jumps_keeps_no_token_for_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: timedelta
+) -> None:
+    """Hardening R-34: the library reads a Pod's token once a minute by the clock on the wall, which may stand still for
+    ten years. So what counts is that a token which is no longer taken is read again."""
+
+    class Jumped(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Jumped:
+            return cls.fromtimestamp(time.time(), tz) + jumped
+
+    jumped = timedelta()
+    monkeypatch.setattr(incluster_config, "datetime", SimpleNamespace(datetime=Jumped, timedelta=timedelta))
+
+    async def run() -> None:
+        nonlocal jumped
+        async with asyncio.timeout(30), FakeApiServer(tls=True, audited=False) as server:
+            for name, value in server.service_account(tmp_path).items():
+                monkeypatch.setenv(name, value)
+            monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+            monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
+            api = await Api.connect(None)
+            try:
+                assert await names(api) == []
+                jumped = jump
+                for _ in range(2):
+                    server.rotate_token()
+                    assert await names(api) == []
+            finally:
+                await api.close()
+            refused = [record for record in server.audit.records if record.code == 401]
+            assert len(refused) <= 2, "once for each token, and not for each request"
+
+    uvloop.run(run())
 
 
 def test_a_token_that_is_wrong_for_good_is_said_to_be(tmp_path: Path) -> None:
