@@ -48,7 +48,6 @@ from router.runtime import own_identity
 from router.settings import Settings
 from router.sources.batch import Batch
 from router.sources.cluster import ClusterSource
-from router.sources.manifests import manifests
 from router.streams import GIT
 from tls.fallback import self_signed
 from tls.sni import Front
@@ -169,6 +168,8 @@ class _ControlPlane:
         """What the source of routes says: a cluster, or a directory."""
         if self._cluster:
             return self._cluster.batches()
+        from router.sources.manifests import manifests  # here, because a router of a cluster reads no files
+
         assert self._settings.manifests  # noqa: S101 -- settings have one of the two
         return manifests(self._settings.manifests)
 

@@ -14,10 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
-
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import choose_encoder
+from typing import TYPE_CHECKING, Final
 
 from proxy.errors import Failure
 from proxy.metrics import Counters, StreamCounters
@@ -29,6 +26,9 @@ from router.git_gateway import GitGateway
 from router.kubernetes.watch import Heard
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot, State
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 __all__ = ["RouterMetrics", "WorkerReport", "Workers"]
 
@@ -88,23 +88,35 @@ class RouterMetrics:
         self._one_at_a_time = threading.Lock()
         self._problems = ProblemSeries(series)
         self._certificates = CertificateSeries(series)
-        self._process = CollectorRegistry(auto_describe=False)
-        ProcessCollector(registry=self._process)  # CPU, memory and descriptors of this process
+        self._process: CollectorRegistry | None = None
 
     def page(self, accept: str = "") -> tuple[bytes, str]:
         """Everything for one scrape, and its content type, by the ``Accept`` of who asks. Safe in a thread."""
+        from prometheus_client.exposition import choose_encoder  # here, because it brings an HTTP server of its own
+
         encode, content_type = choose_encoder(accept)
         openmetrics = content_type.startswith("application/openmetrics-text")
         with self._one_at_a_time:
-            return text(self._families(self._sums()), openmetrics=openmetrics, end=encode(self._process)), content_type
+            end = encode(self._collected())
+            return text(self._families(self._sums()), openmetrics=openmetrics, end=end), content_type
 
     def prepare(self) -> None:
         """Write what is new by now of what there is most of: the next page has less to do. Safe in a thread."""
         snapshot = self._reconciler.snapshot
         with self._one_at_a_time:
+            self._collected()
             self._apps.write(self._sums().routes)
             if snapshot is not None:
                 self._problems.write(snapshot.problems)
+
+    def _collected(self) -> CollectorRegistry:
+        """CPU, memory and descriptors of this process."""
+        if self._process is None:
+            from prometheus_client import CollectorRegistry, ProcessCollector  # here, because a start does not need it
+
+            self._process = CollectorRegistry(auto_describe=False)
+            ProcessCollector(registry=self._process)
+        return self._process
 
     def _families(self, counters: Counters) -> Iterator[Family]:
         self._apps.write(counters.routes)

@@ -2,7 +2,7 @@
 
 ``kubernetes_asyncio`` knows how to read both. But to import any part of it is to import all of it: 1,500 modules of
 models and APIs, of which nothing here uses one, and which take half of the time and memory of everything we import
-(:func:`_imported`).
+(:func:`_imported`). So with ``urllib3``, of which it uses one function that nobody calls here.
 
 What must not enter: requests, TLS contexts, and any text with a token or a key in it.
 """
@@ -28,6 +28,7 @@ __all__ = ["ConfigException", "Configuration", "read"]
 
 _PACKAGE: Final = "kubernetes_asyncio"
 _CLIENT: Final = f"{_PACKAGE}.client"
+_HTTP: Final = "urllib3"
 
 
 def _imported() -> tuple[Any, Any]:
@@ -55,6 +56,7 @@ def _imported_alone() -> tuple[Any, Any]:
     package.__path__ = places
     client.__path__ = [f"{place}/client" for place in places]
     sys.modules[_PACKAGE], sys.modules[_CLIENT] = package, client
+    http = sys.modules.setdefault(_HTTP, _used_later(_HTTP))
     try:
         configuration = importlib.import_module(f"{_CLIENT}.configuration")
         client.Configuration = configuration.Configuration  # type: ignore[attr-defined]  # made here
@@ -62,6 +64,15 @@ def _imported_alone() -> tuple[Any, Any]:
         return configuration, importlib.import_module(f"{_PACKAGE}.config")
     finally:
         del sys.modules[_PACKAGE], sys.modules[_CLIENT]
+        if http.__spec__ is None:  # ours
+            del sys.modules[_HTTP]
+
+
+def _used_later(name: str) -> ModuleType:
+    """What stands for a module until something in it is used."""
+    module = ModuleType(name)
+    module.__getattr__ = lambda attribute: getattr(importlib.import_module(name), attribute)  # type: ignore[method-assign]  # PEP 562
+    return module
 
 
 _configuration, _config = _imported()

@@ -27,6 +27,17 @@ def test_none_of_the_librarys_models_is_imported() -> None:
     assert sorted(said.split()) == ["kubernetes_asyncio.client.configuration", "kubernetes_asyncio.client.exceptions"]
 
 
+def test_what_the_library_needs_for_one_function_is_imported_when_that_is_called() -> None:
+    said = python(
+        "import sys, router.kubernetes.credentials as ours\n"
+        "print('urllib3' in sys.modules)\n"
+        "configuration = ours._configuration.Configuration()\n"
+        "configuration.username, configuration.password = 'a', 'b'\n"
+        "print(configuration.get_basic_auth_token(), 'urllib3' in sys.modules)"
+    )
+    assert said.split() == ["False", "Basic", "YTpi", "True"]
+
+
 def test_who_wants_all_of_it_gets_it_afterwards() -> None:
     said = python(
         "import router.kubernetes.credentials as ours, kubernetes_asyncio as all\n"
