@@ -67,9 +67,10 @@ class Builder:
             except OSError:
                 return
             with connection, self.log.open("ab") as log:
+                descriptor = connection.fileno()
                 self._servers.append(
                     subprocess.Popen(
-                        [SSHD, "-i", "-e", "-f", str(self.config)], stdin=connection, stdout=connection, stderr=log
+                        [SSHD, "-i", "-e", "-f", str(self.config)], stdin=descriptor, stdout=descriptor, stderr=log
                     )
                 )
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
 
 __all__ = ["Timeline", "play"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 ENDLESS = 1_000_000.0
 """Seconds after which a story has gone on for too long."""
 
@@ -43,7 +45,7 @@ class Timeline(asyncio.SelectorEventLoop):
         self.seconds += seconds
         assert self.seconds < ENDLESS, "this story never ends"
 
-    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+    def run_in_executor(self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         done: asyncio.Future[T] = self.create_future()
         done.set_result(func(*args))
         return done

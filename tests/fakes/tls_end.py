@@ -30,6 +30,11 @@ class TlsEnd(End):
         self._from_router, self._to_router = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = trusting(None).wrap_bio(self._from_router, self._to_router, server_hostname="shop.example")
 
+    @property
+    def raw(self) -> End:
+        """The same end below TLS: what it says are the bytes on the wire."""
+        return End(self._name, self.transport, self._settle)
+
     def greets(self) -> bytes:
         """The bytes of its hello, not sent yet."""
         try:

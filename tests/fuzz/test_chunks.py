@@ -36,7 +36,7 @@ BODY = st.builds(
 
 @st.composite
 def soiled_body(draw: st.DrawFn) -> bytes:
-    body = draw(BODY)
+    body: bytes = draw(BODY)
     at = draw(st.integers(0, len(body)))
     cut = draw(st.integers(0, 2))
     return (

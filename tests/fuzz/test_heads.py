@@ -18,7 +18,15 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from proxy.http1.parser import CHUNKED, Malformed, RequestFields, parse_fields, parse_request_line, parse_response
+from proxy.http1.parser import (
+    CHUNKED,
+    Malformed,
+    Opening,
+    RequestFields,
+    parse_fields,
+    parse_request_line,
+    parse_response,
+)
 
 TOKEN = st.text(alphabet="!#$%&'*+-.^_`|~0123456789abcXYZ", min_size=1, max_size=12).map(str.encode)
 VALUE = st.text(alphabet=[chr(n) for n in (9, *range(32, 127), 0x80, 0xE9, 0xFF)], max_size=20).map(
@@ -96,8 +104,8 @@ REQUEST_LINE = st.builds(
 
 def ours(line: bytes, block: bytes) -> tuple[bytes, bytes, int, RequestFields] | None:
     """What we make of a head; None: refused. The same again, when its lines are remembered, and its opening is."""
-    outcomes = []
-    opening = None
+    outcomes: list[tuple[bytes, bytes, int, RequestFields] | None] = []
+    opening: Opening | None = None
     last = b""
     for _ in range(3):
         try:
@@ -126,11 +134,11 @@ def assert_same(one: RequestFields, other: RequestFields) -> None:
     """Both say the same, and the app hears the same: lines of one name in the same order."""
     for name in SAID:
         assert getattr(one, name) == getattr(other, name), name
-    for name in {line.partition(b":")[0].lower() for line in (*one.lines, *other.lines)}:
+    for called in {line.partition(b":")[0].lower() for line in (*one.lines, *other.lines)}:
         [mine, theirs] = (
-            [line for line in fields.lines if line.partition(b":")[0].lower() == name] for fields in (one, other)
+            [line for line in fields.lines if line.partition(b":")[0].lower() == called] for fields in (one, other)
         )
-        assert mine == theirs, name
+        assert mine == theirs, called
 
 
 def pairs(block: bytes) -> list[tuple[bytes, bytes]]:

@@ -179,12 +179,14 @@ class Place:
         return service(app, {"domains": said}, created=f"2026-01-0{CREATED[app]}T00:00:00Z")
 
 
+assert settings.default is not None
+EXAMPLES = settings.default.max_examples
 RESTARTS = st.lists(st.sampled_from(["peace", "killed", "", ""]), min_size=3, max_size=3)
 LONG_HISTORIES = st.lists(st.tuples(BATCHES, RESTARTS), min_size=1, max_size=5)
 
 
 @pytest.mark.timeout(3600)
-@settings(max_examples=settings.default.max_examples // 4)  # each is minutes in the lives of three routers
+@settings(max_examples=EXAMPLES // 4)  # each is minutes in the lives of three routers
 @given(LONG_HISTORIES, st.randoms(use_true_random=False))
 def test_replicas_that_are_elected_killed_and_started_anew_answer_as_one_who_saw_it_all(
     history: list[tuple[list[tuple[str, Wishes]], list[str]]], chance: random.Random

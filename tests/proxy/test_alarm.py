@@ -46,7 +46,7 @@ def loop(request: pytest.FixtureRequest) -> asyncio.AbstractEventLoop:
 
 
 def test_it_rings_once_each_time_it_is_set(loop: asyncio.AbstractEventLoop) -> None:
-    rung = []
+    rung: list[int] = []
 
     def ring() -> None:
         rung.append(len(rung))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -17,9 +18,9 @@ def found(story: Story, name: bytes) -> LiveRoute | None:
     return None if host is None else host.route
 
 
-def route(name: str, **policy: object) -> Route:
+def route(name: str, **policy: Any) -> Route:
     namespace, _, service = name.partition("/")
-    return Route(name, namespace, namespace, service, (POD,), Policy(**policy))  # type: ignore[arg-type]
+    return Route(name, namespace, namespace, service, (POD,), Policy(**policy))
 
 
 def test_a_changed_route_is_bound_anew_and_its_upstream_kept(story: Story) -> None:
@@ -134,9 +135,9 @@ def test_the_default_route_follows_changes(story: Story) -> None:
     ],
 )
 def test_only_routes_that_ask_something_stop_at_the_gate(
-    story: Story, policy: dict[str, object], plain: bool, tls: bool
+    story: Story, policy: dict[str, Any], plain: bool, tls: bool
 ) -> None:
-    story.serves(**policy)  # type: ignore[arg-type]
+    story.serves(**policy)
     live = found(story, b"shop.example")
     assert live is not None
     assert (live.gated_plain, live.gated_tls) == (plain, tls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from typing import Any
 
 import pytest
 
@@ -19,8 +20,8 @@ def test_definitions_travel_between_processes(definition: object) -> None:
 
 
 @pytest.mark.parametrize("definition", [Policy(), ROUTE, HostRule(b"h", "r"), Edge(), CHANGE])
-def test_definitions_do_not_change(definition: object) -> None:
-    name = dataclasses.fields(definition)[0].name  # type: ignore[arg-type]
+def test_definitions_do_not_change(definition: Any) -> None:
+    name = dataclasses.fields(definition)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(definition, name, None)
 

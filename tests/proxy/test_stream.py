@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from proxy.routes import StreamRoute
 from proxy.stream import BURST, Doorkeeper
 
 
-def keeper(**limits: float) -> Doorkeeper:
-    return Doorkeeper(StreamRoute("git", 2222, "builder", "drycc", "drycc-builder", **limits))  # type: ignore[arg-type]
+def keeper(**limits: Any) -> Doorkeeper:
+    return Doorkeeper(StreamRoute("git", 2222, "builder", "drycc", "drycc-builder", **limits))
 
 
 def test_without_limits_everybody_may_come_and_nobody_is_remembered() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.routes import TableChange
-from tests.fakes.story import GET, HOST, POD, POD_2, AppEnd, End, Story
+from tests.fakes.story import GET, HOST, POD, POD_2, AppEnd, Story
+from tests.fakes.transport import End
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BLOG = b"GET / HTTP/1.1\r\nHost: blog.example\r\n\r\n"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv6Address
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def said(address: str, target: Mapping[str, str] | None = POD) -> dict[str, obje
     return {"addresses": [address], "targetRef": target}
 
 
-BY_HAND: list[tuple[str, dict[str, object]]] = [
+BY_HAND: list[tuple[str, dict[str, Any]]] = [
     *((address, {}) for address in mapped("10.1.0.5")),  # the router itself
     *((address, {}) for address in mapped("10.96.0.1")),  # the API server
     *((address, {}) for address in mapped("192.168.7.1")),  # the node, its kubelet
@@ -132,7 +133,7 @@ def test_there_are_more_than_forty_ways_to_write_a_slice() -> None:
 @pytest.mark.parametrize(("address", "fields"), BY_HAND, ids=str)
 @pytest.mark.parametrize("target", [POD, None], ids=["with a Pod", "without"])
 def test_a_slice_written_by_hand_leads_to_none_of_them(
-    address: str, fields: dict[str, object], target: Mapping[str, str] | None
+    address: str, fields: dict[str, Any], target: Mapping[str, str] | None
 ) -> None:
     """M-14: whatever Pod it says that it is, on the kubelet's port."""
     assert_refused(endpoints("evil/web", said(address, target), port=10250, **fields))

@@ -241,23 +241,24 @@ def idle(story: Story) -> None:
     story.loop.settle()
 
 
-SCENARIOS: dict[str, Callable[[Story], None]] = {
-    scenario.__name__: scenario
-    for scenario in (
-        plain,
-        bodies,
-        endings,
-        slow_readers,
-        tunnels,
-        failures,
-        refusals,
-        busy,
-        metered,
-        proxied,
-        drained,
-        idle,
-    )
-} | {"bodies_over_tls": bodies, "tunnels_over_tls": tunnels}
+IN_CLEAR_TEXT: tuple[Callable[[Story], None], ...] = (
+    plain,
+    bodies,
+    endings,
+    slow_readers,
+    tunnels,
+    failures,
+    refusals,
+    busy,
+    metered,
+    proxied,
+    drained,
+    idle,
+)
+SCENARIOS = {scenario.__name__: scenario for scenario in IN_CLEAR_TEXT} | {
+    "bodies_over_tls": bodies,
+    "tunnels_over_tls": tunnels,
+}
 
 
 SETTINGS: dict[str, dict[str, Any]] = {

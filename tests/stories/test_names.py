@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.routes import TableChange
-from tests.fakes.story import GET, POD_2, POD_3, Address, Story, fields_of
+from proxy.routes import Address, TableChange
+from tests.fakes.story import GET, POD_2, POD_3, Story, fields_of
 
 OTHER: Address = ("10.9.0.1", 80)
 

@@ -6,6 +6,7 @@ import errno
 import json
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,9 @@ def says(*pieces: bytes) -> Callable[[Story], None]:
     return meet
 
 
-def set_so(request: bytes = GET, **policy: object) -> Callable[[Story], None]:
+def set_so(request: bytes = GET, **policy: Any) -> Callable[[Story], None]:
     def meet(story: Story) -> None:
-        story.serves(**policy)  # type: ignore[arg-type]
+        story.serves(**policy)
         story.client(request)
 
     return meet

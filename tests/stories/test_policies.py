@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.fakes.story import GET, HOST, Story, fields_of
@@ -173,8 +175,8 @@ def test_a_stranger_cannot_talk_itself_into_the_allow_list(story: Story) -> None
         ({"body_size": 1}, ("body_too_large", 413)),
     ],
 )
-def test_the_order_of_the_questions(story: Story, policy: dict[str, object], answer: tuple[str, int]) -> None:
-    story.serves(**policy)  # type: ignore[arg-type]
+def test_the_order_of_the_questions(story: Story, policy: dict[str, Any], answer: tuple[str, int]) -> None:
+    story.serves(**policy)
     story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 3\r\n\r\nabc")
     story.answer(*answer)
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from proxy.routes import Policy, Route, TableChange
-from tests.fakes.story import GET, POD, POD_2, POD_3, Address, AppEnd, Story
+from proxy.routes import Address, Policy, Route, TableChange
+from tests.fakes.story import GET, POD, POD_2, POD_3, AppEnd, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BLOG = b"GET / HTTP/1.1\r\nHost: blog.example\r\n\r\n"
@@ -20,7 +20,7 @@ def routed(name: str, *endpoints: Address) -> Route:
 
 def test_a_removed_endpoint_loses_its_idle_connections_in_the_same_publish(story: Story) -> None:
     story.serves(endpoints=(POD, POD_2))
-    idle = {}
+    idle: dict[Address, AppEnd] = {}
     while len(idle) < 2:  # until both have been chosen
         story.calls()
         story.client(GET)
@@ -163,14 +163,14 @@ def test_whatever_happens_a_connection_has_one_owner_and_nobody_new_comes_to_wha
     for _ in range(60):
         match fate.randrange(4):
             case 0:
-                app = fate.choice(("shop", "blog"))
-                table[app] = fate.sample([POD, POD_2, POD_3], fate.randrange(4))
-                name = f"{app}/web"
-                story.publishes(TableChange(0, routes={name: routed(name, *table[app])}))
+                namespace = fate.choice(("shop", "blog"))
+                table[namespace] = fate.sample([POD, POD_2, POD_3], fate.randrange(4))
+                name = f"{namespace}/web"
+                story.publishes(TableChange(0, routes={name: routed(name, *table[namespace])}))
                 retired |= {
                     end
                     for end, host in owners.items()
-                    if host.startswith(app.encode()) and end.address not in table[app]
+                    if host.startswith(namespace.encode()) and end.address not in table[namespace]
                 }
             case 1:
                 host = fate.choice((GET, BLOG))

@@ -6,6 +6,7 @@ import ssl
 import weakref
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -172,11 +173,11 @@ def test_a_new_policy_rebuilds_everything_the_fallback_too(monkeypatch: pytest.M
 def test_the_cost_of_a_swap_is_the_size_of_the_change() -> None:
     """A handful of names among many: neither preparing nor swapping walks over the others."""
 
-    class Guarded(dict):  # type: ignore[type-arg]
-        def walk(self, *_: object) -> None:
+    class Guarded(dict[Any, Any]):
+        def walk(self, *_: object) -> Any:
             raise AssertionError("walked over everything")
 
-        __iter__ = keys = values = items = copy = walk  # type: ignore[assignment]
+        __iter__ = keys = values = items = copy = walk
 
     store = store_with(CertificateChange(1, {"n/a": A}, names={f"h{number}.example": "n/a" for number in range(9999)}))
     store._names, store._served = Guarded(store._names), Guarded(store._served)

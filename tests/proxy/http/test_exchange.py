@@ -38,6 +38,18 @@ class Client(Notes):
     def abort(self, failure: Failure) -> None:
         self.told.append(("abort", failure))
 
+    def switch(self, head: ResponseHead, data: bytes, now: float) -> None:
+        self.told.append(("switch", head.status, data))
+
+    def end(self) -> None:
+        self.told.append("end")
+
+    def part(self) -> None:
+        self.told.append("part")
+
+    def crash(self) -> None:
+        self.told.append("crash")
+
     def hold(self) -> None:
         self.told.append("hold")
 
@@ -61,6 +73,12 @@ class App(Notes):
 
     def resume(self) -> None:
         self.told.append("resume")
+
+    def end(self) -> None:
+        self.told.append("end")
+
+    def part(self) -> None:
+        self.told.append("part")
 
     def abandon(self) -> None:
         self.told.append("abandon")

@@ -56,7 +56,7 @@ def test_the_order() -> None:
     met = []
     for answered in ({"allow": None}, {"enforce_https": False}, {"maintenance": False}, {"available": True}, {}):
         met.append(check(asked, "10.0.0.1", False, 2))
-        asked = replace(asked, **answered)  # type: ignore[arg-type]
+        asked = replace(asked, **answered)
     assert met == [
         Failure.ACCESS_DENIED,
         Failure.HTTPS_REQUIRED,

@@ -16,9 +16,9 @@ OK = b"HTTP/1.1 200 OK\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\nContent-Length:
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The header sections that were parsed, in their order."""
     seen: list[bytes] = []
-    parse = downstream.parse_fields
+    parse = parser.parse_fields
 
-    def noting(block: bytes, max_fields: int, before: Opening | None, last: bytes, at: int) -> downstream.RequestFields:
+    def noting(block: bytes, max_fields: int, before: Opening | None, last: bytes, at: int) -> parser.RequestFields:
         seen.append(block)
         return parse(block, max_fields, before, last, at)
 
@@ -43,9 +43,9 @@ def test_a_head_that_repeats_is_not_parsed_again(story: Story, judged: list[byte
 
 def test_a_request_line_is_read_again_only_if_it_differs(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[bytes] = []
-    parse = downstream.parse_request_line
+    parse = parser.parse_request_line
 
-    def noting(line: bytes, max_target: int) -> downstream.RequestLine:
+    def noting(line: bytes, max_target: int) -> parser.RequestLine:
         read.append(line)
         return parse(line, max_target)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from proxy.errors import Failure
@@ -261,7 +263,12 @@ class TestOpenings:
         opening = opening_of(BEGINNING + b"Cookie: a=b")
         judged: list[bytes] = []
         sort = parser._sort
-        monkeypatch.setattr(parser, "_sort", lambda lines, memo: (judged.extend(lines), sort(lines, memo))[1])
+
+        def noting(lines: list[bytes], memo: Any) -> Any:
+            judged.extend(lines)
+            return sort(lines, memo)
+
+        monkeypatch.setattr(parser, "_sort", noting)
         fields = parse_fields(BEGINNING + b"Referer: there\r\nB: 2\r\nContent-Length: 7", 100, opening)
         assert judged == [b"Referer: there", b"B: 2", b"Content-Length: 7"]
         assert fields.opening is opening

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.http1 import upstream
+from proxy.http1 import parser, upstream
 from proxy.http1.upstream import MAX_FIELDS, MAX_HEAD, MAX_INTERIM
 from tests.fakes.story import GET, Story
 
@@ -15,9 +15,9 @@ OK = b"HTTP/1.1 200 OK\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\nContent-Length:
 def judged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The heads that were parsed, in their order."""
     seen: list[bytes] = []
-    parse = upstream.parse_response
+    parse = parser.parse_response
 
-    def noting(block: bytes, max_fields: int) -> upstream.ResponseHead:
+    def noting(block: bytes, max_fields: int) -> parser.ResponseHead:
         seen.append(block)
         return parse(block, max_fields)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import asyncssh
 import pytest
@@ -17,10 +18,10 @@ KEY = asyncssh.generate_private_key("ssh-ed25519")
 MD5 = KEY.get_fingerprint("md5").removeprefix("MD5:")
 
 
-def ask(api: PlatformApi, times: int = 1, **told: str) -> list[Person | None]:
+def ask(api: PlatformApi, times: int = 1, **told: Any) -> list[Person | None]:
     async def story() -> list[Person | None]:
         everybody = People()
-        said = Told((), api_url=api.url, **{"api_key": SECRET} | told)  # type: ignore[arg-type]
+        said = Told((), api_url=api.url, **{"api_key": SECRET} | told)
         try:
             return [await everybody.whose(KEY, said) for _ in range(times)]
         finally:

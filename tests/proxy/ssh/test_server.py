@@ -11,6 +11,7 @@ from typing import Any
 
 import asyncssh
 import pytest
+from asyncssh.public_key import SSHOpenSSHCertificate
 
 from proxy.proxy_header import written
 from proxy.ssh import server
@@ -21,7 +22,7 @@ from proxy.ssh.server import Event, GitServer
 def test_a_certificate_says_for_whom_it_is_and_lives_for_minutes() -> None:
     ca = asyncssh.generate_private_key("ssh-ed25519")
     key, certificate = server._certified(ca, "git", Person("alice", None), "SHA256:x")
-    assert isinstance(certificate, asyncssh.SSHCertificate)
+    assert isinstance(certificate, SSHOpenSSHCertificate)
     assert certificate.principals == ["git"]
     assert certificate.key.get_fingerprint() == key.get_fingerprint()
     certificate.validate(asyncssh.public_key.CERT_TYPE_USER, "git")
