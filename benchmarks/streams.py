@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -286,7 +287,7 @@ def middles(sink: int, home: Path) -> Iterator[tuple[str, Callable[[], contextli
         command = [program, *arguments, str(file)]
         if name == "drycc":
             command = [program, *arguments, f"--git-port={port}", f"--manifests={directory}"]
-        yield name, lambda command=command, port=port: _running(command, port)  # type: ignore[misc]
+        yield name, functools.partial(_running, command, port)
 
 
 def _in_turn(home: Path, app: int, rounds: int, once: Callable[[Middle], Outcome]) -> dict[str, list[Outcome]]:

@@ -63,5 +63,5 @@ def _control(context: ssl.SSLContext, command: int, argument: object) -> int:
     function.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_void_p)
     function.restype = ctypes.c_long
     pointer = ctypes.c_void_p.from_address(id(context) + _POINTER).value
-    address = ctypes.cast(argument, ctypes.c_void_p) if isinstance(argument, bytes) else argument  # type: ignore[arg-type]
+    address = ctypes.cast(argument, ctypes.c_void_p) if isinstance(argument, bytes) else argument  # type: ignore[arg-type]  # bytes can be cast, too
     return int(function(pointer, command, KEY_BYTES if argument is not None else 0, address))

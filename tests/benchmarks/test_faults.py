@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 import pytest
 import uvloop
@@ -11,9 +13,9 @@ from benchmarks import faults
 from benchmarks.faults import Failed, Origin, ask, open_loop
 
 
-def on_loop(story: object) -> None:
+def on_loop(story: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(story)  # type: ignore[arg-type]
+        runner.run(story)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -129,7 +130,7 @@ def test_the_rights_to_what_is_named_need_to_know_where_services_are(
     assert main(["rbac", "--secrets", "named", "--manifests", str(tmp_path)]) == 0
     assert "own-cert" in capsys.readouterr().out
     nobody = {"server": "http://127.0.0.1:1"}
-    config = {"clusters": [{"name": "a", "cluster": nobody}], "users": [{"name": "a", "user": {}}]}
+    config: dict[str, Any] = {"clusters": [{"name": "a", "cluster": nobody}], "users": [{"name": "a", "user": {}}]}
     config |= {"contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}], "current-context": "a"}
     (tmp_path / "config").write_text(json.dumps(config))
     assert main(["rbac", "--secrets", "named", "--kubeconfig", str(tmp_path / "config")]) == 2

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from examples.authority import Authority
+from router import apps
 from router import compile as compiling
 from router.claim_record import Record, Recorded, Stamp, encode, entries
 from router.compile import Compiler, OwnNames
@@ -184,7 +185,7 @@ def test_one_broken_object_among_many_leaves_the_others_routes_equal() -> None:
 def test_a_fault_of_ours_in_one_app_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     town = World()
     town.hears(service("shop/web", {"domains": "shop.example"}))
-    healthy = compiling.compile_app
+    healthy = apps.compile_app
 
     def failing(view: object, *arguments: object) -> object:
         if "boom" in repr(view):
@@ -876,10 +877,8 @@ def test_where_names_are_to_lead_is_what_the_load_balancer_says_of_itself() -> N
     ingress = [{"ip": "203.0.113.7"}, {"hostname": "lb.example"}]
     own = service("drycc/drycc-router", labels={}, type="LoadBalancer")
     raw = {**(own.object or {}), "status": {"loadBalancer": {"ingress": ingress}}}
-    world.hears(own)
-    assert world.last.balancers == ()
-    world.hears(Change(own.key, raw))
-    assert world.last.balancers == ("203.0.113.7", "lb.example")
+    assert world.hears(own).balancers == ()
+    assert world.hears(Change(own.key, raw)).balancers == ("203.0.113.7", "lb.example")
     world.hears(service("shop/web", {"domains": "shop"}), endpoints("shop/web", "203.0.113.7"))
     [problem] = world.problems(Reason.REFUSED_ADDRESS)
     assert problem.object.namespace == "shop", "a way back to the router is no endpoint (hardening M-16)"

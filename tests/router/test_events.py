@@ -84,9 +84,9 @@ class Desk:
         return sum(each.verb in verbs or not verbs for each in self.api.log)
 
 
-def story(tell: Callable[[Desk], Coroutine[Any, Any, None]], **how: bool) -> None:
+def story(tell: Callable[[Desk], Coroutine[Any, Any, None]], *, leads: bool = True) -> None:
     async def run() -> None:
-        desk = Desk(**how)
+        desk = Desk(leads=leads)
         await tell(desk)
         desk.task.cancel()
         await asyncio.wait([desk.task])

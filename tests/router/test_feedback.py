@@ -11,6 +11,7 @@ from router.claim_record import ENTRY, decode
 from router.feedback import Feedback
 from router.kubernetes.election import DEADLINE, LOOK
 from router.kubernetes.lease import SECONDS, Lease
+from router.kubernetes.resources import Resource
 from router.objects import Change, ObjectKey
 from router.own import OwnNames
 from router.problems import Problem, Reason
@@ -216,10 +217,10 @@ def test_a_fault_of_ours_in_a_writer_begins_anew(caplog: Any) -> None:
         replica = cluster.starts("a")
         faults = [RuntimeError("c4n4ry")]
 
-        async def get(*_: object) -> dict[str, Any]:
+        async def get(resource: Resource, namespace: str, name: str) -> dict[str, Any]:
             if faults:
                 raise faults.pop()
-            return await Direct.get(replica.api, *_)  # type: ignore[arg-type]  # passed on as they came
+            return await Direct.get(replica.api, resource, namespace, name)
 
         replica.api.get = get  # type: ignore[method-assign]  # broken on purpose
         await asyncio.sleep(10)

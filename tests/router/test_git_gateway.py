@@ -98,8 +98,12 @@ def test_what_it_tells_is_counted_and_written_down_to_the_last_word(way: tuple[s
     ):
         far.send(json.dumps(event).encode())
 
+    def write(line: bytes) -> bool:
+        lines.append(line)
+        return True
+
     async def story() -> None:
-        gateway = GitGateway(HERE, near, lambda line: lines.append(line) is None)
+        gateway = GitGateway(HERE, near, write)
         gateway.listen()
         await until(lambda: len(lines) == 4)
         assert gateway.sessions == {

@@ -26,7 +26,7 @@ from router.objects import (
 
 KEY = ObjectKey("Service", "shop", "web")
 
-SERVICE = {
+SERVICE: dict[str, Any] = {
     "metadata": {
         "name": "web",
         "labels": {"app": "shop", "router.drycc.cc/routable": "true", "team": "seven"},

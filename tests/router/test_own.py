@@ -1,6 +1,7 @@
 """What belongs to the router: its objects' names, its platform's names, and its settings."""
 
 import dataclasses
+from typing import Any
 
 import msgspec
 import pytest
@@ -145,7 +146,7 @@ def test_settings_of_connections() -> None:
         log_format="deis",
         request_ids=False,
     )
-    limits = {
+    limits: dict[str, Any] = {
         "app_requests": 7,
         "app_queue": 8,
         "app_queue_timeout": 0.5,

@@ -85,11 +85,13 @@ def test_a_builder_in_another_namespace_is_nobodys() -> None:
 def test_the_builders_only_port_serves_whatever_its_number() -> None:
     town = World()
     town.hears(service("drycc/drycc-builder", labels={}, ports=({"name": "ssh", "port": 22},)), ENDPOINT)
-    assert town.streams["git"].endpoints == (("10.0.0.7", 2223),)
+    git = town.streams["git"]
+    assert git.endpoints == (("10.0.0.7", 2223),)
 
     both = ({"name": "ssh", "port": 22}, {"name": "api", "port": 3000})
     town.hears(service("drycc/drycc-builder", labels={}, ports=both))
-    assert town.streams["git"].endpoints == ()
+    git = town.streams["git"]
+    assert git.endpoints == ()
     assert [problem.reason for problem in town.problems()] == [Reason.NO_PORT]
 
 

@@ -211,7 +211,7 @@ def test_objects_have_a_budget_of_series_too_and_who_is_folded_is_counted(
     metrics = RouterMetrics(Counters, reconciler, "1", series=1)
     compiler.source_problems(
         "file:a.yaml",
-        [Problem(Reason.BAD_VALUE, ObjectKey("Service", "shop", name), "k", "v", "expected a") for name in "abc"],
+        tuple(Problem(Reason.BAD_VALUE, ObjectKey("Service", "shop", name), "k", "v", "expected a") for name in "abc"),
     )
     pair = self_signed(NOW)
     served = {name: CertificateReport("shop", name, pair, (), Role.OWN) for name in ("cert-a", "cert-b")}

@@ -209,11 +209,12 @@ def test_an_event_of_megabytes_is_too_much(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_list_that_is_none_is_a_bad_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def tell(server: FakeApiServer, api: Api) -> None:
-        for document in (
+        documents: tuple[dict[str, Any], ...] = (
             {"items": []},
             {"metadata": {}, "items": []},
             {"metadata": {"resourceVersion": "1"}, "items": 1},
-        ):
+        )
+        for document in documents:
 
             async def ask(*_: object, said: dict[str, Any] = document) -> dict[str, Any]:
                 return said

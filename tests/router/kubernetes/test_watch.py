@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -175,7 +175,7 @@ def test_pages_that_expire_begin_again_and_give_up_some_day() -> None:
     assert hears(script, 1) == [Relisted((thing("a", 3),), "9", "start")]
 
     script = Script()
-    script.lists.extend([Gone(410, "expired")] for _ in range(5))  # type: ignore[misc]
+    script.lists.extend([Gone(410, "expired")] for _ in range(5))
     [away] = hears(script, 1)
     assert isinstance(away, Away)
     assert isinstance(away.error, BadAnswer)
@@ -226,7 +226,7 @@ def test_a_server_that_ends_every_watch_at_once_is_not_hammered() -> None:
     async def nothing_passes(seconds: float) -> None:
         script.asked.append(f"sleep {seconds:g}")
 
-    script.sleep = nothing_passes  # type: ignore[method-assign]
+    script.sleep = nothing_passes  # type: ignore[method-assign]  # this script alone
     original, script.seconds = script.watch, 0.0
 
     async def short(*arguments: Any, **options: Any) -> AsyncGenerator[list[WatchEvent], None]:
@@ -234,7 +234,7 @@ def test_a_server_that_ends_every_watch_at_once_is_not_hammered() -> None:
             yield part
         script.seconds -= 45.0
 
-    script.watch = short  # type: ignore[method-assign]
+    script.watch = short  # type: ignore[method-assign]  # this script alone
 
     hears(script, 4)
 
@@ -258,7 +258,8 @@ def test_a_list_that_is_doubted_is_asked_for_again_and_not_told() -> None:
 def test_what_has_no_metadata_loses_nobody_else() -> None:
     """Hardening R-10."""
     script = Script()
-    script.lists.append([Listed((thing("a", 3), {}, "what?"), "7")])  # type: ignore[arg-type]
+    things: Any = (thing("a", 3), {}, "what?")
+    script.lists.append([Listed(things, "7")])
     script.watches.append([[], [WatchEvent("ADDED", {}), event("ADDED", "b", 8)], [WatchEvent("ADDED", {})]])
     script.watches.append([[]])
 
@@ -320,5 +321,4 @@ def test_open_watches_are_counted() -> None:
             assert heard.connected == {"Service": 1}
         assert heard.connected == {"Service": 0}
 
-    told: Awaitable[None] = run()
-    asyncio.run(told)  # type: ignore[arg-type]
+    asyncio.run(run())

@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -252,11 +252,11 @@ def test_reports_of_all_are_one_and_do_not_wait_for_ever(monkeypatch: pytest.Mon
             await fan.count()
             assert fan.sums().in_flight == 4
             assert fan.lanes[0].process == {"cpu_seconds": 1.5}
-            [upstream, other] = await fan.upstreams()
+            [upstream, other] = cast(list[dict[str, Any]], await fan.upstreams())
             assert other == {**upstream, "route": "b"}
             assert upstream == {"route": "a", "endpoints": [{"address": "x", "load": 4, "gone": False}]}
             workers[0].willing = False
-            [upstream, other] = await fan.upstreams()
+            [upstream, other] = cast(list[dict[str, Any]], await fan.upstreams())
             assert other == {**upstream, "route": "b"}
             assert upstream == {"route": "a", "endpoints": [{"address": "x", "load": 2, "gone": False}]}
             await fan.count()
@@ -289,7 +289,7 @@ def test_whoever_reads_the_sums_hears_each_time_that_they_are_new(monkeypatch: p
 
 def test_upstreams_that_only_one_has_and_words_that_differ() -> None:
     one = [{"route": "b", "endpoints": [{"address": "x", "load": 1, "ejected": False}], "note": None, "tags": ["t"]}]
-    other = [
+    other: list[dict[str, Any]] = [
         {"route": "a", "endpoints": []},
         {
             "route": "b",

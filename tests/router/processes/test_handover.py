@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import struct
 import threading
 from pathlib import Path
 
@@ -87,7 +88,7 @@ def test_one_that_fails_is_noticed(tmp_path: Path) -> None:
 def test_strangers_are_given_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
-    monkeypatch.setattr(handover.struct, "unpack", lambda *_: (1, 4711, 4711))
+    monkeypatch.setattr(struct, "unpack", lambda *_: (1, 4711, 4711))
     door = Door(tmp_path / "way")
     door.socket.setblocking(True)
     with bind("127.0.0.1", 0) as http:

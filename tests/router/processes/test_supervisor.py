@@ -12,7 +12,9 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -106,6 +108,11 @@ def test_two_workers_serve_one_table_and_are_counted_as_one(manifests: Path, app
         assert child.ends()[0] == 0
 
 
+def replaced(child: Router, name: str, before: int) -> bool:
+    """Whether another process has the name by now."""
+    return child.children().get(name, before) != before
+
+
 def test_a_killed_worker_is_replaced_and_nobody_new_notices(manifests: Path) -> None:
     with router(manifests, "--workers", "2") as child:
         with Crowd(child) as crowd:
@@ -114,7 +121,7 @@ def test_a_killed_worker_is_replaced_and_nobody_new_notices(manifests: Path) -> 
                     before = child.children()[name]
                     counted = child.metric(REQUESTS)
                     os.kill(before, signal.SIGKILL)
-                    soon(lambda name=name, before=before: child.children().get(name, before) != before)  # type: ignore[misc]
+                    soon(partial(replaced, child, name, before))
                     soon(lambda: all_workers_serve(child))
                     crowd.asked()
                     assert child.metric(REQUESTS) >= counted
@@ -398,7 +405,10 @@ def shakes_hands(child: Router, session: ssl.SSLSession | None, context: ssl.SSL
         return bool(secure.session_reused), secure.session
 
 
-def elsewhere(child: Router, name: str, act: Callable[[], object]) -> object:
+T = TypeVar("T")
+
+
+def elsewhere(child: Router, name: str, act: Callable[[], T]) -> T:
     """Do something while one worker is stopped, so that the other one is met."""
     pid = child.children()[name]
     os.kill(pid, signal.SIGSTOP)
@@ -420,14 +430,14 @@ def test_a_session_of_one_worker_resumes_at_the_other_also_when_the_certificate_
     context.minimum_version = context.maximum_version = version
     with router(manifests, "--workers", "2") as child:
         assert child.certificate().strip() == pairs[0].chain_pem.decode().strip()
-        reused, session = elsewhere(child, "worker-1", lambda: shakes_hands(child, None, context))  # type: ignore[misc]
+        reused, session = elsewhere(child, "worker-1", lambda: shakes_hands(child, None, context))
         assert not reused
-        reused, session = elsewhere(child, "worker-0", lambda: shakes_hands(child, session, context))  # type: ignore[misc]
+        reused, session = elsewhere(child, "worker-0", partial(shakes_hands, child, session, context))
         assert reused
         (manifests / "secret.json").write_text(secret("shop/web-cert", pairs[1]))
         soon(lambda: child.metric('router_worker_generation{worker="1"}') >= 2)
         soon(lambda: child.certificate().strip() == pairs[1].chain_pem.decode().strip())
-        reused, _ = elsewhere(child, "worker-1", lambda: shakes_hands(child, session, context))  # type: ignore[misc]
+        reused, _ = elsewhere(child, "worker-1", partial(shakes_hands, child, session, context))
         assert reused
 
 
