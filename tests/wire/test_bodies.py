@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+from typing import cast
 
 import pytest
 
-from tests.fakes.wired import HOST, Caller, head_of, on_loop, wired
+from proxy.http1.downstream import Http1Downstream
+from tests.fakes.wired import HOST, Caller, Handler, head_of, on_loop, wired
 
 MIB = 1024 * 1024
 BODY = random.Random(7).randbytes(20 * MIB)
@@ -37,7 +39,7 @@ async def digests(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         await writer.drain()
 
 
-def sends(framing: str) -> object:
+def sends(framing: str) -> Handler:
     """An app that sends the great body."""
 
     async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -91,7 +93,7 @@ def test_twenty_mebibytes_up(chunked: bool) -> None:
 @pytest.mark.parametrize("framing", ["length", "chunked", "until close"])
 def test_twenty_mebibytes_down(framing: str) -> None:
     async def story() -> None:
-        async with wired(sends(framing)) as router, router.caller() as caller:  # type: ignore[arg-type]
+        async with wired(sends(framing)) as router, router.caller() as caller:
             await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
             body = await read_body(caller.reader, await caller.head())
             assert hashlib.sha256(body).hexdigest().encode() == DIGEST
@@ -101,7 +103,7 @@ def test_twenty_mebibytes_down(framing: str) -> None:
 
 def test_twenty_mebibytes_to_a_client_of_1_0() -> None:
     async def story() -> None:
-        async with wired(sends("chunked")) as router, router.caller() as caller:  # type: ignore[arg-type]
+        async with wired(sends("chunked")) as router, router.caller() as caller:
             await caller.asks(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
             await caller.head()
             assert hashlib.sha256(await caller.rest()).hexdigest().encode() == DIGEST
@@ -161,9 +163,10 @@ def test_a_client_that_does_not_read_holds_the_app_back() -> None:
         async with wired(endless) as router, router.caller() as caller:
             await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
             await caller.head()
-            caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            caller.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads
             await full.wait()
             [connection] = router.gateway._core.connections
+            assert isinstance(connection, Http1Downstream)
             held = connection._transport.get_write_buffer_size()
             assert held <= 512 * 1024  # hardening, gate 12
             assert sent < 32 * MIB
@@ -173,7 +176,7 @@ def test_a_client_that_does_not_read_holds_the_app_back() -> None:
 
 def test_an_app_that_does_not_read_holds_the_client_back() -> None:
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads
         await asyncio.Event().wait()
 
     async def story() -> None:
@@ -189,6 +192,7 @@ def test_an_app_that_does_not_read_holds_the_client_back() -> None:
             except TimeoutError:
                 pass
             assert sent < 32 * MIB
-            assert router.gateway.report()[0]["endpoints"][0]["load"] == 1  # type: ignore[index]
+            [endpoint] = cast(list[dict[str, object]], router.gateway.report()[0]["endpoints"])
+            assert endpoint["load"] == 1
 
     on_loop(story())

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from proxy.gateway import Gateway
-from tests.fakes.wired import HOST, on_loop, wired
+from tests.fakes.wired import HOST, Handler, on_loop, wired
 
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 
@@ -21,7 +21,7 @@ async def quick(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-def cuts(beginning: bytes, *, reset: bool) -> object:
+def cuts(beginning: bytes, *, reset: bool) -> Handler:
     """An app that breaks off after these bytes."""
 
     async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -62,7 +62,7 @@ def test_half_an_answer_ends_in_a_reset(request_line: bytes, beginning: bytes, r
     """Whatever the framing, no client can take it for the whole."""
 
     async def story() -> None:
-        async with wired(cuts(beginning, reset=reset)) as router, router.caller() as caller:  # type: ignore[arg-type]
+        async with wired(cuts(beginning, reset=reset)) as router, router.caller() as caller:
             await caller.asks(request_line + HOST + b"\r\n")
             with pytest.raises(ConnectionResetError):
                 await caller.rest()
@@ -74,7 +74,7 @@ def test_half_an_answer_ends_in_a_reset(request_line: bytes, beginning: bytes, r
 def test_half_an_answer_until_close_that_is_reset_ends_in_a_reset() -> None:
     async def story() -> None:
         app = cuts(b"HTTP/1.1 200 OK\r\n\r\nhalf", reset=True)
-        async with wired(app) as router, router.caller() as caller:  # type: ignore[arg-type]
+        async with wired(app) as router, router.caller() as caller:
             await caller.asks(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
             with pytest.raises(ConnectionResetError):
                 await caller.rest()

@@ -11,6 +11,7 @@ import socket
 import ssl
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
@@ -89,7 +90,8 @@ def test_one_dead_endpoint_of_three_is_nobodys_trouble_and_soon_left_out() -> No
             counters = router.gateway.counters.routes["shop/shop.example"]
             assert (counters.errors, counters.ejections) == ({}, 1)
             [report] = router.gateway.report()
-            ejected = {entry["address"]: entry["ejected"] for entry in report["endpoints"]}  # type: ignore[attr-defined]
+            endpoints = cast(list[dict[str, object]], report["endpoints"])
+            ejected = {entry["address"]: entry["ejected"] for entry in endpoints}
             assert [address for address, out in ejected.items() if out] == [f"127.0.0.1:{dead[1]}"]
 
     on_loop(story())

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -86,7 +87,8 @@ async def story() -> None:
             spent = time.process_time() - before
             head, _ = await ask(GET.replace(b"shop", b"blog"))
             assert head.startswith(b"HTTP/1.1 200 "), head
-            assert not list(core.registry.report())[1]["endpoints"][0]["ejected"]  # type: ignore[index]
+            endpoints = cast(list[dict[str, object]], list(core.registry.report())[1]["endpoints"])
+            assert not endpoints[0]["ejected"]
             go.set()
         assert sum(task.result()[0].startswith(b"HTTP/1.1 200 ") for task in waiting) == taken
         print(f"{200} refusals in {spent * 1e3:.0f} ms of processor time")

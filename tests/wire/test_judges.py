@@ -8,10 +8,12 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
+from typing import cast
 from urllib.parse import unquote
 
 import pytest
@@ -21,6 +23,7 @@ from websockets.typing import Subprotocol
 
 from examples.authority import Authority
 from proxy.errors import Failure
+from proxy.http1.downstream import Http1Downstream
 from proxy.routes import Address, Edge, TableChange
 from tests.fakes.wired import Wired, on_loop, wired
 from tests.wire.test_bodies import read_body
@@ -131,7 +134,8 @@ class TestSlowClients:
                 async def watch() -> None:
                     nonlocal most
                     while True:
-                        held = [each._transport.get_write_buffer_size() for each in router.gateway._core.connections]
+                        clients = cast(Iterable[Http1Downstream], router.gateway._core.connections)
+                        held = [each._transport.get_write_buffer_size() for each in clients]
                         most = max(most, *held, 0)
                         await asyncio.sleep(0.05)
 

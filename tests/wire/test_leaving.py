@@ -12,6 +12,7 @@ import pytest
 import uvloop
 
 from benchmarks import lives
+from benchmarks.peers import drycc
 from benchmarks.tunnels import opening
 from tests.fakes.process import SOON, Router, router, soon
 
@@ -106,7 +107,7 @@ async def refused(port: int) -> bool:
 
 
 def manifest(name: str, port: int) -> str:
-    return lives.manifest(
+    return drycc.manifest(
         name.partition("/")[2], ("web.test",), (("127.0.0.1", port),), namespace=name.partition("/")[0]
     )
 

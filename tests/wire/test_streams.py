@@ -9,6 +9,7 @@ import resource
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from proxy.gateway import Gateway
 from proxy.routes import Address, Edge, StreamRoute, TableChange
 from tests.fakes.wired import Handler, on_loop, origin
 
-Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+Reader = asyncio.StreamReader
+Writer = asyncio.StreamWriter
 BIG = bytes(range(256)) * 4096 * 8  # 8 MiB, in which no part looks like another one moved
 
 
@@ -336,9 +338,13 @@ def test_where_all_places_are_taken_who_comes_waits_for_one(monkeypatch: pytest.
             third = await router.connect()
             third[1].write(b"hello")
             port = router.gateway._streams._ports["git"]
+
+            def tried_again(before: object) -> bool:
+                return port._retry not in (before, None)
+
             for _ in range(2):  # it has looked whether there is a place, and has waited again
                 waits = port._retry
-                await until(lambda waits=waits: port._retry not in (waits, None))  # type: ignore[misc]
+                await until(partial(tried_again, waits))
             assert router.gateway.counters.accept_pauses == 2  # at this port, and at that of http
             assert router.gateway.counters.streams["git"].total == 2
             await end(first[1])

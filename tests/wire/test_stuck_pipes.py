@@ -85,7 +85,9 @@ def test_nobody_reads_a_word(tmp_path: Path, workers: str) -> None:
         command = [sys.executable, "-m", "router", "run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"]
         flags = ["--https-port", "0", "--drain-delay", "0", "--workers", workers, "--log-level", "debug"]
         places = [word for name, port in ports.items() for word in (f"--{name}-port", str(port))]
-        process = subprocess.Popen([*command, *flags, *places, "--access-log", "-"], stdout=stdout, stderr=stderr)
+        process = subprocess.Popen(
+            [*command, *flags, *places, "--access-log", "-"], stdout=stdout, stderr=stderr, text=True
+        )
         router = Router(process, dict(ports))
         try:
             soon(lambda: answers(router))
@@ -106,7 +108,9 @@ def test_who_reads_late_hears_that_it_listens(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "router", "run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"]
         port = free_port()
         flags = ["--http-port", str(port), "--https-port", "0", "--admin-port", "0", "--drain-delay", "0"]
-        process = subprocess.Popen([*command, *flags, "--workers", "1", "--access-log", "off"], stdout=stdout)
+        process = subprocess.Popen(
+            [*command, *flags, "--workers", "1", "--access-log", "off"], stdout=stdout, text=True
+        )
         try:
             router = Router(process, {"http": port})
             soon(lambda: answers(router))

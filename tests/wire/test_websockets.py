@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
@@ -49,17 +50,17 @@ async def echo(socket: ServerConnection) -> None:
 
 
 @asynccontextmanager
-async def app(**options: object) -> AsyncIterator[Address]:
-    server = await serve(echo, "127.0.0.1", 0, max_size=2 * BIG, subprotocols=[CHAT], **options)  # type: ignore[arg-type]
+async def app(**options: Any) -> AsyncIterator[Address]:
+    server = await serve(echo, "127.0.0.1", 0, max_size=2 * BIG, subprotocols=[CHAT], **options)
     async with server:
         address: Address = next(iter(server.sockets)).getsockname()
         yield address
 
 
-def client(router: Wired, tls: ssl.SSLContext | None, **options: object) -> connect:
+def client(router: Wired, tls: ssl.SSLContext | None, **options: Any) -> connect:
     """The client library, pointed at the router whatever the name in the URL."""
     scheme, port = ("wss", router.https) if tls else ("ws", router.http)
-    return connect(  # type: ignore[call-overload,no-any-return]
+    return connect(
         f"{scheme}://shop.example/chat",
         host="127.0.0.1",
         port=port,
@@ -175,7 +176,7 @@ def test_a_client_that_does_not_read_stops_the_app_and_reads_on_later(front: Fro
                     await asyncio.sleep(0)
             stuck = sum(poured)
             assert stuck < 16 * 2**20
-            transport.resume_reading()  # type: ignore[attr-defined]
+            transport.resume_reading()  # type: ignore[attr-defined]  # as above
             await caller.reader.readexactly(stuck + 2**20)
 
     on_loop(story())
