@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from proxy.metrics import Counters
@@ -54,6 +55,39 @@ COUNT_SECONDS: Final = 5.0
 """Between two times that workers are asked what they have counted, if nobody scrapes."""
 
 
+class Parcel:
+    """A change, and what is sent of it. ``whole``: it is everything there is."""
+
+    def __init__(self, certificates: CertificateChange, table: TableChange, *, whole: bool = False) -> None:
+        self.certificates = certificates
+        self.table = table
+        self.whole = whole
+
+    @property
+    def generation(self) -> int:
+        """What is current where it was applied."""
+        return self.table.generation
+
+    def laid_on(self, below: Parcel | None) -> Parcel:
+        """One change with the effect of two, ``below`` first."""
+        if below is None:
+            return self
+        return Parcel(lay_certificates(below.certificates, self.certificates), lay_table(below.table, self.table))
+
+    @cached_property
+    def frames(self) -> list[bytes]:
+        """It in parts, written once for all workers."""
+        return [encode(message) for message in self._messages()]
+
+    def _messages(self) -> Iterator[Message]:
+        yield Begin(self.whole)
+        for pairs in certificate_parts(self.certificates):
+            yield CertificatePart(pairs)
+        for part in table_parts(self.table):
+            yield TablePart(part)
+        yield Commit(self.generation)
+
+
 class Lane:
     """One worker, as control sees it."""
 
@@ -75,16 +109,14 @@ class Lane:
         """The generation it was sent and has not acknowledged."""
         self._whole = True
         self._failed = False
-        self._table: TableChange | None = None
-        self._certificates: CertificateChange | None = None
+        self._waiting: Parcel | None = None
         self.settled = asyncio.Event()
         """Nothing is on its way there."""
 
-    def offer(self, certificates: CertificateChange, table: TableChange) -> None:
+    def offer(self, news: Parcel) -> None:
         """Something new; sent at once, or when what is on its way has arrived."""
         if not self._whole:
-            self._certificates = lay_certificates(self._certificates, certificates)
-            self._table = lay_table(self._table, table)
+            self._waiting = news.laid_on(self._waiting)
         self.settled.clear()
         if self.sent is None:
             self._send()
@@ -95,21 +127,16 @@ class Lane:
             self._send()
 
     def _send(self) -> None:
-        whole = self._whole
-        certificates, table = self._fan.everything() if whole else (self._certificates, self._table)
-        self._certificates = self._table = None
-        if table is None or certificates is None:
+        parcel = self._fan.everything() if self._whole else self._waiting
+        self._waiting = None
+        if parcel is None:
             self.settled.set()
             return
         self.settled.clear()
         self._whole = False
-        self.sent = table.generation
-        self.say(Begin(whole))
-        for pairs in certificate_parts(certificates):
-            self.say(CertificatePart(pairs))
-        for part in table_parts(table):
-            self.say(TablePart(part))
-        self.say(Commit(table.generation))
+        self.sent = parcel.generation
+        for frame in parcel.frames:
+            self.channel.send(frame)
 
     def say(self, message: Message) -> None:
         """Send one message."""
@@ -202,6 +229,8 @@ class FanOut:
         """Everything there is."""
         self._generation: int | None = None
         """The one of the last publication; None: there was none yet."""
+        self._everything: Parcel | None = None
+        """While it is being sent to several."""
         self.complete = asyncio.Event()
         """Every worker has a complete table."""
         self.deaths: dict[tuple[int, str], int] = {}
@@ -272,11 +301,19 @@ class FanOut:
     async def finish(self) -> None:
         """Nothing is left undone here."""
 
-    def everything(self) -> tuple[CertificateChange | None, TableChange | None]:
+    def everything(self) -> Parcel | None:
         """All there is, for one that knows nothing; None: nothing was published yet."""
         if self._generation is None:
-            return None, None
-        return self._known.certificates(self._generation), self._known.table(self._generation)
+            return None
+        if self._everything is None:
+            everything = self._known.certificates(self._generation), self._known.table(self._generation)
+            self._everything = Parcel(*everything, whole=True)
+            # Others who want it want it in this turn of the loop, and it is large.
+            asyncio.get_running_loop().call_soon(self._forget_everything)
+        return self._everything
+
+    def _forget_everything(self) -> None:
+        self._everything = None
 
     async def publish(
         self, certificates: CertificateChange, table: TableChange, passed: Callable[[str], None] = lambda _: None
@@ -293,8 +330,10 @@ class FanOut:
             self.ledger.routes_gone(table.gone_routes)
         if table.gone_streams:
             self.ledger.streams_gone(table.gone_streams)
+        self._everything = None
+        news = Parcel(certificates, table)
         for lane in self._lanes.values():
-            lane.offer(certificates, table)
+            lane.offer(news)
         passed("certificates")
         waiting = [lane for lane in self._lanes.values() if not lane.late]
         if waiting:

@@ -14,7 +14,7 @@ from proxy.metrics import Counters
 from proxy.routes import Route, TableChange
 from router.processes import fanout
 from router.processes.channel import Channel
-from router.processes.fanout import FanOut, together
+from router.processes.fanout import FanOut, Parcel, together
 from router.processes.messages import (
     Applied,
     Ask,
@@ -131,6 +131,29 @@ def test_everybody_is_sent_the_change_and_says_so() -> None:
     asyncio.run(story())
 
 
+def test_what_everybody_is_sent_is_written_once_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Message] = []
+
+    def counting(message: Message) -> bytes:
+        written.append(message)
+        return encode(message)
+
+    monkeypatch.setattr(fanout, "encode", counting)
+
+    async def story() -> None:
+        async with team(3) as (fan, workers):
+            await fan.publish(*change(1, "a"))
+            await fan.publish(*change(2, "b"))
+            for worker in workers:
+                assert worker.heard == written
+            again = fan.everything()
+            assert again is fan.everything()
+            await asyncio.sleep(0)
+            assert again is not fan.everything()
+
+    asyncio.run(story())
+
+
 def test_one_that_is_slow_holds_up_nobody_and_is_sent_the_rest_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fanout, "PATIENCE", 0.05)
 
@@ -188,7 +211,7 @@ def test_one_that_fails_is_sent_everything_and_replaced_if_that_fails_too() -> N
             assert worker.routes[-1] == {"a", "b"}
             assert wished == []
             worker.fails = 2
-            fan.lanes[0].offer(*change(3, "c"))
+            fan.lanes[0].offer(Parcel(*change(3, "c")))
             await worker.until(lambda: worker.fails == 0)
             await asyncio.wait_for(asked.wait(), 5)
             assert wished == [(0, 100)]
