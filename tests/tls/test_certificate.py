@@ -1,5 +1,7 @@
 """Certificates: what is read out of a good pair, and every way in which a bad one is refused."""
 
+import base64
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -178,6 +180,46 @@ def test_keys_that_are_refused(make_key: Callable[[], SigningKey], flaw: Flaw) -
     pair = AUTHORITY.issue("shop.example", key=make_key())
 
     assert flaw_of(pair.chain, pair.key) is flaw
+
+
+RSA_KEY = rsa.generate_private_key(65537, 2048)
+RSA = RSA_KEY.private_numbers()
+RSA_PAIR = AUTHORITY.issue("shop.example", key=RSA_KEY)
+
+
+@pytest.mark.parametrize("part", ["p", "q", "d", "dmp1", "dmq1", "iqmp"])
+def test_an_rsa_key_whose_numbers_do_not_fit_together_is_refused(part: str) -> None:
+    written = getattr(RSA, part)
+    size = (written.bit_length() + 7) // 8
+    der = RSA_KEY.private_bytes(DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    other = der.replace(written.to_bytes(size, "big"), (written + 2).to_bytes(size, "big"))
+    key = b"-----BEGIN PRIVATE KEY-----\n" + base64.encodebytes(other) + b"-----END PRIVATE KEY-----\n"
+
+    assert other != der
+    assert flaw_of(RSA_PAIR.chain, key) is Flaw.UNREADABLE_KEY
+
+
+def test_an_rsa_key_whose_primes_are_none_is_refused() -> None:
+    half = rsa.generate_private_key(65537, 1088).private_numbers()  # noqa: S505 (for its primes)
+    p, q = half.p * half.q, RSA.p
+    d = pow(65537, -1, math.lcm(p - 1, q - 1))
+    public = rsa.RSAPublicNumbers(65537, p * q)
+    numbers = rsa.RSAPrivateNumbers(p, q, d, d % (p - 1), d % (q - 1), pow(q, -1, p), public)
+    pair = AUTHORITY.issue("shop.example", key=numbers.private_key(unsafe_skip_rsa_key_validation=True))
+
+    assert flaw_of(pair.chain, pair.key) is Flaw.UNREADABLE_KEY
+
+
+def test_an_rsa_key_that_belongs_to_another_certificate_is_refused() -> None:
+    other = rsa.generate_private_key(65537, 2048)
+
+    assert flaw_of(AUTHORITY.issue("shop.example", key=other).chain, RSA_PAIR.key) is Flaw.MISMATCH
+
+
+def test_an_rsa_key_is_read_within_50_ms() -> None:
+    pair = AUTHORITY.issue("shop.example", key=rsa.generate_private_key(65537, 4096))
+
+    assert min(_timed(pair) for _ in range(3)) < 0.05
 
 
 def test_a_weak_key_in_the_chain_is_refused_too() -> None:
