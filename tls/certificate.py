@@ -34,7 +34,6 @@ MAX_NAME: Final = 200
 CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 PEM: Final = serialization.Encoding.PEM
 DER: Final = serialization.Encoding.DER
-SPKI: Final = serialization.PublicFormat.SubjectPublicKeyInfo
 _SIGNED: Final = b"drycc-router"
 
 
@@ -113,8 +112,7 @@ def _judge(chain: list[x509.Certificate], key: PrivateKeyTypes) -> Certificate:
         if key.key_size > 4096:
             raise BadCertificate(Flaw.HUGE_KEY)
         _judge_rsa(key)
-    wanted = public.public_bytes(DER, SPKI)
-    leaf = next((one for one in chain if one.public_key().public_bytes(DER, SPKI) == wanted), None)
+    leaf = next((one for one in chain if one.public_key() == public), None)
     if leaf is None:
         raise BadCertificate(Flaw.MISMATCH)
     for one in chain:
