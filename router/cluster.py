@@ -8,7 +8,7 @@ What must not enter: what any of it means (``compile``), where Changes come from
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, Final, TypeVar
 
 from router.objects import (
@@ -59,7 +59,7 @@ class Cluster:
     def __repr__(self) -> str:
         return f"<Cluster of {len(self._views)} objects, {len(self.unreadable)} unreadable>"
 
-    def apply(self, change: Change) -> frozenset[ObjectKey]:
+    def apply(self, change: Change) -> Set[ObjectKey]:
         """Note a change. Returns the objects to look at again, none if nothing we read differs: the object itself, for
         a slice also its Service, before and after."""
         key = change.key
@@ -74,12 +74,12 @@ class Cluster:
         except ObjectError as error:
             after = before
             problem = Problem(Reason.BAD_OBJECT, key, error.path, "", f"expected {error.expected}")
-        if isinstance(after, Service) and after is not before and _octets(after.annotations) > ANNOTATION_BYTES:
+        if isinstance(after, Service) and after is not before and _is_too_long(after.annotations):
             after = before
             message = f"expected at most {ANNOTATION_BYTES >> 10} KiB under our prefixes"
             problem = Problem(Reason.OVER_QUOTA, key, "metadata.annotations", "", message)
         self._note_uid(change, after)
-        touched = set()
+        touched: set[ObjectKey] = set()
         if problem != self.unreadable.get(key):
             touched.add(key)
             if isinstance(before, EndpointSlice):
@@ -90,27 +90,25 @@ class Cluster:
                 self.unreadable[key] = problem
         if after != before:
             touched.add(key)
-            touched |= self._replace(key, before, after)
-        return frozenset(touched)
+            self._replace(key, before, after, touched)
+        return touched
 
-    def _replace(self, key: ObjectKey, before: View | None, after: View | None) -> set[ObjectKey]:
-        """Put ``after`` in the place of ``before``; returns the Services whose slices these are."""
+    def _replace(self, key: ObjectKey, before: View | None, after: View | None, touched: set[ObjectKey]) -> None:
+        """Put ``after`` in the place of ``before``; the Services whose slices these are, are ``touched``."""
         if after is None:
             del self._views[key]
         else:
             self._views[key] = after
-        owners = set()
         if isinstance(before, EndpointSlice):
             owner = _owner(before)
-            owners.add(owner)
+            touched.add(owner)
             del self._slices[owner][key]
             if not self._slices[owner]:
                 del self._slices[owner]
         if isinstance(after, EndpointSlice):
             owner = _owner(after)
-            owners.add(owner)
+            touched.add(owner)
             self._slices.setdefault(owner, {})[key] = after
-        return owners
 
     def _note_uid(self, change: Change, view: View | None) -> None:
         if change.object is None:
@@ -149,8 +147,14 @@ class Cluster:
                 yield from endpoint.addresses
 
 
-def _octets(texts: Mapping[str, str]) -> int:
-    return sum(len(f"{key}{text}".encode(errors="surrogatepass")) for key, text in texts.items())
+def _is_too_long(texts: Mapping[str, str]) -> bool:
+    letters = 0
+    for key, text in texts.items():
+        letters += len(key) + len(text)
+    if letters * 4 <= ANNOTATION_BYTES:  # no letter has more than four octets
+        return False
+    octets = sum(len(f"{key}{text}".encode(errors="surrogatepass")) for key, text in texts.items())
+    return octets > ANNOTATION_BYTES
 
 
 def _owner(view: EndpointSlice) -> ObjectKey:

@@ -198,8 +198,9 @@ class Compiler:
                     self._dirty_record |= key == self._own.record
                 case "Deployment":
                     self._dirty_config |= key in self._router_keys
-            problem = self._cluster.unreadable.get(key)
-            self._ledger.put(("unreadable", key), [problem] if problem else [])
+        if touched:
+            problem = self._cluster.unreadable.get(change.key)
+            self._ledger.put(("unreadable", change.key), (problem,) if problem else ())
         return bool(touched)
 
     def source_problems(self, source_id: str, problems: tuple[Problem, ...]) -> None:

@@ -15,7 +15,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
@@ -48,6 +48,9 @@ KINDS: Final = frozenset({"Service", "EndpointSlice", "Secret", "ConfigMap", "De
 
 _SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 _PAIR: Final = ("tls.crt", "tls.key")
+
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_Word = Annotated[str, msgspec.Meta(min_length=1)]
 
 
 class ObjectError(ValueError):
@@ -84,15 +87,15 @@ class Change:
     object: Mapping[str, Any] | None = field(repr=False)  # may be a Secret
 
 
-class ServicePort(msgspec.Struct, frozen=True):
+class ServicePort(msgspec.Struct, frozen=True, gc=False):
     """One port of a Service; ``name`` is "" when it has none, as Kubernetes allows for a single port."""
 
     name: str
-    port: int
-    protocol: str
+    port: _Port
+    protocol: _Word
 
 
-class Service(msgspec.Struct, frozen=True):
+class Service(msgspec.Struct, frozen=True, gc=False):
     """A Service: ``annotations`` only ours, ``labels`` only the ones that select it or name its app."""
 
     key: ObjectKey
@@ -109,7 +112,7 @@ class Service(msgspec.Struct, frozen=True):
     """Addresses or names of the load balancer that leads to it, where there is one."""
 
 
-class Endpoint(msgspec.Struct, frozen=True):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One endpoint of a slice. ``ready`` already means: may be given new connections (contract 1)."""
 
     addresses: tuple[str, ...]
@@ -118,15 +121,15 @@ class Endpoint(msgspec.Struct, frozen=True):
     """What it says it is: as a rule a Pod. Written by whoever wrote the slice."""
 
 
-class SlicePort(msgspec.Struct, frozen=True):
+class SlicePort(msgspec.Struct, frozen=True, gc=False):
     """One port of a slice; a slice's port without a number means "all ports" and is left out when parsed."""
 
     name: str
-    port: int
-    protocol: str
+    port: _Port
+    protocol: _Word
 
 
-class EndpointSlice(msgspec.Struct, frozen=True):
+class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     """An EndpointSlice; ``service`` is the Service it belongs to ("" for none), ``address_type`` IPv4, IPv6 or FQDN."""
 
     key: ObjectKey
@@ -167,6 +170,10 @@ def parse_service(key: ObjectKey, raw: Mapping[str, Any]) -> Service:
     Raises:
         ObjectError: some field the router reads has another shape than Kubernetes gives it.
     """
+    return _usual_service(key, raw) or _any_service(key, raw)
+
+
+def _any_service(key: ObjectKey, raw: Mapping[str, Any]) -> Service:
     metadata = _mapping(raw.get("metadata"), "metadata")
     spec = _mapping(raw.get("spec"), "spec")
     ports = []
@@ -204,6 +211,10 @@ def parse_endpoint_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlic
     Raises:
         ObjectError: some field the router reads has another shape than Kubernetes gives it.
     """
+    return _usual_slice(key, raw) or _any_slice(key, raw)
+
+
+def _any_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlice:
     metadata = _mapping(raw.get("metadata"), "metadata")
     labels = _mapping(metadata.get("labels"), "metadata.labels")
     owners = _items(metadata.get("ownerReferences"), "metadata.ownerReferences")
@@ -277,6 +288,116 @@ def parse_deployment(key: ObjectKey, raw: Mapping[str, Any]) -> Deployment:
     """
     metadata = _mapping(raw.get("metadata"), "metadata")
     return Deployment(key=key, annotations=_ours(metadata.get("annotations"), "metadata.annotations"))
+
+
+# ── the usual shape ───────────────────────────────────────────────────────────────────────────────────────────────────
+#
+# Nearly all Services and slices look as Kubernetes itself writes them, and thousands come at once when the router
+# starts. What is read of those msgspec picks out in a third of the time that it takes to look at each part in turn.
+# Whatever looks different in any way (a null, a part that is missing, a wrong type) is read above, with a word for what
+# is wrong; both readers come to the same (there is a property test).
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    created: str | None = msgspec.field(name="creationTimestamp", default=None)
+    uid: str = ""
+
+
+class _Spec(msgspec.Struct, gc=False):
+    type: _Word
+    ports: tuple[ServicePort, ...]
+    cluster_ip: str = msgspec.field(name="clusterIP", default="")
+
+
+class _UsualService(msgspec.Struct, gc=False):
+    metadata: _Metadata
+    spec: _Spec
+    status: None = None
+    """Sources leave it out, but for Services with a load balancer."""
+
+
+class _SliceLabels(msgspec.Struct, gc=False):
+    service: str = msgspec.field(name=_SERVICE_NAME_LABEL)
+
+
+class _Owner(msgspec.Struct, gc=False):
+    kind: str
+    uid: str
+
+
+class _SliceMetadata(msgspec.Struct, gc=False):
+    labels: _SliceLabels
+    owners: tuple[_Owner, ...] = msgspec.field(name="ownerReferences", default=())
+
+
+class _Conditions(msgspec.Struct, frozen=True, gc=False):
+    ready: bool = True
+    terminating: bool = False
+
+
+class _Target(msgspec.Struct, gc=False):
+    kind: str = ""
+    namespace: str = ""
+    name: str = ""
+
+
+class _UsualEndpoint(msgspec.Struct, gc=False):
+    addresses: tuple[str, ...]
+    conditions: _Conditions = _Conditions()
+    target: _Target | None = msgspec.field(name="targetRef", default=None)
+
+
+class _UsualSlice(msgspec.Struct, gc=False):
+    metadata: _SliceMetadata
+    address_type: str = msgspec.field(name="addressType")
+    endpoints: tuple[_UsualEndpoint, ...]
+    ports: tuple[SlicePort, ...]
+
+
+def _usual_service(key: ObjectKey, raw: Mapping[str, Any]) -> Service | None:
+    """None: it does not look as usual."""
+    try:
+        usual = msgspec.convert(raw, _UsualService)
+        metadata, spec = usual.metadata, usual.spec
+        created = _time(metadata.created, "metadata.creationTimestamp")
+    except ValueError:  # also of a key that is not Unicode, and of a time that is none
+        return None
+    return Service(
+        key,
+        {name: text for name, text in metadata.labels.items() if name == "app" or name.startswith(PREFIXES)},
+        {name: text for name, text in metadata.annotations.items() if name.startswith(PREFIXES)},
+        created,
+        spec.type,
+        "" if spec.cluster_ip == "None" else spec.cluster_ip,
+        spec.ports,
+        metadata.uid,
+    )
+
+
+def _usual_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlice | None:
+    """None: it does not look as usual."""
+    try:
+        usual = msgspec.convert(raw, _UsualSlice)
+    except ValueError:
+        return None
+    endpoints = []
+    for each in usual.endpoints:
+        target = each.target
+        endpoints.append(
+            Endpoint(
+                each.addresses,
+                each.conditions.ready and not each.conditions.terminating,
+                None if target is None else ObjectKey(target.kind, target.namespace, target.name),
+            )
+        )
+    owner = ""
+    for reference in usual.metadata.owners:
+        if reference.kind == "Service":
+            owner = reference.uid
+            break
+    return EndpointSlice(key, usual.metadata.labels.service, usual.address_type, tuple(endpoints), usual.ports, owner)
 
 
 # ── the shapes of JSON ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -354,7 +475,7 @@ def _time(value: object, path: str) -> datetime | None:
 def _ours(value: object, path: str, *others: str) -> Mapping[str, str]:
     """The entries of labels or annotations under our prefixes, and the named others."""
     return {
-        name: _text(text, f"{path}[{_quotable(name)}]")
+        name: text if isinstance(text, str) else _text(text, f"{path}[{_quotable(name)}]")
         for name, text in _mapping(value, path).items()
         if name.startswith(PREFIXES) or name in others
     }

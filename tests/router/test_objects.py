@@ -1,7 +1,8 @@
 """Views read what the router needs, refuse other shapes with the path, and never show a Secret."""
 
 import base64
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from router import objects
 from router.objects import (
     Change,
     Endpoint,
@@ -23,6 +25,8 @@ from router.objects import (
     parse_secret,
     parse_service,
 )
+from router.sources.sights import narrow
+from tests.fakes.apiserver.objects import apps
 
 KEY = ObjectKey("Service", "shop", "web")
 
@@ -193,6 +197,134 @@ def test_any_shape_is_read_or_refused(parse: Callable[[ObjectKey, Any], object],
     except ObjectError as error:
         assert error.path
         assert error.expected
+
+
+USUAL: dict[str, dict[str, Any]] = {
+    "Service": {
+        "metadata": {
+            "namespace": "shop",
+            "name": "web",
+            "uid": "2",
+            "creationTimestamp": "2026-01-31T12:00:00Z",
+            "labels": {"app": "shop", "router.drycc.cc/routable": "true", "team": "seven"},
+            "annotations": {"router.drycc.cc/domains": "a.example", "kubectl.kubernetes.io/x": "y"},
+        },
+        "spec": {
+            "type": "ClusterIP",
+            "clusterIP": "10.1.2.3",
+            "ports": [
+                {"name": "http", "port": 80, "protocol": "TCP", "targetPort": 5000},
+                {"name": "dns", "port": 53, "protocol": "UDP"},
+            ],
+        },
+        "status": None,
+    },
+    "EndpointSlice": {
+        "metadata": {
+            "namespace": "shop",
+            "name": "web-abcde",
+            "labels": {"kubernetes.io/service-name": "web", "team": "seven"},
+            "ownerReferences": [{"kind": "Other", "uid": "1"}, {"kind": "Service", "uid": "2", "name": "web"}],
+        },
+        "addressType": "IPv4",
+        "endpoints": [
+            {
+                "addresses": ["10.0.0.1"],
+                "conditions": {"ready": True, "serving": True, "terminating": False},
+                "targetRef": {"kind": "Pod", "namespace": "shop", "name": "web-0"},
+            },
+            {"addresses": ["10.0.0.2", "10.0.0.3"], "conditions": {"ready": True, "terminating": True}},
+            {"addresses": ["10.0.0.4"]},
+        ],
+        "ports": [{"name": "http", "port": 5000, "protocol": "TCP"}],
+    },
+}
+
+ODD: tuple[Any, ...] = (
+    *(None, True, False, 0, 1, 80, 80.0, 65535, 65536, -1, 1 << 70, 0.5, float("nan")),
+    *("", "None", "80", "TCP", "Service", "Pod", "\ud800", "é"),
+    *("2026-01-31", "2026-01-31T12:00:00.5+02:00", "0001-01-01T00:00:00+23:00"),
+    *([], {}, [None], [{}], [[]], ["x"], [True], {"name": "x"}, {"port": 80}, {"uid": "7"}, {"\ud800": 1}),
+    {"ready": None},
+    {"ready": False, "terminating": False},
+    {"loadBalancer": {"ingress": [{"ip": "1.2.3.4"}]}},
+    {"router.deis.io/x": 1, "other": 1},
+    {"router.deis.io/x": "1", "other": 1},
+)
+BESIDE = ("status", "namespace", "labels", "terminating", "\ud800", "é")
+
+
+def _places(raw: Any) -> Iterator[tuple[Any, Any]]:
+    """Every part of a document: (the dict or list that it stands in, where in that)."""
+    for place in list(raw) if isinstance(raw, dict) else range(len(raw)):
+        yield raw, place
+        if isinstance(raw[place], dict | list):
+            yield from _places(raw[place])
+
+
+def _outcome(parse: Callable[[ObjectKey, Any], object], raw: dict[str, Any]) -> object:
+    try:
+        return parse(KEY, raw)
+    except ObjectError as error:
+        return error.path, error.expected
+
+
+def assert_read_as_everything_else_is(kind: str, raw: dict[str, Any]) -> None:
+    """The quick reader of the usual shape and the patient one come to the same view, or the same word of refusal."""
+    before = copy.deepcopy(raw)
+    if kind == "Service":
+        assert _outcome(parse_service, raw) == _outcome(objects._any_service, raw), raw
+    else:
+        assert _outcome(parse_endpoint_slice, raw) == _outcome(objects._any_slice, raw), raw
+    assert raw == before
+
+
+@pytest.mark.parametrize("kind", ["Service", "EndpointSlice"])
+def test_what_differs_from_the_usual_in_one_place_is_read_as_everything_else_is(kind: str) -> None:
+    for number in range(len(list(_places(USUAL[kind])))):
+        raw = copy.deepcopy(USUAL[kind])
+        holder, place = list(_places(raw))[number]
+        for odd in ODD:
+            holder[place] = copy.deepcopy(odd)
+            assert_read_as_everything_else_is(kind, raw)
+        del holder[place]
+        assert_read_as_everything_else_is(kind, raw)
+
+
+@st.composite
+def nearly_usual(draw: st.DrawFn, kind: str) -> dict[str, Any]:
+    """What Kubernetes writes, with some parts missing, some of another shape, and some beside."""
+    raw = copy.deepcopy(USUAL[kind])
+    for _ in range(draw(st.integers(1, 3))):
+        places = list(_places(raw))
+        if not places:
+            break
+        holder, place = draw(st.sampled_from(places))
+        odd = copy.deepcopy(draw(st.sampled_from(ODD) | SHAPES))
+        match draw(st.integers(0, 2)):
+            case 0:
+                del holder[place]
+            case 1 if isinstance(holder, dict):
+                holder[draw(st.sampled_from(BESIDE))] = odd
+            case _:
+                holder[place] = odd
+    return raw
+
+
+@pytest.mark.parametrize("kind", ["Service", "EndpointSlice"])
+@settings(deadline=None, max_examples=100)
+@given(data=st.data())
+def test_what_differs_anywhere_is_read_as_everything_else_is(kind: str, data: st.DataObject) -> None:
+    assert_read_as_everything_else_is(kind, data.draw(nearly_usual(kind)))
+
+
+def test_what_kubernetes_writes_looks_as_usual() -> None:
+    """Else the quick reader would be there for nothing."""
+    assert objects._usual_service(KEY, USUAL["Service"]) is not None
+    assert objects._usual_slice(KEY, USUAL["EndpointSlice"]) is not None
+    for raw in apps(1):
+        raw = dict(narrow(raw["kind"])(raw))
+        assert (objects._usual_service if "spec" in raw else objects._usual_slice)(KEY, raw) is not None
 
 
 def test_a_service_says_who_leads_to_it() -> None:
