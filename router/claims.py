@@ -144,12 +144,13 @@ class Claims:
                         del self._below[name]
             self._changed.add(host)
         for host in after:
-            if host not in self._claims:
-                self._claims[host] = {}
+            claims = self._claims.get(host)
+            if claims is None:
+                claims = self._claims[host] = {}
                 for name in names_above(host):
                     self._below.setdefault(name, set()).add(host)
-            if self._claims[host].get(claimant.app) != claimant:
-                self._claims[host][claimant.app] = claimant
+            if claims.get(claimant.app) != claimant:
+                claims[claimant.app] = claimant
                 self._changed.add(host)
         if after:
             self._hosts[claimant.app] = after
@@ -168,6 +169,12 @@ class Claims:
 
         ``now``: Unix milliseconds, the time at which claims that are new began.
         """
+        self._latest = max(self._latest, now)
+        for key in self._ended:
+            self._away[key] = now
+        self._ended.clear()
+        undisputed = self._give_undisputed(now)
+        self._changed -= undisputed
         self._begin(now)
         freed = self._vacate()
         candidates = self._changed.union(freed, *(self._related(host) for host in freed))
@@ -177,19 +184,37 @@ class Claims:
             holder = self.holder(host)
             for app in self._claims.get(host, ()):
                 self._enter((host, app), Recorded(self._entries[host, app].since, app == holder))
-        return changed
+        return changed | undisputed
+
+    def _give_undisputed(self, now: int) -> set[str]:
+        """Give the hosts that one app claims and that exclude no other host: nearly all, nearly always.
+
+        Without this they would get them just so: nobody comes first, and nobody else is to be kept waiting or let in.
+        """
+        given = set()
+        for host in self._changed:
+            claims = self._claims.get(host, {})
+            if len(claims) == 1 and next(self._related(host), None) is None:
+                [(app, claimant)] = claims.items()
+                self._holders[host] = claimant
+                self._enter((host, app), Recorded(self._since(host, app, now), held=True))
+                given.add(host)
+        return given
 
     def _begin(self, now: int) -> None:
-        """Give every new claim its age: what is remembered of it, else the present."""
-        self._latest = max(self._latest, now)
-        for key in self._ended:
-            self._away[key] = now
-        self._ended.clear()
+        """Give every new claim its age."""
         for host in self._changed:
             for app in self._claims.get(host, ()):
                 if (host, app) not in self._entries:
-                    said = self._said(host, app, now)
-                    self._enter((host, app), Recorded(said.since if said else self._latest, held=False))
+                    self._enter((host, app), Recorded(self._since(host, app, now), held=False))
+
+    def _since(self, host: str, app: str, now: int) -> int:
+        """When a claim began: for a new one what is remembered of it, else the present."""
+        entry = self._entries.find((host, app))
+        if entry is not None:
+            return entry.since
+        said = self._said(host, app, now)
+        return said.since if said else self._latest
 
     def _vacate(self) -> dict[str, Claimant]:
         """Take hosts from those who claim them no more, and from those in the way of a holder that the record names.
@@ -302,6 +327,8 @@ class Claims:
 
     def _said(self, host: str, app: str, now: int) -> Recorded | None:
         """What the record says of a claim that begins here, unless that is over."""
+        if not self._word:
+            return None
         if now - self._away.pop((host, app), now) <= AWAY:
             return self._word.get((host, app))
         if self._named.get(host) == app:
@@ -314,7 +341,7 @@ class Claims:
 
     def _enter(self, key: ClaimKey, entry: Recorded | None) -> None:
         """The one place where entries change."""
-        if entry == self._entries.get(key):
+        if entry == self._entries.find(key):
             return
         self._entries.put(key, entry)
         self._record = None
@@ -358,7 +385,8 @@ class Claims:
         if host in self._common:
             return
         for name in names_above(host):
-            if f"*.{name}" in self._claims and f"*.{name}" not in self._common:
-                yield f"*.{name}"
+            wildcard = f"*.{name}"
+            if wildcard in self._claims and wildcard not in self._common:
+                yield wildcard
         if host.startswith("*."):
             yield from (other for other in self._below.get(host[2:], ()) if other not in self._common)

@@ -36,12 +36,16 @@ class Severity(enum.Enum):
     PROBLEM = "problem"
     NOTE = "note"
 
+    __hash__ = object.__hash__  # a fifth of what enum's own costs, and members are compared by identity anyway
+
 
 class Reason(enum.Enum):
     """The one table of reasons. The value is the machine name: in ``/problems``, in metrics and in Events."""
 
     sentence: str
     severity: Severity
+
+    __hash__ = object.__hash__  # as above: Problems are hashed a lot
 
     def __new__(cls, name: str, sentence: str, severity: Severity = Severity.PROBLEM) -> Reason:
         member = object.__new__(cls)
@@ -220,7 +224,9 @@ class Ledger:
         self._before = {}
         new = sorted((problem for problem, was in touched if not was), key=_order)
         gone = sorted((problem for problem, was in touched if was), key=_order)
-        if len(touched) > _MANY:
+        if len(new) == len(self._counts):  # all of them
+            self._sorted = new.copy()
+        elif len(touched) > _MANY:
             self._sorted = sorted(self._counts, key=_order)
         else:
             for problem in gone:
@@ -232,7 +238,7 @@ class Ledger:
         return self._all, tuple(new), tuple(gone)
 
     def _count(self, problem: Problem, step: int) -> None:
-        count = self._counts[problem]
+        count = self._counts.get(problem, 0)
         self._before.setdefault(problem, count > 0)
         if count + step:
             self._counts[problem] = count + step
