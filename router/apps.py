@@ -23,7 +23,7 @@ from router.annotations.reading import read_app, written_as
 from router.claims import Claimant
 from router.cluster import Cluster
 from router.model import App, RouterConfig
-from router.objects import PREFIXES, ConfigMap, Endpoint, EndpointSlice, ObjectKey, Service, ServicePort
+from router.objects import PREFIXES, ConfigMap, EndpointSlice, ObjectKey, Service, ServicePort
 from router.own import OwnNames
 from router.problems import Problem, Reason, bounded
 from router.quotas import CONNECT_TIMEOUT, ENDPOINTS, PAGE_BYTES, SILENCE
@@ -42,7 +42,7 @@ _LABELS: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
 _APP_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
-class CompiledApp(msgspec.Struct, frozen=True):
+class CompiledApp(msgspec.Struct, frozen=True, gc=False):
     """What one Service comes to, taken by itself."""
 
     service: Service
@@ -63,15 +63,14 @@ class CompiledApp(msgspec.Struct, frozen=True):
 
 def routable(service: Service) -> tuple[bool, list[Problem]]:
     """Whether the label says exactly ``true``; of two labels that differ, the one of the first prefix counts."""
-    labels = [(label, service.labels[label]) for label in _LABELS if label in service.labels]
-    if not labels:
+    there = [label for label in _LABELS if label in service.labels]
+    if not there:
         return False, []
-    (first, value), *others = labels
-    problems = [
-        Problem(Reason.SHADOWED_KEY, service.key, label, other, f"expected it once: the label {first} counts")
-        for label, other in others
-    ]
-    return value == "true", problems
+    problems = []
+    for label in there[1:]:
+        message = f"expected it once: the label {there[0]} counts"
+        problems.append(Problem(Reason.SHADOWED_KEY, service.key, label, service.labels[label], message))
+    return service.labels[there[0]] == "true", problems
 
 
 def compile_app(
@@ -221,7 +220,7 @@ def _port(wanted: str | int | None, service: Service, previous: ServicePort | No
     return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Door:
     """Which addresses this router lets requests out to."""
 
@@ -258,10 +257,10 @@ def _addresses(
     # A Service that was deleted and created anew has slices of its own soon; until then those of the old one linger.
     views = [view for view in slices if not (view.owner and service.uid and view.owner != service.uid)]
     for view in views:
-        for endpoint, address in _slice_addresses(view, port, door, says):
-            refused |= address is None
-            if address is not None:
-                target = endpoint.target
+        for target, address in _slice_addresses(view, port, door, says):
+            if address is None:
+                refused = True
+            else:
                 found.setdefault(target if target and target.name else address, set()).add(address)
     if spec.upstream == "service":
         # Which of them it comes to is the cluster's choice, so all have to be in order.
@@ -269,6 +268,9 @@ def _addresses(
         own = _cluster_address(service, port, door, says)
         return own if ready and not refused else ()
     six = ":" in service.cluster_ip
+    if len(found) == 1:
+        [addresses] = found.values()
+        return _of_one_family(addresses, six)
     return {address for addresses in found.values() for address in _of_one_family(addresses, six)}
 
 
@@ -304,14 +306,14 @@ def _cluster_address(service: Service, port: ServicePort, door: _Door, says: _Vo
 
 def _slice_addresses(
     view: EndpointSlice, port: ServicePort, door: _Door, says: _Voice
-) -> Iterator[tuple[Endpoint, Address | None]]:
-    """The ready addresses of a slice at the port that bears the Service port's name, as kube-proxy matches them; None
-    for one that is refused."""
+) -> Iterator[tuple[ObjectKey | None, Address | None]]:
+    """The ready addresses of a slice at the port that bears the Service port's name, as kube-proxy matches them, each
+    with what its endpoint says it is; None for one that is refused."""
     if view.address_type == "FQDN":
         message = "expected IPv4 or IPv6: names are not looked up"
         says.say_about(Reason.REFUSED_ADDRESS, view.key, "addressType", view.address_type, message)
         return
-    numbers = [each.port for each in view.ports if (each.name, each.protocol) == (port.name, port.protocol)]
+    numbers = [each.port for each in view.ports if each.name == port.name and each.protocol == port.protocol]
     if view.endpoints and not numbers:
         called = f"named {port.name!r}" if port.name and port.name.isascii() else "without a name"
         message = f"expected a TCP port {called}, as the Service calls it"
@@ -319,21 +321,21 @@ def _slice_addresses(
     for number, endpoint in enumerate(view.endpoints):
         if not endpoint.ready:
             continue
-        path = f"endpoints[{number}]"
         target = endpoint.target
         if target and (target.kind == "Node" or target.namespace not in ("", view.key.namespace)):
             message = "expected a Pod of the same namespace"
-            says.say_about(Reason.REFUSED_ADDRESS, view.key, f"{path}.targetRef", str(target), message)
-            yield endpoint, None
+            says.say_about(Reason.REFUSED_ADDRESS, view.key, f"endpoints[{number}].targetRef", str(target), message)
+            yield target, None
             continue
         for text in endpoint.addresses:
             try:
                 address = door.address(text)
             except AddressRefused as refused:
-                says.say_about(Reason.REFUSED_ADDRESS, view.key, f"{path}.addresses", text, str(refused))
-                yield endpoint, None
+                says.say_about(Reason.REFUSED_ADDRESS, view.key, f"endpoints[{number}].addresses", text, str(refused))
+                yield target, None
             else:
-                yield from ((endpoint, (address, each)) for each in numbers)
+                for each in numbers:
+                    yield target, (address, each)
 
 
 # ── under which rules ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -363,6 +365,8 @@ def _encoded(page: str) -> bytes:
 def _limited(spec: App, config: RouterConfig, says: _Voice) -> App:
     """Numbers beyond what an app may ask for become the largest that it may. The operator's own word may be larger."""
     silence = max(SILENCE, config.default_timeout)
+    if spec.connect_timeout <= CONNECT_TIMEOUT and max(spec.tcp_timeout or 0.0, spec.request_timeout) <= silence:
+        return spec  # as nearly everybody
     limits = (
         ("connectTimeout", "connect_timeout", CONNECT_TIMEOUT),
         ("tcpTimeout", "tcp_timeout", silence),

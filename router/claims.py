@@ -101,7 +101,8 @@ class Claims:
         self._holders: dict[str, Claimant] = {}
         self._below: dict[str, set[str]] = {}
         """name → claimed hosts below it, wildcards too: what ``*.name`` would stand for."""
-        self._changed: set[str] = set()
+        self._changed: dict[str, None] = {}
+        """Hosts to decide upon, in the order in which they were put: ten thousand are gone through faster in that."""
         self._common: frozenset[str] = frozenset()
         # What is to be remembered.
         self._entries = Book()
@@ -142,7 +143,7 @@ class Claims:
                     self._below[name].discard(host)
                     if not self._below[name]:
                         del self._below[name]
-            self._changed.add(host)
+            self._changed[host] = None
         for host in after:
             claims = self._claims.get(host)
             if claims is None:
@@ -151,7 +152,7 @@ class Claims:
                     self._below.setdefault(name, set()).add(host)
             if claims.get(claimant.app) != claimant:
                 claims[claimant.app] = claimant
-                self._changed.add(host)
+                self._changed[host] = None
         if after:
             self._hosts[claimant.app] = after
         else:
@@ -162,7 +163,7 @@ class Claims:
         those that the operator gave to somebody, which nobody else claims."""
         if hosts != self._common:
             self._common = hosts
-            self._changed.update(self._claims)
+            self._changed.update(dict.fromkeys(self._claims))
 
     def settle(self, now: int = 0) -> set[str]:
         """Decide what has changed since the last time; returns the hosts on which anybody's standing may differ.
@@ -174,11 +175,12 @@ class Claims:
             self._away[key] = now
         self._ended.clear()
         undisputed = self._give_undisputed(now)
-        self._changed -= undisputed
+        for host in undisputed:
+            del self._changed[host]
         self._begin(now)
         freed = self._vacate()
-        candidates = self._changed.union(freed, *(self._related(host) for host in freed))
-        self._changed = set()
+        candidates = set(self._changed).union(freed, *(self._related(host) for host in freed))
+        self._changed.clear()
         changed = candidates | self._give(candidates, freed)
         for host in candidates:
             holder = self.holder(host)
@@ -301,7 +303,7 @@ class Claims:
                 away[key] = self._away.get(key, now)
             elif entry is not None and entry != said:
                 self._enter(key, Recorded(said.since, entry.held))
-                self._changed.add(key[0])
+                self._changed[key[0]] = None
         self._away = away
         if record:
             younger = max((said.since for said in self._word.values()), default=0) + 1

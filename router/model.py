@@ -15,7 +15,7 @@ import msgspec
 __all__ = ["App", "Builder", "RouterConfig"]
 
 
-class App(msgspec.Struct, frozen=True):
+class App(msgspec.Struct, frozen=True, gc=False):
     """One routable Service, as its owner described it (contract 3)."""
 
     domains: tuple[str, ...]

@@ -112,7 +112,7 @@ class Reason(enum.Enum):
     NO_EFFECT = "no_effect", "A key of the ancestors that is understood and has no effect here.", Severity.NOTE
 
 
-class Problem(msgspec.Struct, frozen=True):
+class Problem(msgspec.Struct, frozen=True, gc=False):
     """One thing to mend, or to know.
 
     ``key`` is the annotation or the path of a field ("" when it is about the whole object); ``value`` is shortened and

@@ -42,7 +42,7 @@ class Role(enum.Enum):
     PLATFORM = "platform"
 
 
-class HostReport(msgspec.Struct, frozen=True):
+class HostReport(msgspec.Struct, frozen=True, gc=False):
     """One name an app claims."""
 
     host: str
@@ -54,7 +54,7 @@ class HostReport(msgspec.Struct, frozen=True):
     """``namespace/secret`` presented for it; None: the default one."""
 
 
-class AppReport(msgspec.Struct, frozen=True):
+class AppReport(msgspec.Struct, frozen=True, gc=False):
     """One routable Service as it stands."""
 
     name: str

@@ -28,7 +28,10 @@ __all__ = ["read_app", "read_builder", "read_router", "written_as"]
 REPORTED: Final = 20
 """Bad elements of one list, and unknown keys of one object, that are reported one by one; the rest is one more."""
 
-_DEFAULTS: Final = {place: defaults(place) for place in Place}
+_SILENT_APP: Final = App(**defaults(Place.APP))
+_SILENT_ROUTER: Final = RouterConfig(**defaults(Place.ROUTER))
+_SILENT_BUILDER: Final = Builder(**defaults(Place.BUILDER))
+"""What those ask for who say nothing: the defaults."""
 
 Written = list[tuple[Field, str, str]]
 """What stands on an object: (field, annotation as written, its text)."""
@@ -46,24 +49,24 @@ def read_app(
 
     Reading the same annotations with the result as ``previous`` comes to the same.
     """
-    values, problems = _read(Place.APP, service, annotations, _values_of(previous))
-    return App(**values), tuple(problems)
+    values, problems = _read(Place.APP, service, annotations, previous or _SILENT_APP)
+    return msgspec.structs.replace(_SILENT_APP, **values), tuple(problems)
 
 
 def read_router(
     deployment: ObjectKey, annotations: Mapping[str, str], previous: RouterConfig | None
 ) -> tuple[RouterConfig, tuple[Problem, ...]]:
     """What the router's own Deployment says; without any annotation, the defaults."""
-    values, problems = _read(Place.ROUTER, deployment, annotations, _values_of(previous))
-    return RouterConfig(**values), tuple(problems)
+    values, problems = _read(Place.ROUTER, deployment, annotations, previous or _SILENT_ROUTER)
+    return msgspec.structs.replace(_SILENT_ROUTER, **values), tuple(problems)
 
 
 def read_builder(
     service: ObjectKey, annotations: Mapping[str, str], previous: Builder | None
 ) -> tuple[Builder, tuple[Problem, ...]]:
     """What the builder Service says; without any annotation, the defaults."""
-    values, problems = _read(Place.BUILDER, service, annotations, _values_of(previous))
-    return Builder(**values), tuple(problems)
+    values, problems = _read(Place.BUILDER, service, annotations, previous or _SILENT_BUILDER)
+    return msgspec.structs.replace(_SILENT_BUILDER, **values), tuple(problems)
 
 
 def written_as(place: Place, key: str, annotations: Mapping[str, str]) -> str:
@@ -76,18 +79,14 @@ def written_as(place: Place, key: str, annotations: Mapping[str, str]) -> str:
     return next((name for name in names if name in annotations), usual)
 
 
-def _values_of(model: App | Builder | RouterConfig | None) -> dict[str, Any]:
-    return {} if model is None else msgspec.structs.asdict(model)
-
-
 def _read(
-    place: Place, owner: ObjectKey, annotations: Mapping[str, str], previous: Mapping[str, Any]
+    place: Place, owner: ObjectKey, annotations: Mapping[str, str], previous: App | Builder | RouterConfig
 ) -> tuple[dict[str, Any], list[Problem]]:
+    """The values that somebody wrote down, by attribute; ``previous`` has the last good ones."""
     written, problems = _sort_out(place, owner, annotations)
-    values = dict(_DEFAULTS[place])
+    values: dict[str, Any] = {}
     for field, key, text in written:
-        last_good = previous.get(field.attribute, values.get(field.attribute))
-        value, found = _value(field, owner, key, text, last_good)
+        value, found = _value(field, owner, key, text, getattr(previous, field.attribute, None))
         problems += found
         if field.attribute:
             values[field.attribute] = value

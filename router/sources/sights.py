@@ -37,18 +37,23 @@ _PLAIN: Final = 2
 leave this process, and are made in a fifth of the time that JSON takes."""
 
 _NEEDED_LABELS: Final = frozenset({"app", "kubernetes.io/service-name"})
+_KEPT: Final = ("namespace", "name", "uid", "resourceVersion")
+_ANNOTATED: Final = (*_KEPT, "creationTimestamp")
+_SPEC: Final = ("type", "clusterIP", "externalIPs", "ports")
 
 
 class Sights:
     """What is known of one scope. ``kind``: of its objects. ``hold``: seconds, see :data:`HOLD`."""
 
-    __slots__ = ("_asked", "_hold", "_kind", "_known")
+    __slots__ = ("_asked", "_hold", "_is_first", "_kind", "_known")
 
     def __init__(self, kind: str, hold: float = HOLD) -> None:
         self._kind = kind
         self._hold = hold
         self._known: dict[ObjectKey, int] = {}
         self._asked = 0
+        self._is_first = False
+        """Whether all that is known comes from the list that is being told: nothing can be missing from that."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -60,6 +65,7 @@ class Sights:
 
     def judge(self, items: Iterable[Raw]) -> float:
         """Seconds to wait before such a list is asked for again; 0: it is believed."""
+        self._is_first = not self._known
         if len(self._known) <= FEW:
             self._asked = 0
             return 0.0
@@ -76,7 +82,10 @@ class Sights:
         return [change for change in changes if change is not None]
 
     def missed(self, items: Iterable[Raw]) -> list[Change]:
-        """What is gone according to a complete list."""
+        """What is gone according to a complete list, of which all was told as ``listed`` before."""
+        if self._is_first:
+            self._is_first = False
+            return []
         missing = self._known.keys() - {key_of(self._kind, raw) for raw in items}
         for key in missing:
             del self._known[key]
@@ -107,12 +116,11 @@ class Sights:
 def key_of(kind: str, raw: Raw) -> ObjectKey | None:
     """Which object it is; None: it does not say."""
     metadata = raw.get("metadata")
-    if not isinstance(metadata, dict):
-        return None
-    namespace, name = metadata.get("namespace", ""), metadata.get("name")
-    if not isinstance(namespace, str) or not isinstance(name, str) or not name:
-        return None
-    return ObjectKey(kind, namespace, name)
+    if isinstance(metadata, dict):
+        namespace, name = metadata.get("namespace", ""), metadata.get("name")
+        if name and isinstance(name, str) and isinstance(namespace, str):
+            return ObjectKey(kind, namespace, name)
+    return None
 
 
 def narrow(kind: str) -> Callable[[Raw], Raw]:
@@ -125,9 +133,10 @@ def _metadata(raw: Raw, annotated: bool) -> object:
     metadata = raw.get("metadata")
     if not isinstance(metadata, dict):
         return metadata
-    kept = {name: metadata[name] for name in ("namespace", "name", "uid", "resourceVersion") if name in metadata}
-    if annotated and "creationTimestamp" in metadata:
-        kept["creationTimestamp"] = metadata["creationTimestamp"]
+    kept: dict[str, Any] = {}
+    for name in _ANNOTATED if annotated else _KEPT:
+        if name in metadata:
+            kept[name] = metadata[name]
     labels, annotations = metadata.get("labels"), metadata.get("annotations")
     if labels:
         kept["labels"] = _ours(labels, _NEEDED_LABELS)
@@ -146,7 +155,7 @@ def _service(raw: Raw) -> Raw:
     spec = raw.get("spec")
     kept: dict[str, Any] = {"metadata": _metadata(raw, True), "spec": spec}
     if isinstance(spec, dict):
-        kept["spec"] = {name: spec[name] for name in ("type", "clusterIP", "externalIPs", "ports") if name in spec}
+        kept["spec"] = {name: spec[name] for name in _SPEC if name in spec}
         if spec.get("type") == "LoadBalancer":
             kept["status"] = raw.get("status")
     return kept

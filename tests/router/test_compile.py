@@ -845,7 +845,7 @@ def test_differences_add_up_to_the_whole_and_nothing_lingers(history: list[list[
     compiler = town.compiler
     published = (town.routes.copy(), town.hosts.copy(), town.names.copy(), town.certificates.copy())
     reported = town.last.apps
-    compiler._dirty_apps |= compiler._apps.keys()
+    compiler._dirty_apps |= dict.fromkeys(compiler._apps)
     compiler._dirty_config = True
     town.hears()
     assert not town.last.changed, "what is settled stays settled"
