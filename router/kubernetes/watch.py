@@ -193,6 +193,7 @@ async def follow(
     *,
     judge: Callable[[tuple[RawObject, ...]], float] = lambda _: 0.0,
     narrow: Callable[[RawObject], RawObject] = lambda raw: raw,
+    glimpse: Callable[[list[RawObject]], None] = lambda _: None,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     chance: Callable[[], float] = random.random,
@@ -200,14 +201,15 @@ async def follow(
     """The news about a scope, for ever; the first is what went wrong, or a list.
 
     ``judge`` looks at each list before it is told: seconds to wait before another one is asked for instead, 0 to take
-    it. ``narrow`` makes of an object what is worth keeping.
+    it. ``narrow`` makes of an object what is worth keeping. ``glimpse`` is told each page of a list as it comes, before
+    it is known whether the list will ever be complete.
     """
     backoff = Backoff(chance)
     trouble = _Trouble(scope, clock)
     why = "start"
     while True:  # for ever
         try:
-            listed = await _list(reader, scope, narrow)
+            listed = await _list(reader, scope, narrow, glimpse)
         except Unreachable as error:
             heard.failures[error.label] += 1
             yield Away(error)
@@ -271,7 +273,12 @@ async def follow(
                     _open(heard, scope, -1)
 
 
-async def _list(reader: Reader, scope: Scope, narrow: Callable[[RawObject], RawObject]) -> Listed:
+async def _list(
+    reader: Reader,
+    scope: Scope,
+    narrow: Callable[[RawObject], RawObject],
+    glimpse: Callable[[list[RawObject]], None],
+) -> Listed:
     """Every page; from the beginning when they expire under us."""
     for _ in range(MAX_BEGINNINGS):
         items: list[RawObject] = []
@@ -280,7 +287,9 @@ async def _list(reader: Reader, scope: Scope, narrow: Callable[[RawObject], RawO
             pages = reader.pages(scope.resource, scope.namespace, labels=scope.labels, fields=scope.fields)
             async with aclosing(pages):
                 async for page in pages:
-                    items.extend(narrow(item) for item in page.items if isinstance(item, dict))
+                    kept = [narrow(item) for item in page.items if isinstance(item, dict)]
+                    glimpse(kept)
+                    items += kept
                     version = page.version
         except Gone:
             continue

@@ -189,7 +189,13 @@ class ClusterSource:
                 await asyncio.sleep(PEEK)
 
     async def _hear(self, scope: Scope, sights: Sights, named: NamedObjects) -> None:
+        def glimpse(items: list[RawObject]) -> None:
+            if scope not in self._complete:  # what is in the first page must not wait for the last one
+                self._tell_all(scope, sights.listed(items), named)
+
         def judge(items: tuple[RawObject, ...]) -> float:
+            if scope not in self._complete:
+                return 0.0
             doubt = sights.judge(items)
             self._doubt(scope, len(sights), len(items), doubt)
             if doubt:  # what is in the list is true all the same: only what is missing may be a mistake
@@ -197,7 +203,8 @@ class ClusterSource:
             return doubt
 
         keep = narrow(scope.resource.kind)
-        async with aclosing(follow(self._reader, scope, self.reach, self.heard, judge=judge, narrow=keep)) as news:
+        followed = follow(self._reader, scope, self.reach, self.heard, judge=judge, narrow=keep, glimpse=glimpse)
+        async with aclosing(followed) as news:
             async for each in news:
                 match each:
                     case Seen(events=events):
@@ -214,11 +221,12 @@ class ClusterSource:
                         self._complain(f"rights:{scope}", ())
 
     async def _take_list(self, scope: Scope, sights: Sights, items: tuple[RawObject, ...], named: NamedObjects) -> None:
-        """What a complete list comes to, told all at once."""
+        """What a complete list comes to, told all at once. The pages of the first one were told as they came."""
         changes: list[Change] = []
-        for start in range(0, len(items), SLICE):
-            changes += sights.listed(items[start : start + SLICE])
-            await asyncio.sleep(0)
+        if scope in self._complete:
+            for start in range(0, len(items), SLICE):
+                changes += sights.listed(items[start : start + SLICE])
+                await asyncio.sleep(0)
         changes += sights.missed(items)
         self._tell_all(scope, changes, named)
         self._complete.add(scope)

@@ -89,6 +89,7 @@ def hears(
     *,
     heard: Heard | None = None,
     judge: Callable[[tuple[RawObject, ...]], float] = lambda _: 0.0,
+    glimpse: Callable[[list[RawObject]], None] = lambda _: None,
 ) -> list[News]:
     """The first ``count`` news of the scope."""
 
@@ -101,6 +102,7 @@ def hears(
             reach,
             heard or Heard(),
             judge=judge,
+            glimpse=glimpse,
             clock=lambda: script.seconds,
             sleep=script.sleep,
             chance=lambda: 0.0,
@@ -322,3 +324,15 @@ def test_open_watches_are_counted() -> None:
         assert heard.connected == {"Service": 0}
 
     asyncio.run(run())
+
+
+def test_each_page_is_shown_as_it_comes_whether_or_not_the_list_is_ever_complete() -> None:
+    script = Script()
+    one, other = thing("a", 1), thing("b", 1)
+    script.lists += [[page(one), Gone(410, "")], [page(one), page(other)]]
+    seen: list[list[RawObject]] = []
+
+    [relisted] = hears(script, 1, glimpse=seen.append)
+
+    assert seen == [[one], [one], [other]]
+    assert relisted == Relisted((one, other), "1", "start")

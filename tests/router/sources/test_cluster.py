@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.kubernetes.client import Api
+from router.kubernetes.client import Api, Listed, RawObject
+from router.kubernetes.resources import SERVICES, Resource
 from router.own import OwnNames
 from router.problems import Problem, Reason
 from router.sources import cluster
@@ -174,6 +175,35 @@ def test_nobody_is_ready_with_half_a_table(tmp_path: Path) -> None:
         await tell(server, listener)
 
     story(tmp_path, *SHOP, tell=begin)
+
+
+def test_what_a_page_names_is_asked_for_while_the_next_one_is_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_get, real_pages = Api.get, Api.pages
+    asked = asyncio.Event()
+
+    async def get(api: Api, resource: Resource, namespace: str, name: str) -> RawObject:
+        if name == "shop-cert":
+            asked.set()
+        return await real_get(api, resource, namespace, name)
+
+    async def pages(
+        api: Api, resource: Resource, namespace: str | None, *, labels: str = "", fields: str = "", limit: int = 1
+    ) -> AsyncGenerator[Listed, None]:
+        async for page in real_pages(api, resource, namespace, labels=labels, fields=fields, limit=limit):
+            yield page
+            if page.items and resource is SERVICES:
+                await asyncio.wait_for(asked.wait(), 10)
+
+    monkeypatch.setattr(Api, "get", get)
+    monkeypatch.setattr(Api, "pages", pages)
+
+    async def tell(_: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.is_complete)
+        assert listener.objects.keys() >= {"Service shop/web", "Secret shop/shop-cert", "EndpointSlice shop/web-abcde"}
+
+    story(tmp_path, *SHOP, tell=tell)
 
 
 def test_what_is_there_already_is_told_as_a_part_while_the_rest_is_on_its_way(
