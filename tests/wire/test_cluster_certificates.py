@@ -166,7 +166,8 @@ def test_a_secret_of_another_namespace_is_never_read(tmp_path: Path) -> None:
         assert await router.fingerprint(HOST) == default
         assert router.problems(Reason.CERTIFICATE_MISSING)
         read = {(record.namespace, record.name) for record in server.audit.of(resource="secrets") if record.code < 400}
-        assert read == {("next", "own-cert")}
+        # Beside them there may be watches by name that tell of the platform's certificate, should it ever be there.
+        assert {name for name in read if name[0] != "drycc"} == {("next", "own-cert")}
         server.put(own(GOOD.secret_data()))
         await router.presents(HOST, shown(GOOD))
 
