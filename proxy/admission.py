@@ -81,9 +81,12 @@ class Admission:
 
     def come(self, descriptors: int = 1) -> None:
         """Somebody was accepted."""
-        self.connections = connections = self.connections + descriptors
-        if connections >= self.most or connections + self._counters.upstream_open >= self.files:
-            attempt(self._counters, "admission", self.on_full)
+        self.connections += descriptors
+        attempt(self._counters, "admission", self._look_around)
+
+    def _look_around(self) -> None:
+        if self.is_full:
+            self.on_full()
 
     def go(self, descriptors: int = 1) -> None:
         """A connection is gone."""
