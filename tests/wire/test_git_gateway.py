@@ -265,6 +265,7 @@ def test_a_gateway_that_dies_is_replaced(tmp_path: Path) -> None:
     with make_town(tmp_path, "--workers", "1") as town:
         town.meets_git()
         town.builder.repository("shop")
+        soon(lambda: "git" in town.router.children())  # it has its name once everything it needs is imported
         before = town.router.children()["git"]
         os.kill(before, signal.SIGKILL)
         pushed = town.alice.commit()
