@@ -43,7 +43,7 @@ _LIBC: Final = _functions()
 
 
 class Alarm:
-    """Rings once each time it is set. Without a timer of the kernel, or a loop that can read one, it is the loop's."""
+    """Rings once each time it is set. Without a timer of the kernel it is the loop's."""
 
     __slots__ = ("_descriptor", "_handle", "_loop", "_ring")
 
@@ -58,12 +58,8 @@ class Alarm:
         if _LIBC is None or self._descriptor >= 0:
             return
         self._descriptor = _LIBC[0](ctypes.c_int(time.CLOCK_MONOTONIC), ctypes.c_int(_FLAGS))
-        if self._descriptor < 0:
-            return
-        try:
+        if self._descriptor >= 0:
             self._loop.add_reader(self._descriptor, self._heard)
-        except NotImplementedError:
-            self.stop()
 
     def set(self, seconds: float) -> None:
         """Ring once, so many seconds from now; what was set before is forgotten."""

@@ -75,8 +75,8 @@ class Handshakes:
 
     def step(self, handshake: Pending) -> None:
         """Something has come for it: go on with it now, or in the next turn of the loop."""
-        # What earlier turns took counts too until somebody has to wait: asking the loop for a turn with every handshake
-        # would cost each a thirtieth more, and so one in some ten waits for a turn that comes at once.
+        # What earlier turns took counts too until somebody has to wait: so nothing is asked of the loop with every
+        # handshake, and one in some ten waits for a turn that comes at once.
         if self._spent < A_TURN and not self._waiting:
             began = now()
             handshake.go_on()

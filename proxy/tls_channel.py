@@ -164,7 +164,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
     def _may_go_on(self, data: bytes) -> bool:
         """Judge the hello, of which ``data`` has come now. Whether OpenSSL is to answer it."""
         hello = self._hello = self._hello + data if self._hello else data
-        if _NAMED not in hello:  # as it is in nearly everybody's
+        if _NAMED not in hello:  # nearly everybody names it, and then there is nothing to look for
             found = client_hello.read(hello)
             if found.protocols is not None and PROTOCOLS.isdisjoint(found.protocols):
                 self._refuse(client_hello.NO_APPLICATION_PROTOCOL)
@@ -178,7 +178,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         """The handshake's turn: what has come of it waits in ``_inside``."""
         try:
             if not self._closing and self._inner is None and self._shake_hands():
-                # Asking for what has not come would only raise, and costs as much as a step of the handshake.
+                # Asking for what has not come would only raise.
                 waiting = self._inside.pending
                 if waiting or self._tls.pending():
                     self._hand_in(waiting, True)

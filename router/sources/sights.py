@@ -45,15 +45,13 @@ _SPEC: Final = ("type", "clusterIP", "externalIPs", "ports")
 class Sights:
     """What is known of one scope. ``kind``: of its objects. ``hold``: seconds, see :data:`HOLD`."""
 
-    __slots__ = ("_asked", "_hold", "_is_first", "_kind", "_known")
+    __slots__ = ("_asked", "_hold", "_kind", "_known")
 
     def __init__(self, kind: str, hold: float = HOLD) -> None:
         self._kind = kind
         self._hold = hold
         self._known: dict[ObjectKey, int] = {}
         self._asked = 0
-        self._is_first = False
-        """Whether all that is known comes from the list that is being told: nothing can be missing from that."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -65,7 +63,6 @@ class Sights:
 
     def judge(self, items: Iterable[Raw]) -> float:
         """Seconds to wait before such a list is asked for again; 0: it is believed."""
-        self._is_first = not self._known
         if len(self._known) <= FEW:
             self._asked = 0
             return 0.0
@@ -83,9 +80,6 @@ class Sights:
 
     def missed(self, items: Iterable[Raw]) -> list[Change]:
         """What is gone according to a complete list, of which all was told as ``listed`` before."""
-        if self._is_first:
-            self._is_first = False
-            return []
         missing = self._known.keys() - {key_of(self._kind, raw) for raw in items}
         for key in missing:
             del self._known[key]

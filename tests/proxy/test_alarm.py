@@ -83,13 +83,23 @@ def test_without_a_timer_of_the_kernel_it_is_the_loops(
     loop: asyncio.AbstractEventLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.alarm._LIBC", None)
-    alarm = Alarm(loop, loop.stop)
+    rung = 0
+
+    def ring() -> None:
+        nonlocal rung
+        rung += 1
+        loop.stop()
+
+    before = set(os.listdir("/proc/self/fd"))
+    alarm = Alarm(loop, ring)
     alarm.start()
+    assert set(os.listdir("/proc/self/fd")) == before
     alarm.set(60.0)
     alarm.set(0.001)
     loop.run_forever()
     alarm.stop()
     loop.close()
+    assert rung == 1
 
 
 def test_a_loop_with_its_hands_full_hears_it_in_its_turn() -> None:

@@ -20,20 +20,11 @@ class Handle:
 
 
 class Blind(FakeLoop):
-    """A loop that reads no timer of the kernel; the test decides when its own rings."""
+    """A loop whose only timer rings when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
         self.later: list[Callable[[], None]] = []
-
-    def add_reader(self, descriptor: int, call: Callable[[], None]) -> None:
-        raise NotImplementedError
-
-    def remove_reader(self, descriptor: int) -> None:
-        pass
-
-    def is_closed(self) -> bool:
-        return False
 
     def call_later(self, seconds: float, call: Callable[[], None]) -> Handle:
         self.later.append(call)
@@ -221,25 +212,28 @@ def test_the_wall_clock_may_jump_as_it_likes(turning: Turning, jump: float, monk
     assert before != http_date()
 
 
-def test_how_late_the_loop_is(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def blind(monkeypatch: pytest.MonkeyPatch) -> Blind:
+    """There is no timer of the kernel."""
+    monkeypatch.setattr("proxy.alarm._LIBC", None)
+    return Blind()
+
+
+def test_how_late_the_loop_is(blind: Blind, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeClock()
     fake.install(monkeypatch)
-    loop = Blind()
-    wheel = Wheel(cast(asyncio.AbstractEventLoop, loop))
+    wheel = Wheel(cast(asyncio.AbstractEventLoop, blind))
     wheel.start()
     lags = []
     for passed in (TICK, TICK + 0.3, TICK - 0.001, TICK):
         fake.seconds += passed
-        loop.later.pop()()
+        blind.later.pop()()
         lags.append(wheel.lag)
     assert lags == pytest.approx([0.0, 0.3, 0.0, 0.0], abs=1e-6)
 
 
-def test_who_waits_for_a_turn_has_it_with_the_next_tick_at_the_latest(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeClock()
-    fake.install(monkeypatch)
-    loop = Blind()
-    wheel = Wheel(cast(asyncio.AbstractEventLoop, loop))
+def test_who_waits_for_a_turn_has_it_with_the_next_tick_at_the_latest(blind: Blind) -> None:
+    wheel = Wheel(cast(asyncio.AbstractEventLoop, blind))
     wheel.start()
     had: list[str] = []
 
@@ -252,9 +246,9 @@ def test_who_waits_for_a_turn_has_it_with_the_next_tick_at_the_latest(monkeypatc
 
     wheel.next_turn(fails)
     wheel.next_turn(begs)
-    loop.later.pop()()  # a tick: the loop has not come to what it was to call soon
+    blind.later.pop()()  # a tick: the loop has not come to what it was to call soon
     assert had == ["begs"]
-    loop.settle()
+    blind.settle()
     assert had == ["begs", "again"]
 
 

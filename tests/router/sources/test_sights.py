@@ -76,15 +76,6 @@ def test_of_a_first_list_that_broke_off_what_the_next_one_lacks_is_gone() -> Non
     assert [change.key.name for change in relist(sights, [web(1, "b")])] == ["b", "a"]
 
 
-def test_only_of_the_first_list_nothing_is_missing() -> None:
-    sights = Sights("Service")
-    for expected in (["a", "b"], ["a"], []):
-        items = [web(1, name) for name in expected]
-        sights.judge(items)
-        relist(sights, items)
-        assert len(sights) == len(expected)
-
-
 NAMES = st.sampled_from("abcdefgh")
 WORLD = st.dictionaries(NAMES, st.sampled_from(["1s", "2s"]))
 
