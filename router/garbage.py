@@ -11,15 +11,17 @@ What must not enter: anything that knows what the garbage was.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from time import perf_counter
 from typing import Final
 
 from proxy.metrics import Counters
 
-__all__ = ["Pauses", "held_back", "tune"]
+__all__ = ["Pauses", "begin", "tune"]
 
+BEFORE_TRAFFIC: Final = (2_000_000, 50, 1_000)
+"""The same figures until there is a first table. What is made by then nearly all lives on, and each look at it is in
+vain: 10,000 apps and 2,000 certificates are 600,000 objects. Not without any limit, because a router may wait for its
+API server for weeks."""
 THRESHOLDS: Final = (7_000, 10, 100)
 """Objects made and not freed before a young collection; young ones before a middle one; middle ones before an old."""
 
@@ -50,20 +52,9 @@ class Pauses:
             gc.callbacks.remove(self)
 
 
-@contextmanager
-def held_back() -> Iterator[None]:
-    """No collection while this lasts: for what makes a great many objects that all live on.
-
-    Each of them would be looked at once in vain, which is a fifth of what the first table of 10,000 apps costs. Not for
-    anything that may last: what is garbage meanwhile stays.
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def begin() -> None:
+    """To be called when a process begins."""
+    gc.set_threshold(*BEFORE_TRAFFIC)
 
 
 def tune() -> None:

@@ -1,9 +1,9 @@
 """The loop that turns Changes into a published snapshot: gather, hold off, compile, publish.
 
 A storm of Changes becomes one compile: after the first of them we wait until it is quiet for a moment, though never
-longer than a ceiling. Compiling happens in a thread, one at a time, so that the state of the compiler has one owner
-and no request waits for it. Whatever fails is logged and counted, and what serves stays; the attempt is made again with
-the next Change, and after a while without one.
+longer than a ceiling. Compiling happens in a thread, one at a time, so that no request waits for it; the compiler is
+touched nowhere else, before the first table also on the loop, and never in two places at once. Whatever fails is logged
+and counted, and what serves stays; the attempt is made again with the next Change, and after a while without one.
 
 What must not enter: where Changes come from, and what they mean.
 """
@@ -19,9 +19,8 @@ from typing import Final, Protocol
 
 from proxy.metrics import Histogram
 from proxy.routes import TableChange
-from router import garbage
 from router.compile import Compiler
-from router.objects import ObjectKey
+from router.objects import Change, ObjectKey
 from router.problems import Problem, Reason
 from router.snapshot import Snapshot
 from router.sources.batch import Batch
@@ -39,6 +38,8 @@ REVIEW: Final = 3600.0
 """Seconds without a Change after which we compile all the same: certificates grow old by themselves."""
 RETRY: Final = 5.0
 """Seconds after a failed attempt until the next one, if no Change comes first."""
+AT_ONCE: Final = 100
+"""Changes of the first table that are noted in one turn of the loop: some milliseconds."""
 TOLD: Final = 20
 """Problems that are logged of those that one compile brings; ``/problems`` has them all."""
 
@@ -129,7 +130,7 @@ class Reconciler:
             if self._is_complete:
                 await self._reconcile(batches)
             else:
-                await asyncio.to_thread(self._apply_part, batches)
+                await self._apply_part(batches)
 
     async def _finish(self) -> None:
         """While there is nothing to do: what was left undone to be ready sooner."""
@@ -191,29 +192,37 @@ class Reconciler:
             listener(snapshot)
 
     def _compile(self, batches: list[Batch]) -> Snapshot:
-        """In a thread; here and in :meth:`_apply_part` alone the compiler is touched."""
+        """In a thread."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        if self.published.is_set():
-            self._apply(batches)
-            return self._compiler.compile(now)
-        with garbage.held_back():
-            self._apply(batches)
-            return self._compiler.compile(now)
+        self._apply(batches)
+        return self._compiler.compile(now)
 
-    def _apply_part(self, batches: list[Batch]) -> None:
-        """In a thread: note what was told of the first table so far."""
-        with garbage.held_back():
-            self._apply(batches)
+    async def _apply_part(self, batches: list[Batch]) -> None:
+        """Note what was told of the first table so far, a little in each turn of the loop.
+
+        Not in a thread: it would fight for the interpreter with the loop, which is asking for the rest all the while.
+        """
+        for batch in batches:
+            for start in range(0, len(batch.changes), AT_ONCE):
+                self._apply_changes(batch.changes[start : start + AT_ONCE])
+                await asyncio.sleep(0)
+            self._apply_problems(batch)
 
     def _apply(self, batches: list[Batch]) -> None:
         for batch in batches:
-            for change in batch.changes:
-                try:
-                    self._compiler.apply(change)
-                except Exception:  # a bug, about this one object: the others must not wait for its repair
-                    log.exception("%s was passed over", change.key)
-            for source, problems in batch.problems.items():
-                self._compiler.source_problems(source, problems)
+            self._apply_changes(batch.changes)
+            self._apply_problems(batch)
+
+    def _apply_changes(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            try:
+                self._compiler.apply(change)
+            except Exception:  # a bug, about this one object: the others must not wait for its repair
+                log.exception("%s was passed over", change.key)
+
+    def _apply_problems(self, batch: Batch) -> None:
+        for source, problems in batch.problems.items():
+            self._compiler.source_problems(source, problems)
 
     def _note_refused(self) -> None:
         self.note(_about_refused(self._publisher.refused))

@@ -6,7 +6,6 @@ What must not enter: what the process is for.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import resource
 import secrets
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.log_sink import LineSink
+from router import garbage
 from router.processes.confinement import harden
 from router.settings import LogTo
 from tls.sni import without_undecodable_names
@@ -33,7 +33,7 @@ def prepare() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # every connection is a descriptor, most are two
     harden()
-    gc.set_threshold(100_000, 50, 1_000)  # nearly all that is made before there is a first table lives on: no search
+    garbage.begin()
     sys.setswitchinterval(0.001)  # seconds; a thread that parses manifests hands the loop its turn back sooner
     sys.unraisablehook = without_undecodable_names(sys.unraisablehook)
 

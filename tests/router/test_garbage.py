@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from proxy.metrics import Counters
-from router.garbage import Pauses, held_back
+from router.garbage import Pauses
 
 
 def test_every_collection_is_measured_by_its_generation() -> None:
@@ -45,12 +45,19 @@ def test_a_stop_without_a_start_is_no_error() -> None:
     Pauses(Counters()).stop()
 
 
-def test_what_is_held_back_comes_again_whatever_happens() -> None:
-    assert gc.isenabled()
-    with pytest.raises(RuntimeError), held_back():
-        assert not gc.isenabled()
-        with held_back():
-            pass
-        assert not gc.isenabled(), "whoever began first ends it"
-        raise RuntimeError
-    assert gc.isenabled()
+FIRST_TABLE = """
+import gc
+from router import garbage
+garbage.begin()
+before = gc.get_stats()
+kept = [{"a": [each]} for each in range(300_000)]
+print([now["collections"] - then["collections"] for now, then in zip(gc.get_stats(), before)])
+kept = [{"a": [each]} for each in range(1_500_000)]
+print(gc.get_stats()[0]["collections"] > before[0]["collections"])
+"""
+
+
+def test_what_makes_a_first_table_is_not_looked_through_but_not_everything_is_kept_for_ever() -> None:
+    command = [sys.executable, "-c", FIRST_TABLE]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+    assert said == "[0, 0, 0]\nTrue\n"
