@@ -39,6 +39,7 @@ from router.kubernetes.client import Api
 from router.processes.fanout import FanOut
 from router.processes.git_process import GitProcess
 from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Reopen, Serving, Wish
+from router.processes.pair_reader import PairReader
 from router.processes.reins import Reins
 from router.processes.sums import Alone
 from router.processes.supervisor import ControlStart
@@ -77,8 +78,17 @@ def control(start: ControlStart) -> None:
     faulthandler.enable()  # the supervisor's watchdog ends a loop that is stuck with SIGABRT
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the supervisor says what follows
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    reader = None if start.settings.manifests else _reader()  # before there are threads
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_control(start))
+        runner.run(_control(start, reader))
+
+
+def _reader() -> PairReader | None:
+    try:
+        return PairReader.fork()
+    except OSError as error:  # too many processes, or no memory for another one
+        log.warning("certificates are not read ahead: %s", error.strerror)
+        return None
 
 
 class _ControlPlane:
@@ -98,6 +108,7 @@ class _ControlPlane:
         lost_lines: Callable[[], int] = lambda: 0,
         workers: Callable[[], Workers] | None = None,
         git: GitGateway | None = None,
+        reader: PairReader | None = None,
     ) -> _ControlPlane:
         """Every part, once. Raises CredentialsError."""
         self = cls()
@@ -107,7 +118,8 @@ class _ControlPlane:
         self._cluster = ClusterSource(self._api, own, settings.watch_namespaces) if self._api else None
         cluster = self._cluster
         taken = frozenset({settings.http_port, settings.https_port, settings.admin_port})
-        compiler = Compiler(own, trusted_endpoints=cluster is None, ports=OwnPorts(settings.git_port, taken))
+        ports_taken = OwnPorts(settings.git_port, taken)
+        compiler = Compiler(own, trusted_endpoints=cluster is None, ports=ports_taken, reader=reader)
         self._git = git
         if git:
             self.reconciler = Reconciler(compiler, publisher, detour=git.lead)
@@ -303,7 +315,7 @@ def _close(gateway: Gateway, sink: LineSink | None) -> None:
 
 
 # ── one of several ────────────────────────────────────────────────────────────────────────────────────────────────────
-async def _control(start: ControlStart) -> None:
+async def _control(start: ControlStart, reader: PairReader | None) -> None:
     asyncio.get_running_loop().set_exception_handler(runtime.log_unhandled)
     # Workers write their requests themselves; control has lines of its own only where it has a gateway to hear.
     sink = runtime.open_log(start.settings.access_log) if start.settings.git_gateway else None
@@ -319,10 +331,16 @@ async def _control(start: ControlStart) -> None:
         count=workers.count,
         workers=lambda: _how_workers_are(workers),
         git=_git_gateway(start.git, sink),
+        reader=reader,
     )
     try:
+        if reader:
+            await reader.open()
+            plane.reconciler.listeners.append(lambda _: reader.close())
         await control.serve(plane)
     finally:
+        if reader:
+            reader.close()
         await plane.close()
         workers.close()
         runtime.close_log(sink)

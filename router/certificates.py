@@ -5,9 +5,10 @@ What must not enter: which name presents which certificate (``compile``), and an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Protocol
 
 from router.cluster import Cluster
 from router.objects import ObjectKey, Secret
@@ -16,7 +17,7 @@ from tls.certificate import Certificate
 from tls.errors import BadCertificate
 from tls.secret import read_pair
 
-__all__ = ["Pair", "Pairs", "candidates", "judge", "next_judgement"]
+__all__ = ["Pair", "Pairs", "Reader", "candidates", "judge", "next_judgement"]
 
 SOON: Final = timedelta(days=14)
 
@@ -30,14 +31,43 @@ class Pair:
     problem: Problem | None
 
 
+class Reader(Protocol):
+    """Who reads pairs, as ``tls.secret`` does; ``router.processes.pair_reader`` does it ahead of time."""
+
+    def foresee(self, data: Mapping[str, bytes]) -> None:
+        """A pair that will be asked for."""
+
+    def read(self, data: Mapping[str, bytes]) -> Certificate:
+        """What it is. Raises BadCertificate."""
+
+
+class ReadHere:
+    """When it is asked for, by whoever asks."""
+
+    def foresee(self, data: Mapping[str, bytes]) -> None:
+        """Nothing comes of it."""
+
+    def read(self, data: Mapping[str, bytes]) -> Certificate:
+        """What it is. Raises BadCertificate."""
+        return read_pair(data)
+
+
 class Pairs:
-    """The pairs of those Secrets that somebody asked for. Reading one costs a millisecond, so nobody else's is read."""
+    """The pairs of those Secrets that somebody asked for. Reading one costs up to some milliseconds, so nobody else's
+    is read."""
 
-    __slots__ = ("_cluster", "_pairs")
+    __slots__ = ("_cluster", "_pairs", "_reader")
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, reader: Reader | None = None) -> None:
         self._cluster = cluster
+        self._reader = reader or ReadHere()
         self._pairs: dict[ObjectKey, Pair] = {}
+
+    def foresee(self, key: ObjectKey) -> None:
+        """A Secret that will be asked for before long: only Secrets that a Service names are ever heard of."""
+        secret = self._cluster.get(Secret, key.namespace, key.name)
+        if secret is not None:
+            self._reader.foresee(secret.data)
 
     def get(self, key: ObjectKey) -> Pair | None:
         """The pair of a Secret; None when there is no such Secret, and then its last good pair is forgotten too."""
@@ -48,9 +78,17 @@ class Pairs:
         known = self._pairs.get(key)
         if known is not None and known.secret is secret:
             return known
-        pair = _read(secret, known.certificate if known else None)
+        pair = self._read(secret, known.certificate if known else None)
         self._pairs[key] = pair
         return pair
+
+    def _read(self, secret: Secret, last_good: Certificate | None) -> Pair:
+        try:
+            return Pair(secret, self._reader.read(secret.data), None)
+        except BadCertificate as bad:
+            kept = "; the previous pair stays in use" if last_good else ""
+            problem = Problem(Reason.CERTIFICATE_BAD, secret.key, "", "", f"{bad.message}{kept}")
+            return Pair(secret, last_good, problem)
 
     def forget(self, key: ObjectKey) -> None:
         """Nobody uses this Secret any more: its last good pair is not worth keeping."""
@@ -90,12 +128,3 @@ def next_judgement(certificate: Certificate, now: datetime) -> datetime | None:
 
 def _about(reason: Reason, key: ObjectKey, moment: datetime, message: str) -> Problem:
     return Problem(reason, key, "tls.crt", "", f"{message} {moment:%Y-%m-%d %H:%M} UTC")
-
-
-def _read(secret: Secret, last_good: Certificate | None) -> Pair:
-    try:
-        return Pair(secret, read_pair(secret.data), None)
-    except BadCertificate as bad:
-        kept = "; the previous pair stays in use" if last_good else ""
-        problem = Problem(Reason.CERTIFICATE_BAD, secret.key, "", "", f"{bad.message}{kept}")
-        return Pair(secret, last_good, problem)

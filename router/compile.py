@@ -33,7 +33,7 @@ from router.annotations import domains
 from router.annotations.fields import Place
 from router.annotations.reading import read_builder, read_router, written_as
 from router.apps import CompiledApp, compile_app, default_policy, routable
-from router.certificates import Pairs, candidates, judge, next_judgement
+from router.certificates import Pairs, Reader, candidates, judge, next_judgement
 from router.claim_record import ENTRY, UNREADABLE, ClaimKey, RecordError, decode, stamp
 from router.claims import Claimant, Claims
 from router.cluster import Cluster
@@ -111,7 +111,7 @@ class _Published(Generic[K, V]):
 
 class Compiler:
     """See the module. ``trusted_endpoints``: the objects are the operator's own, so endpoints may be on loopback.
-    ``fence``: addresses that no app may have. ``ports``: those that are spoken for."""
+    ``fence``: addresses that no app may have. ``ports``: those that are spoken for. ``reader``: of certificates."""
 
     def __init__(
         self,
@@ -120,6 +120,7 @@ class Compiler:
         trusted_endpoints: bool,
         fence: Fence | None = None,
         ports: OwnPorts | None = None,
+        reader: Reader | None = None,
     ) -> None:
         self._own = names or OwnNames()
         self._ports = ports or OwnPorts()
@@ -146,7 +147,7 @@ class Compiler:
         self._contributors: dict[str, set[str]] = {}  # host → apps with paths for it
         self._users: dict[ObjectKey, set[str]] = {}  # Secret or ConfigMap → apps that name it
         # What they come to together.
-        self._pairs = Pairs(self._cluster)
+        self._pairs = Pairs(self._cluster, reader)
         self._platform: Certificate | None = None
         self._settled: dict[str, _Settled] = {}
         self._chosen_for: dict[ObjectKey, set[str]] = {}  # Secret → hosts
@@ -208,6 +209,10 @@ class Compiler:
     def source_problems(self, source_id: str, problems: tuple[Problem, ...]) -> None:
         """Note the Problems that a source has itself, such as a file it cannot read; replaces what it had before."""
         self._ledger.put(("source", source_id), problems)
+
+    def foresee(self, key: ObjectKey) -> None:
+        """Have a Secret that was noted read while other things are noted, where somebody can."""
+        self._pairs.foresee(key)
 
     # ── the one verb ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -127,10 +127,11 @@ class Reconciler:
             await self._settled()
             batches, self._waiting = self._waiting, []
             self._is_complete |= any(not batch.is_part for batch in batches)
+            if not self.published.is_set():
+                await self._note_first(batches)
+                batches = []
             if self._is_complete:
                 await self._reconcile(batches)
-            else:
-                await self._apply_part(batches)
 
     async def _finish(self) -> None:
         """While there is nothing to do: what was left undone to be ready sooner."""
@@ -197,14 +198,18 @@ class Reconciler:
         self._apply(batches)
         return self._compiler.compile(now)
 
-    async def _apply_part(self, batches: list[Batch]) -> None:
-        """Note what was told of the first table so far, a little in each turn of the loop.
+    async def _note_first(self, batches: list[Batch]) -> None:
+        """Note what was told of the first table, a little in each turn of the loop.
 
         Not in a thread: it would fight for the interpreter with the loop, which is asking for the rest all the while.
         """
         for batch in batches:
             for start in range(0, len(batch.changes), AT_ONCE):
-                self._apply_changes(batch.changes[start : start + AT_ONCE])
+                changes = batch.changes[start : start + AT_ONCE]
+                self._apply_changes(changes)
+                for change in changes:
+                    if change.key.kind == "Secret":
+                        self._compiler.foresee(change.key)
                 await asyncio.sleep(0)
             self._apply_problems(batch)
 

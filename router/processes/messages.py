@@ -16,7 +16,9 @@ import msgspec
 
 from proxy.metrics import Counters, RouteCounters
 from proxy.routes import TableChange
+from tls.certificate import Certificate
 from tls.change import CertificateChange
+from tls.errors import Flaw
 
 __all__ = [
     "MAX_FRAME",
@@ -37,7 +39,9 @@ __all__ = [
     "Link",
     "Listen",
     "Lost",
+    "PairRead",
     "Port",
+    "ReadPair",
     "Reopen",
     "Serving",
     "Stopped",
@@ -47,8 +51,10 @@ __all__ = [
     "Wish",
     "decode_for_child",
     "decode_for_control",
+    "decode_for_reader",
     "decode_for_supervisor",
     "decode_for_worker",
+    "decode_from_reader",
     "encode",
 ]
 
@@ -223,6 +229,23 @@ class Wish(Message, frozen=True, tag=True, array_like=True):
     pid: int
 
 
+# ── control ↔ the process that reads pairs ahead ──────────────────────────────────────────────────────────────────────
+class ReadPair(Message, frozen=True, tag=True, array_like=True):
+    """Control: what is this chain and this key, both PEM?"""
+
+    number: int
+    chain: bytes
+    key: bytes
+
+
+class PairRead(Message, frozen=True, tag=True, array_like=True):
+    """The reader: this certificate, or it is no pair, and why."""
+
+    number: int
+    certificate: Certificate | None
+    flaw: Flaw | None
+
+
 ForWorker: TypeAlias = Begin | CertificatePart | TablePart | Commit | Ask
 ForControl: TypeAlias = Hello | Applied | RefusedLater | Failed | Counted | Upstreams
 ForChild: TypeAlias = Link | Lost | Port | Tickets | Draining | Hush | Drain | Reopen
@@ -235,6 +258,8 @@ _WORKER: Final[msgspec.msgpack.Decoder[ForWorker]] = msgspec.msgpack.Decoder(For
 _CONTROL: Final[msgspec.msgpack.Decoder[ForControl]] = msgspec.msgpack.Decoder(ForControl)
 _CHILD: Final[msgspec.msgpack.Decoder[ForChild]] = msgspec.msgpack.Decoder(ForChild)
 _SUPERVISOR: Final[msgspec.msgpack.Decoder[ForSupervisor]] = msgspec.msgpack.Decoder(ForSupervisor)
+_READER: Final[msgspec.msgpack.Decoder[ReadPair]] = msgspec.msgpack.Decoder(ReadPair)
+_READ: Final[msgspec.msgpack.Decoder[PairRead]] = msgspec.msgpack.Decoder(PairRead)
 
 
 def encode(message: Message) -> bytes:
@@ -263,6 +288,16 @@ def decode_for_child(data: bytes) -> ForChild:
 def decode_for_supervisor(data: bytes) -> ForSupervisor:
     """What a child says to the supervisor. Raises BadMessage."""
     return _decode(_SUPERVISOR, data)
+
+
+def decode_for_reader(data: bytes) -> ReadPair:
+    """What control asks the reader of pairs. Raises BadMessage."""
+    return _decode(_READER, data)
+
+
+def decode_from_reader(data: bytes) -> PairRead:
+    """What that answers. Raises BadMessage."""
+    return _decode(_READ, data)
 
 
 def _decode(decoder: msgspec.msgpack.Decoder[M], data: bytes) -> M:

@@ -46,7 +46,7 @@ PEEK: Final = 1.0
 SLICE: Final = 250
 """Objects of a list that are compared in one go: a few milliseconds, so that traffic goes on while a long one comes."""
 
-PART: Final = 1_000
+PART: Final = 250
 """Changes from which on a part of the first batch is told, so that it is read while the rest is still on its way."""
 
 _ROUTABLE: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)

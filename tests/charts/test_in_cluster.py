@@ -132,6 +132,15 @@ def story(objects: Rendered, directory: Path, tell: Callable[[Installation], Cor
     asyncio.run(run())
 
 
+def descendants(pid: int) -> list[tuple[int, str]]:
+    """Every process below one, with its name, those that ended and were not waited for included."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    found: list[tuple[int, str]] = []
+    for child in map(int, children.read_text().split()):
+        found += [(child, Path(f"/proc/{child}/comm").read_text().strip()), *descendants(child)]
+    return found
+
+
 VALUES: dict[str, dict[str, Any]] = {
     **{name: INSTALLED[name] for name in ("cluster", "namespaces", "listed-secrets", "maintenance-pages")},
     "single-server": yaml.safe_load((CHART / "values-single-server.yaml").read_text(encoding="utf-8")),
@@ -171,6 +180,19 @@ def test_the_rights_of_the_chart_are_all_that_the_router_uses(name: str, tmp_pat
         assert writes == {"leases", "configmaps", "events"}
 
     story(objects, tmp_path, tell)
+
+
+def test_who_reads_certificates_ahead_is_gone_when_there_is_a_table(tmp_path: Path) -> None:
+    async def tell(installation: Installation) -> None:
+        names = {name for _, name in descendants(installation.router.pid)}
+        assert {"drycc-control", "drycc-worker-0"} <= names
+        assert "drycc-reader" not in names
+        [problem] = [
+            each for each in (await installation.report("/problems"))["problems"] if each["reason"] == "certificate_bad"
+        ]
+        assert "not DER" in problem["message"], "what it found is what control would have found"
+
+    story(rendered(), tmp_path, tell)
 
 
 def test_with_rights_to_exactly_what_services_name_nothing_is_refused(tmp_path: Path) -> None:

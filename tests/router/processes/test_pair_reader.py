@@ -1,0 +1,172 @@
+"""A process reads certificates ahead; whatever becomes of it, what is asked for is answered, and answered the same.
+
+Each story runs in a process of its own: the reader is forked, and a process of tests has too many threads for that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from examples.authority import Authority
+from router.processes import pair_reader
+from router.processes.messages import BadMessage, PairRead, encode
+from router.processes.pair_reader import PairReader
+from tests.fakes.wired import until
+from tls.errors import BadCertificate, Flaw
+from tls.fallback import self_signed
+from tls.secret import CERTIFICATE, KEY, read_pair
+
+LIMIT = 60.0
+
+
+def pair_of(name: str) -> dict[str, bytes]:
+    return Authority().issue(name).secret_data()
+
+
+def alone(story: Callable[[], None]) -> None:
+    """Run a story in a fresh process, which must end well."""
+    process = multiprocessing.get_context("spawn").Process(target=story)
+    process.start()
+    process.join(LIMIT)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    assert process.exitcode == 0
+
+
+def nobody_reads_here(_: object) -> NoReturn:
+    raise AssertionError("read by whoever asked")
+
+
+# ── the stories ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def what_was_foreseen_is_known() -> None:
+    reader = PairReader.fork()
+    good = pair_of("shop.example")
+    bad = {CERTIFICATE: pair_of("a.example")[CERTIFICATE], KEY: good[KEY]}
+    expected = read_pair(good)
+
+    async def story() -> None:
+        await reader.open()
+        for data in (good, bad, {}, good):
+            reader.foresee(data)
+        await until(lambda: len(reader._known) == 3)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pair_reader, "read_pair", nobody_reads_here)
+            assert reader.read(good) == expected
+            for data, flaw in ((bad, Flaw.MISMATCH), ({}, Flaw.NO_CERTIFICATE)):
+                with pytest.raises(BadCertificate) as raised:
+                    reader.read(data)
+                assert raised.value.flaw is flaw
+            reader.close()
+            with pytest.raises(AssertionError):
+                reader.read(good)  # nothing of it is kept
+        reader.close()
+
+    asyncio.run(story())
+    with pytest.raises(ChildProcessError):  # it is gone, and was waited for
+        os.waitpid(-1, os.WNOHANG)
+
+
+def what_was_not_foreseen_is_read_here() -> None:
+    reader = PairReader.fork()
+    data = pair_of("shop.example")
+    assert reader.read(data) == read_pair(data)
+    reader.foresee(data)  # nobody listens yet
+    assert not reader._asked
+    reader.close()
+
+
+def a_reader_that_dies_is_not_missed() -> None:
+    reader = PairReader.fork()
+    data = pair_of("shop.example")
+
+    async def story() -> None:
+        await reader.open()
+        os.kill(reader.pid, signal.SIGKILL)
+        await until(lambda: reader._channel is None)
+        reader.foresee(data)
+        assert reader.read(data) == read_pair(data)
+        reader.close()
+
+    asyncio.run(story())
+
+
+def a_reader_that_talks_nonsense_is_not_heard() -> None:
+    reader = PairReader.fork()
+    certificate = self_signed(datetime(2026, 1, 1, tzinfo=UTC))
+    with pytest.raises(BadMessage):
+        reader._heard(encode(PairRead(0, certificate, None)))
+    with pytest.raises(BadMessage):
+        reader._heard(b"nonsense")
+    reader.close()
+
+
+def a_parent_that_dies_takes_it_along() -> None:
+    asked, told = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        reader = PairReader.fork()
+        os.write(told, f"{reader.pid}\n".encode())
+        os._exit(0)
+    os.waitpid(parent, 0)
+    reader_pid = int(os.read(asked, 20))
+
+    async def story() -> None:
+        await until(lambda: _is_gone(reader_pid))
+
+    asyncio.run(story())
+
+
+def it_has_nothing_of_its_parents() -> None:
+    token, _ = os.pipe()
+    os.environ["CANARY"] = "token"
+    reader = PairReader.fork()
+    data = pair_of("shop.example")
+
+    async def story() -> None:
+        await reader.open()
+        reader.foresee(data)
+        await until(lambda: bool(reader._known))  # by now it has left everything behind
+        mine = Path(f"/proc/{reader.pid}")
+        if os.geteuid() == 0:  # to others it shows nothing at all
+            open_files = [os.readlink(each) for each in (mine / "fd").iterdir() if int(each.name) > 2]
+            assert [each.partition(":")[0] for each in open_files] == ["socket"]
+            assert b"CANARY" not in (mine / "environ").read_bytes()
+        reader.close()
+
+    asyncio.run(story())
+    os.close(token)
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        what_was_foreseen_is_known,
+        what_was_not_foreseen_is_read_here,
+        a_reader_that_dies_is_not_missed,
+        a_reader_that_talks_nonsense_is_not_heard,
+        a_parent_that_dies_takes_it_along,
+        it_has_nothing_of_its_parents,
+    ],
+    ids=lambda story: story.__name__,
+)
+def test_a_reader(story: Callable[[], None]) -> None:
+    alone(story)
