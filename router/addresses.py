@@ -10,6 +10,7 @@ What must not enter: name resolution. Names are not addresses, and neither are t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
@@ -22,6 +23,11 @@ METADATA: Final = frozenset(
 )
 """What clouds tell their machines, and only them, outside of the link-local range that most of them use."""
 METADATA_NETWORK: Final = IPv6Network("fd00:ec2::/32")
+
+_NUMBER: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IPV4: Final = re.compile(rf"({_NUMBER})\.(?:{_NUMBER})\.(?:{_NUMBER})\.(?:{_NUMBER})", re.ASCII)
+"""An IPv4 address in its canonical form, as nearly all are; ``ipaddress`` takes forty times as long to judge one."""
+_METADATA_TEXTS: Final = frozenset(map(str, METADATA))
 
 COMPATIBLE: Final = IPv6Network("::/96")
 TRANSLATED: Final = IPv6Network("::ffff:0:0:0/96")
@@ -113,6 +119,8 @@ def endpoint_address(text: str, fence: Fence, *, loopback_allowed: bool) -> str:
 @lru_cache(maxsize=1 << 16)  # every recompilation of an app judges all of its addresses
 def forms(text: str) -> tuple[str, ...]:
     """The canonical address that ``text`` is, then the IPv4 addresses that it carries; none: it is no address."""
+    if _IPV4.fullmatch(text):
+        return (text,)
     # Zone identifiers name an interface of this machine, and only link-local addresses have them.
     try:
         address = ip_address(text) if "%" not in text else None
@@ -132,6 +140,10 @@ def _is_loopback(address: str) -> bool:
 @lru_cache(maxsize=1 << 16)
 def _is_special(text: str) -> bool:
     """Whether one of the forms of an address is in nobody's cluster, or in everybody's."""
+    if plain := _IPV4.fullmatch(text):
+        # As _is_out_of_reach has it: "this" network, loopback, link-local, multicast, reserved.
+        first = int(plain[1])
+        return first in (0, 127) or first >= 224 or text.startswith("169.254.") or text in _METADATA_TEXTS
     found = [ip_address(form) for form in forms(text)]
     return any(map(_is_out_of_reach, found)) or found[0] in NAT64_LOCAL
 

@@ -78,11 +78,37 @@ def test_metadata_link_local_multicast_and_nowhere_are_refused_in_every_form(tex
 
 
 @pytest.mark.parametrize(
-    "text", ["", "localhost", "web.shop.svc", "127.1", "0x7f000001", "2130706433", "010.0.0.1", "1.2.3.4:80"]
+    "text",
+    [
+        *("", "localhost", "web.shop.svc", "127.1", "0x7f000001", "2130706433", "010.0.0.1", "1.2.3.4:80"),
+        *("10.0.0.256", "10.0.0.00", "10.0.0.1\n", " 10.0.0.1", "10.0.0.1.", "10.0.0.\u0661", "1\u0660.0.0.1"),
+    ],
 )
 def test_names_and_other_spellings_are_no_addresses(text: str) -> None:
     with pytest.raises(AddressRefused, match="expected an IP address"):
         endpoint_address(text, Fence(), loopback_allowed=True)
+
+
+SPECIAL = ["0.0.0.0", "127.0.0.0", "169.254.0.0", "224.0.0.0", "240.0.0.0", "100.100.100.200", "168.63.129.16"]
+NEAR_SPECIAL = st.builds(
+    lambda network, length, distance: IPv4Address((int(IPv4Address(network)) + (distance << 32 - length)) % 2**32),
+    st.sampled_from(SPECIAL),
+    st.sampled_from([4, 8, 16, 24, 32]),
+    st.integers(-1, 1),
+)
+
+
+@given(st.ip_addresses(v=4) | NEAR_SPECIAL, st.booleans())
+def test_an_ipv4_address_is_judged_alike_however_it_is_written(address: IPv4Address, loopback_allowed: bool) -> None:
+    """Plain, in a way of its own because nearly all are; as IPv6, by ``ipaddress``."""
+
+    def judged(text: str) -> str | None:
+        try:
+            return endpoint_address(text, Fence(), loopback_allowed=loopback_allowed)
+        except AddressRefused:
+            return None
+
+    assert judged(str(address)) == judged(f"::ffff:{address}")
 
 
 # ── the fence ─────────────────────────────────────────────────────────────────────────────────────────────────────────
