@@ -186,11 +186,11 @@ class Room:
         os.sched_setaffinity(0, {OTHERS})
         self._start("app", [sys.executable, "-m", "benchmarks.cluster", "app"], OTHERS, lambda line: line == "app\n")
 
-    def fake(self, apps: int, certificates: int = 0) -> Fake:
-        """A fake API server with apps in it."""
+    def fake(self, apps: int, certificates: int = 0, *flags: str) -> Fake:
+        """A fake API server with apps in it. ``flags``: see ``tests.fakes.apiserver``."""
         kubeconfig = self.home / f"kubeconfig-{self._count}"
         command = [sys.executable, "-m", "tests.fakes.apiserver", "--apps", str(apps), "--address", HERE]
-        command += ["--certificates", str(certificates), "--kubeconfig", str(kubeconfig)]
+        command += ["--certificates", str(certificates), "--kubeconfig", str(kubeconfig), *flags]
         child, line = self._start("fake", command, OTHERS, _is_listening)
         told = json.loads(line)
         return Fake(child, told["url"], int(told["control"].rpartition(":")[2]), kubeconfig)
@@ -476,14 +476,15 @@ def coldstart(room: Room, apps: Sequence[int]) -> Any:
     """Hardening R-02: from the start of the process until it is ready, and whether everything answers then.
 
     Here the router has both cores, as one that is installed has all of its machine; the fake needs little of them.
+    Pods have an address each. Certificates have P-256 keys, and then RSA keys, which take five times as long to read.
     How long it takes says as much about the machine as about the router, so with ``--peer`` Traefik starts in turn
     with it, until it answers for one app in twenty.
     """
     (size,) = apps or [10_000]
     results = []
     cores = f"{CORE},{OTHERS}"
-    for certificates in (0, size // 5):
-        fake = room.fake(size, certificates)
+    for certificates, keys in ((0, ""), (size // 5, "p-256"), (size // 5, "rsa-2048")):
+        fake = room.fake(size, certificates, "--spread", *(["--rsa"] if keys == "rsa-2048" else []))
         if room.measures_peer:
             _introduce(fake, size, certificates)
         for _ in range(1 if room.quick else 5):
@@ -495,6 +496,7 @@ def coldstart(room: Room, apps: Sequence[int]) -> Any:
                 "proxy": "drycc",
                 "apps": size,
                 "certificates": certificates,
+                "keys": keys,
                 "ready_s": round(router.ready, 2),
                 "cpu_s": round(router.cpu, 2),
                 "memory_of_each_mib": router.mebibytes_of_each,
@@ -747,8 +749,7 @@ def _serve() -> None:
             self.transport.write(self.answer * len(heads))
 
     async def serve() -> None:
-        for address in (HERE, THERE):
-            await asyncio.get_running_loop().create_server(App, address, PORT, backlog=1024)
+        await asyncio.get_running_loop().create_server(App, "0.0.0.0", PORT, backlog=1024)
         print("app", flush=True)
         await asyncio.Event().wait()
 

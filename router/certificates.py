@@ -37,6 +37,9 @@ class Reader(Protocol):
     def foresee(self, data: Mapping[str, bytes]) -> None:
         """A pair that will be asked for."""
 
+    def catch_up(self) -> None:
+        """Everything that was foreseen is about to be asked for."""
+
     def read(self, data: Mapping[str, bytes]) -> Certificate:
         """What it is. Raises BadCertificate."""
 
@@ -46,6 +49,9 @@ class ReadHere:
 
     def foresee(self, data: Mapping[str, bytes]) -> None:
         """Nothing comes of it."""
+
+    def catch_up(self) -> None:
+        """There is nothing to catch up with."""
 
     def read(self, data: Mapping[str, bytes]) -> Certificate:
         """What it is. Raises BadCertificate."""
@@ -68,6 +74,10 @@ class Pairs:
         secret = self._cluster.get(Secret, key.namespace, key.name)
         if secret is not None:
             self._reader.foresee(secret.data)
+
+    def catch_up(self) -> None:
+        """Everything that was foreseen is about to be asked for."""
+        self._reader.catch_up()
 
     def get(self, key: ObjectKey) -> Pair | None:
         """The pair of a Secret; None when there is no such Secret, and then its last good pair is forgotten too."""

@@ -231,6 +231,7 @@ class Compiler:
             self._read_fence()
         streams = self._read_streams() if self._dirty_streams else self._streams.entries
         affected = self._recompile(milliseconds)
+        self._pairs.catch_up()
         secrets = set(self._dirty_secrets)
         for key in secrets:
             _add(affected, self._users.get(key, ()))

@@ -27,7 +27,7 @@ from router.processes.channel import Channel
 from router.processes.confinement import confine, die_with_parent, forget_environment, harden, name_process, own_files
 from router.processes.messages import BadMessage, PairRead, ReadPair, decode_for_reader, decode_from_reader, encode
 from tls.certificate import Certificate
-from tls.errors import BadCertificate
+from tls.errors import BadCertificate, Flaw
 from tls.secret import CERTIFICATE, KEY, read_pair
 
 __all__ = ["PairReader"]
@@ -50,7 +50,7 @@ class PairReader:
         self._end = end
         self._channel: Channel | None = None
         self._asked: dict[int, _Pair] = {}
-        self._known: dict[_Pair, Certificate | BadCertificate] = {}
+        self._known: dict[_Pair, Certificate | Flaw] = {}
 
     @classmethod
     def fork(cls) -> PairReader:
@@ -83,13 +83,23 @@ class PairReader:
         self._asked[number] = pair
         self._channel.send(encode(ReadPair(number, *pair)))
 
+    def catch_up(self) -> None:
+        """Have everything read that was foreseen. In any thread.
+
+        The reader answers in order, so what it has not come to is read here from the other end: of two that began with
+        the same pair, each would read what the other one reads.
+        """
+        for pair in reversed([*self._asked.values()]):
+            if pair in self._known:
+                break
+            self._known[pair] = _read(pair)
+
     def read(self, data: Mapping[str, bytes]) -> Certificate:
         """What ``tls.secret.read_pair`` says of a pair. In any thread. Raises BadCertificate."""
-        known = self._known.get(_pair(data))
-        if known is None:
-            return read_pair(data)
-        if isinstance(known, BadCertificate):
-            raise known
+        pair = _pair(data)
+        known = self._known.get(pair) or _read(pair)
+        if isinstance(known, Flaw):
+            raise BadCertificate(known)
         return known
 
     def close(self) -> None:
@@ -112,10 +122,9 @@ class PairReader:
         pair = self._asked.get(said.number)
         if pair is None:
             raise BadMessage("an answer to what was not asked")
-        if said.certificate is not None:
-            self._known[pair] = said.certificate
-        elif said.flaw is not None:
-            self._known[pair] = BadCertificate(said.flaw)
+        answer = said.certificate or said.flaw
+        if answer is not None:
+            self._known.setdefault(pair, answer)
 
     def _ended(self, error: Exception | None) -> None:
         if self._channel is not None:
@@ -125,6 +134,13 @@ class PairReader:
 
 def _pair(data: Mapping[str, bytes]) -> _Pair:
     return data.get(CERTIFICATE, b""), data.get(KEY, b"")
+
+
+def _read(pair: _Pair) -> Certificate | Flaw:
+    try:
+        return read_pair({CERTIFICATE: pair[0], KEY: pair[1]})
+    except BadCertificate as bad:
+        return bad.flaw
 
 
 # ── the other side ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -159,8 +175,7 @@ def _serve(end: socket.socket) -> None:
 
 
 def _answer(question: ReadPair) -> PairRead:
-    try:
-        certificate = read_pair({CERTIFICATE: question.chain, KEY: question.key})
-    except BadCertificate as bad:
-        return PairRead(question.number, None, bad.flaw)
-    return PairRead(question.number, certificate, None)
+    found = _read((question.chain, question.key))
+    if isinstance(found, Flaw):
+        return PairRead(question.number, None, found)
+    return PairRead(question.number, found, None)

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from examples.authority import Authority, SigningKey
 from tests.fakes.handshakes import Ends, shake, trusting
+from tests.fakes.rsa_keys import without_primes
 from tls import context
 from tls.certificate import Certificate
 from tls.policy import CIPHERS, CIPHERS_1_3, TlsPolicy, Version
@@ -130,6 +131,15 @@ def test_every_kind_of_key_that_is_judged_good_can_be_served(key: SigningKey) ->
     certificate = read_pair(AUTHORITY.issue("shop.example", key=key).secret_data())
 
     assert meet(trusting(AUTHORITY), certificate=certificate).names_shown() == ["shop.example"]
+
+
+def test_a_key_that_signs_what_nobody_can_verify_fails_for_its_own_names_alone() -> None:
+    useless = read_pair(AUTHORITY.issue("shop.example", key=without_primes()).secret_data())
+
+    for _ in range(2):
+        with pytest.raises(ssl.SSLError, match="BAD_SIGNATURE"):
+            meet(trusting(AUTHORITY), certificate=useless)
+        assert meet(trusting(AUTHORITY)).names_shown() == ["shop.example"]
 
 
 def test_the_whole_chain_is_sent() -> None:

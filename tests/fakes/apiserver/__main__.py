@@ -33,7 +33,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--account", default="drycc-router", help="name of the ServiceAccount")
     parser.add_argument("--apps", type=int, default=0, help="apps to begin with, each a Service and a slice")
     parser.add_argument("--certificates", type=int, default=0, help="how many of them have a certificate of their own")
+    parser.add_argument("--rsa", action="store_true", help="with RSA keys")
     parser.add_argument("--address", default="10.1.0.1", help="of the endpoint of every such app")
+    parser.add_argument("--spread", action="store_true", help="that is the first one's, and each has one of its own")
     parser.add_argument("--endpoint-port", type=int, default=5000, help="of the endpoint of every such app")
     parser.add_argument("--bookmarks-every", type=float, default=60.0, help="seconds")
     parser.add_argument("manifests", nargs="*", type=Path, help="YAML files to begin with")
@@ -55,7 +57,14 @@ async def serve(options: argparse.Namespace) -> None:
         bookmarks_every=options.bookmarks_every,
         port=options.port,
     )
-    server.load(options.apps, address=options.address, port=options.endpoint_port, certificates=options.certificates)
+    server.load(
+        options.apps,
+        address=options.address,
+        port=options.endpoint_port,
+        certificates=options.certificates,
+        rsa=options.rsa,
+        spread=options.spread,
+    )
     for path in options.manifests:
         for document in filter(None, yaml.safe_load_all(path.read_text())):
             server.put(document)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from typing import Any
 
-from examples.authority import Authority
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
+
+from examples.authority import Authority, SigningKey
 
 __all__ = ["Document", "apps", "config_map", "deployment", "endpoint_slice", "secret", "service"]
 
@@ -104,19 +107,32 @@ def deployment(
 
 
 def apps(
-    count: int, *, start: int = 0, address: str = "10.1.0.1", port: int = 5000, certificates: int = 0
+    count: int,
+    *,
+    start: int = 0,
+    address: str = "10.1.0.1",
+    port: int = 5000,
+    certificates: int = 0,
+    rsa: bool = False,
+    spread: bool = False,
 ) -> Iterable[Document]:
     """``count`` apps as Workflow has them: ``app-00000`` is Service, slice and namespace, and ``app-00000.example``.
 
-    The first ``certificates`` of them have one each, for their name: Secret ``own-cert``, with a key of its own.
+    The first ``certificates`` of them have one each, for their name: Secret ``own-cert``, with a key of its own, or one
+    of a few RSA keys. ``spread``: ``app-00001`` is at the address behind ``app-00000``'s, and so on, as Pods are.
     """
     authority = Authority() if certificates else None
+    keys: list[SigningKey | None] = [None]
+    if authority and rsa:
+        keys = [generate_private_key(public_exponent=65537, key_size=2048) for _ in range(8)]
     for number in range(start, start + count):
         name = f"app-{number:05}"
         host = f"{name}.example"
         if authority and number < start + certificates:
             yield service(name, name, domains=host, annotations={"certificates": f"{host}:own"})
-            yield secret(name, "own-cert", authority.issue(host).secret_data(), "kubernetes.io/tls")
+            pair = authority.issue(host, key=keys[number % len(keys)])
+            yield secret(name, "own-cert", pair.secret_data(), "kubernetes.io/tls")
         else:
             yield service(name, name, domains=host)
-        yield endpoint_slice(name, name, [address], port=port)
+        where = str(ip_address(address) + number) if spread else address
+        yield endpoint_slice(name, name, [where], port=port)

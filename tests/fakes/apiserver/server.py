@@ -170,10 +170,20 @@ class FakeApiServer:
         self.store.delete(kind_of(document), metadata.get("namespace", ""), metadata["name"])
 
     def load(
-        self, count: int, *, start: int = 0, address: str = "10.1.0.1", port: int = 5000, certificates: int = 0
+        self,
+        count: int,
+        *,
+        start: int = 0,
+        address: str = "10.1.0.1",
+        port: int = 5000,
+        certificates: int = 0,
+        rsa: bool = False,
+        spread: bool = False,
     ) -> None:
         """Put ``count`` apps, each a Service and a slice in a namespace of its own (``objects.apps``)."""
-        for document in apps(count, start=start, address=address, port=port, certificates=certificates):
+        for document in apps(
+            count, start=start, address=address, port=port, certificates=certificates, rsa=rsa, spread=spread
+        ):
             self.put(document)
 
     def churn(self, rate: float, noop_share: float = 0.9, seconds: float | None = None) -> None:

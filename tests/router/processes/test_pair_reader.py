@@ -9,7 +9,7 @@ import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -21,6 +21,7 @@ from router.processes import pair_reader
 from router.processes.messages import BadMessage, PairRead, encode
 from router.processes.pair_reader import PairReader
 from tests.fakes.wired import until
+from tls.certificate import Certificate
 from tls.errors import BadCertificate, Flaw
 from tls.fallback import self_signed
 from tls.secret import CERTIFICATE, KEY, read_pair
@@ -76,6 +77,38 @@ def what_was_foreseen_is_known() -> None:
     asyncio.run(story())
     with pytest.raises(ChildProcessError):  # it is gone, and was waited for
         os.waitpid(-1, os.WNOHANG)
+
+
+def who_is_in_a_hurry_begins_at_the_other_end() -> None:
+    reader = PairReader.fork()
+    pairs = [pair_of(f"{number}.example") for number in range(6)]
+    expected = [read_pair(data) for data in pairs]
+    here: list[bytes] = []
+
+    async def story() -> None:
+        os.kill(reader.pid, signal.SIGSTOP)  # it comes to nothing for now
+        await reader.open()
+        reader.foresee(pairs[0])
+        os.kill(reader.pid, signal.SIGCONT)
+        await until(lambda: len(reader._known) == 1)
+        os.kill(reader.pid, signal.SIGSTOP)
+        for data in pairs[1:]:
+            reader.foresee(data)
+        with pytest.MonkeyPatch.context() as patch:
+
+            def noted(data: Mapping[str, bytes]) -> Certificate:
+                here.append(data[KEY])
+                return read_pair(data)
+
+            patch.setattr(pair_reader, "read_pair", noted)
+            reader.catch_up()
+            assert here == [data[KEY] for data in pairs[:0:-1]]
+            assert [reader.read(data) for data in pairs] == expected
+            assert len(here) == 5
+        os.kill(reader.pid, signal.SIGCONT)
+        reader.close()
+
+    asyncio.run(story())
 
 
 def what_was_not_foreseen_is_read_here() -> None:
@@ -160,6 +193,7 @@ def _is_gone(pid: int) -> bool:
     "story",
     [
         what_was_foreseen_is_known,
+        who_is_in_a_hurry_begins_at_the_other_end,
         what_was_not_foreseen_is_read_here,
         a_reader_that_dies_is_not_missed,
         a_reader_that_talks_nonsense_is_not_heard,
