@@ -44,6 +44,7 @@ from router.problems import Ledger, Problem, Reason, bounded
 from router.quotas import CERTIFICATES, DOMAINS, LOCATIONS, Allowance
 from router.snapshot import AppReport, CertificateReport, HostReport, Role, Snapshot, State
 from router.streams import compile_streams, targets
+from router.unheard import UNHEARD, Unheard
 from tls.certificate import Certificate
 from tls.change import CertificateChange
 from tls.policy import TlsPolicy
@@ -142,6 +143,7 @@ class Compiler:
         self._claims = Claims()
         self._unread_record = ""
         self._remembered: Collection[ClaimKey] = ()  # claims that another replica's record speaks of
+        self._unheard = Unheard()
         self._domains = Allowance(DOMAINS, self._is_exempt)
         self._secrets = Allowance(CERTIFICATES, self._is_exempt)
         self._contributors: dict[str, set[str]] = {}  # host → apps with paths for it
@@ -186,6 +188,9 @@ class Compiler:
 
     def apply(self, change: Change) -> bool:
         """Note one change. True if anything the router reads differs, so that compiling may come to something new."""
+        if change.key.kind == UNHEARD:
+            _add(self._dirty_apps, self._unheard.note(change))
+            return True
         touched = self._cluster.apply(change)
         for key in touched:
             match key.kind:
@@ -283,7 +288,7 @@ class Compiler:
         if config != self._config:
             self._config = config
             self._default_policy = default_policy(config)
-            _add(self._dirty_apps, self._apps)
+            _add(self._dirty_apps, (*self._apps, *self._unheard.apps()))
 
     def _read_given(self) -> None:
         """Read which names the operator gave to whom; where that differs, every app is dirty."""
@@ -295,7 +300,7 @@ class Compiler:
         self._ledger.put("given", problems)
         if given != self._own.given:
             self._own = replace(self._own, given=given)
-            _add(self._dirty_apps, self._apps)
+            _add(self._dirty_apps, (*self._apps, *self._unheard.apps()))
         # The platform's own wildcard stands behind everybody's names below its domain, and is in nobody's way.
         self._claims.set_common(frozenset(given) | ({f"*.{platform}"} if platform else set()))
 
@@ -326,6 +331,7 @@ class Compiler:
                 self._claims.recall(record, now)
                 self._remembered = record.claims.keys()
                 self._domains.defer_to(self._remembered)
+                _add(self._dirty_apps, self._unheard.recall(self._remembered))
             except RecordError as error:
                 message = f"{error}; it is written anew, from what is known"
                 problems.append(Problem(Reason.BAD_OBJECT, key, f"data[{ENTRY}]", "", message))
@@ -459,9 +465,21 @@ class Compiler:
         for name in self._dirty_apps | dict.fromkeys(moved):
             app = self._apps.get(name)
             refused = self._domains.refused(name)
-            hosts = () if app is None else [host for host in app.hosts if host not in refused] if refused else app.hosts
-            self._claims.put(app.claimant if app else Claimant.of(name, None), hosts)
+            if app is None:
+                self._claims.put(Claimant.of(name, None), self._claimed_unheard(name))
+            else:
+                hosts = [host for host in app.hosts if host not in refused] if refused else app.hosts
+                self._claims.put(app.claimant, hosts)
         return moved | self._secrets.settle()
+
+    def _claimed_unheard(self, name: str) -> list[str]:
+        """What is claimed for an app that is not there, as nobody could hear of it: nothing that it may not have."""
+        hosts = self._unheard.claimed_by(name)
+        service = ObjectKey("Service", *name.split("/", 1))
+        if not hosts or service in self._cluster:
+            return []
+        platform = self._config.platform_domain
+        return [host for host in hosts if not self._own.objection(service.namespace, host, platform)]
 
     def _owner_of_paths(self, app: CompiledApp | None) -> set[str]:
         """The app whose paths ``app`` wants to answer, if anybody holds that name."""
@@ -611,7 +629,7 @@ class Compiler:
     def _contribution(self, app: CompiledApp, locations: dict[str, _Locations]) -> tuple[bool, list[Problem]]:
         """Whether any path of another app leads to ``app``, and why some do not."""
         owner = self._claims.holder(app.contributes_to) if app.contributes_to else None
-        if owner is None:
+        if owner is None or owner not in self._apps:  # who is unheard of lets nobody in
             message = "expected a name that an app holds"
             problem = _about(app, Reason.UNKNOWN_PROXY_DOMAIN, "proxyDomain", app.spec.proxy_domain or "", message)
             return False, [problem]

@@ -7,8 +7,9 @@ those that the operator leads ports to.
 
 The first batch waits until every list is complete and everything by name was answered, so that nobody is ever ready
 with half a table (hardening R-02). What is forbidden counts as answered where it is only a part: one namespace of a
-list of them, Secrets, settings; the Problem says which right is missing (R-13). Afterwards nothing that goes wrong
-takes anything back: what was told stays true until an API server says otherwise.
+list of them, Secrets, settings; the Problem says which right is missing (R-13), and of which namespace nobody knows the
+Services is told with everything else (``router.unheard``). Afterwards nothing that goes wrong takes anything back: what
+was told stays true until an API server says otherwise.
 
 What must not enter: what an object means.
 """
@@ -34,6 +35,7 @@ from router.sources.batch import Batch
 from router.sources.named import NamedObjects, NamedReader
 from router.sources.newcomers import GRACE, Newcomers
 from router.sources.sights import HOLD, Sights, narrow
+from router.unheard import unheard
 
 __all__ = ["AWAY_SECONDS", "ClusterSource"]
 
@@ -89,6 +91,8 @@ class ClusterSource:
         self._unsettled: dict[str, str] = {}
         """Lists that are not complete yet → what was heard of them."""
         self._complete: set[Scope] = set()
+        self._unheard: set[str] = set()
+        """Namespaces that nobody waits for, though not all of their Services were told."""
         self._away: dict[Scope, tuple[float, ApiError]] = {}
         """Scopes of which nothing is heard → since when (monotonic seconds), and why."""
         self._seen_by: dict[ObjectKey, int] = {}
@@ -231,6 +235,26 @@ class ClusterSource:
         self._tell_all(scope, changes, named)
         self._complete.add(scope)
         self._settled(scope)
+        if scope.namespace in self._unheard and self._knows_services(scope.namespace):
+            self._unheard.remove(scope.namespace)
+            self._tell_heard(scope.namespace)
+
+    def _knows_services(self, namespace: str) -> bool:
+        return all(Scope(SERVICES, namespace, labels=label) in self._complete for label in _ROUTABLE)
+
+    def _tell_heard(self, namespace: str) -> None:
+        """Say that all Services of a namespace were told, once they were: who waits for a slice is not gone."""
+        waiting = self._newcomers.of(namespace)
+        if waiting:
+            asyncio.get_running_loop().call_later(self._grace, self._release_all, namespace, waiting)
+        else:
+            self._note(unheard(namespace, still=False))
+
+    def _release_all(self, namespace: str, waiting: list[ObjectKey]) -> None:
+        """All Services that were waiting when their namespace was heard of at last have waited for long enough."""
+        for key in waiting:
+            self._release(key)
+        self._note(unheard(namespace, still=False))
 
     def _tell_all(self, scope: Scope, changes: list[Change], named: NamedObjects) -> None:
         for change in changes:
@@ -286,6 +310,14 @@ class ClusterSource:
             self._complain(f"rights:{scope}", (problem,))
             if len(self._namespaces) > 1 or (self._namespaces and scope.namespace not in self._namespaces):
                 self._settled(scope)
+                if scope.resource is SERVICES and scope not in self._complete and scope.namespace is not None:
+                    self._tell_unheard(scope.namespace)
+
+    def _tell_unheard(self, namespace: str) -> None:
+        """Say, once, that the Services of a namespace are not known, and that nobody waits for them."""
+        if namespace not in self._unheard:
+            self._unheard.add(namespace)
+            self._note(unheard(namespace))
 
     def _doubt(self, scope: Scope, known: int, listed: int, doubt: float) -> None:
         if not doubt:

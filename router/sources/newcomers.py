@@ -63,6 +63,10 @@ class Newcomers:
         self._slices[owner] += 1
         return self._held.pop(owner, None)
 
+    def of(self, namespace: str) -> list[ObjectKey]:
+        """The Services of a namespace that wait."""
+        return [key for key in self._held if key.namespace == namespace]
+
     def release(self, key: ObjectKey) -> Change | None:
         """A Service that has waited long enough; None: it does not wait any more."""
         return self._held.pop(key, None)

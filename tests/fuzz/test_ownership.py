@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Set
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -15,15 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.hosts import HostIndex
-from router.claim_record import encode
+from router.claim_record import decode, encode
 from router.feedback import Feedback
 from router.objects import Change, ObjectKey
 from router.own import OwnNames
+from router.problems import Reason
+from router.unheard import unheard
 from tests.fakes.apiserver.direct import Direct
 from tests.fakes.apiserver.kinds import kind_of
 from tests.fakes.apiserver.store import Store
 from tests.fakes.kube import NOW, World, gone, service
-from tests.fakes.owners import Registrar
+from tests.fakes.owners import Registrar, namespace
 from tests.fakes.timeline import play
 
 CREATED = {"n/web": 4, "n/api": 1, "m/web": 3, "o/web": 2}
@@ -42,6 +45,12 @@ Wishes = frozenset[str]
 WISHES = st.frozensets(st.sampled_from(sorted(SPELLINGS)), max_size=3)
 BATCHES = st.lists(st.tuples(st.sampled_from(sorted(CREATED)), WISHES), min_size=1, max_size=3)
 HISTORIES = st.lists(st.tuples(BATCHES, st.booleans()), min_size=1, max_size=8)
+CLOSED = st.sampled_from([*map(frozenset[str], ("n", "m", "nm", "mo", "no")), None, None, None])
+"""Namespaces that cannot be read."""
+OPENED = st.sampled_from([*map(frozenset[str], ("nmo", "n", "m")), frozenset(), frozenset()])
+CLOSED_HISTORIES = st.lists(st.tuples(BATCHES, CLOSED, OPENED), min_size=2, max_size=10)
+"""At each step: what is claimed from now on, what a router that starts then may not read, and what it may read again
+afterwards."""
 
 
 class Router:
@@ -54,10 +63,11 @@ class Router:
         self.text = ""
         self.starts()
 
-    def starts(self) -> None:
-        """All there is, in one batch and in any order."""
+    def starts(self, closed: Set[str] = frozenset()) -> None:
+        """All there is, in one batch and in any order, but for what is in ``closed`` namespaces."""
         self.world = World()
-        changes = [self.record(), *(self.service(app) for app in self.claims)]
+        changes = [self.record(), *(self.service(app) for app in self.claims if namespace(app) not in closed)]
+        changes += [unheard(each) for each in closed]
         self.chance.shuffle(changes)
         self.hears(*changes)
 
@@ -105,6 +115,42 @@ def test_no_request_ever_reaches_one_who_does_not_own_the_name(
         assert router.world.owners() == registrar.holders
         for name in ASKED:
             assert router.answers(name) == registrar.answers(name), name
+
+
+@given(CLOSED_HISTORIES, st.randoms(use_true_random=False))
+def test_what_a_router_that_starts_cannot_read_is_claimed_as_it_was_until_it_can(
+    history: list[tuple[list[tuple[str, Wishes]], frozenset[str] | None, frozenset[str]]], chance: random.Random
+) -> None:
+    """To everybody else it is as if nothing had happened there meanwhile."""
+    registrar = Registrar(CREATED)
+    router = Router(chance)
+    known: dict[str, Wishes] = {}
+    """What every app claimed when it was heard of last."""
+    closed: frozenset[str] = frozenset()
+    for now, (batch, restart, opened) in enumerate(history, start=1):
+        router.claims.update(batch)
+        closed = (closed if restart is None else restart) - (opened if restart is None else frozenset())
+        known.update((app, hosts) for app, hosts in router.claims.items() if namespace(app) not in closed)
+        # Nobody can say how old a Service is that cannot be read.
+        registrar.created = {app: 99 if namespace(app) in closed else created for app, created in CREATED.items()}
+        registrar.hears(known, now)
+        if restart is not None:
+            router.starts(closed)
+        else:
+            changed = [app for app in router.claims if namespace(app) in opened or app in dict(batch)]
+            changes = [router.service(app) for app in changed if namespace(app) not in closed]
+            changes += [unheard(each, still=False) for each in opened]
+            chance.shuffle(changes)
+            router.hears(*changes)
+
+        holders = registrar.holders
+        assert router.world.owners() == {host: app for host, app in holders.items() if namespace(app) not in closed}
+        for name in ASKED:
+            answers = registrar.answers(name)
+            assert router.answers(name) == (None if answers and namespace(answers) in closed else answers), name
+        for problem in router.world.problems(Reason.DOMAIN_TAKEN):
+            assert any(f"Service {app} holds {host}" in problem.message for host, app in holders.items())
+        assert {key for key, said in decode(router.text).claims.items() if said.held} == set(holders.items())
 
 
 # ── three replicas, one of which writes ───────────────────────────────────────────────────────────────────────────────

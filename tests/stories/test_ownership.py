@@ -9,6 +9,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from router.claim_record import encode
 from router.objects import Change, ObjectKey
 from router.problems import Reason
 from router.snapshot import State
+from router.unheard import unheard
 from tests.fakes.kube import NOW, World, deployment, endpoints, gone, secret, service
 
 OLD, NEW = "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"
@@ -269,6 +271,164 @@ def test_an_old_service_that_claims_late_is_late_also_after_a_restart() -> None:
 
     again.hears(gone(app("shop/web", "")))
     assert again.owners()["shop.example"] == "evil/web", "the name is free now"
+
+
+# ── namespaces that cannot be read when a router starts ───────────────────────────────────────────────────────────────
+
+
+def restarted(town: World, *changes: Change) -> World:
+    """A router that starts with what another one remembered."""
+    again = World()
+    again.hears(remembered(town), *changes)
+    return again
+
+
+def claimed(town: World) -> dict[tuple[str, str], bool]:
+    """What the record says, written or to be written: (host, app) → whether it holds."""
+    record = town.last.record
+    assert record is not None
+    return {key: said.held for key, said in record.claims.items()}
+
+
+def test_who_cannot_be_read_when_a_router_starts_loses_no_name_to_anybody() -> None:
+    """Not to know whether a Service is there is not to be told that it is gone."""
+    town = World()
+    town.hears(app("shop/web", "shop.example,*.wild.example", NEW))
+    evil = app("evil/web", "shop.example,a.wild.example,evil.example", OLD)
+    town.hears(evil, app("blog/web", "*.shop.example", OLD))
+    before = claimed(town)
+
+    for _ in range(3):  # whoever is elected next cannot read it either
+        town = restarted(town, evil, unheard("shop"), app("blog/web", "*.shop.example", OLD))
+        assert town.owners() == {"evil.example": "evil/web", "*.shop.example": "blog/web"}
+        told = {each.value: each.message for each in town.problems(Reason.DOMAIN_TAKEN)}
+        holds = "expected a free name: Service shop/web holds"
+        assert told == {"shop.example": f"{holds} shop.example", "a.wild.example": f"{holds} *.wild.example"}
+        assert claimed(town) == before
+        assert "shop/web" not in town.last.apps, "nobody can ask for what is not known"
+
+    town.hears(app("shop/web", "shop.example,*.wild.example", NEW))
+    town.hears(unheard("shop", still=False))
+    assert town.owners()["shop.example"] == town.owners()["*.wild.example"] == "shop/web"
+    assert claimed(town) == before
+
+    town.hears(gone(app("shop/web", "")))
+    assert town.owners()["shop.example"] == town.owners()["a.wild.example"] == "evil/web"
+
+
+def test_a_complete_list_that_does_not_have_it_frees_its_names() -> None:
+    """No claim is kept for ever."""
+    town = World()
+    town.hears(app("shop/web", "shop.example"), app("shop/api", "api.example"))
+    town.hears(app("evil/web", "shop.example"))
+    town = restarted(town, unheard("shop"), app("evil/web", "shop.example"))
+    assert town.owners() == {}
+
+    town.hears(app("shop/api", "api.example"), unheard("shop", still=False))
+
+    assert town.owners() == {"shop.example": "evil/web", "api.example": "shop/api"}
+    assert claimed(town) == {("shop.example", "evil/web"): True, ("api.example", "shop/api"): True}
+
+
+def test_what_nobody_can_read_waits_its_turn() -> None:
+    """The oldest claim is the next one, whether its Service can be read now or not."""
+    town = World()
+    town.hears(app("blog/web", "x.example"))
+    town.hears(app("shop/web", "x.example"), now=NOW + timedelta(seconds=1))
+    town.hears(app("evil/web", "x.example"), now=NOW + timedelta(seconds=2))
+    town = restarted(town, unheard("shop"), app("evil/web", "x.example"), app("blog/web", "x.example"))
+    assert town.owners() == {"x.example": "blog/web"}
+
+    town.hears(gone(app("blog/web", "")))
+
+    assert losers(town) == {"evil/web": "expected a free name: Service shop/web holds x.example"}
+    town.hears(app("shop/web", "x.example"), unheard("shop", still=False))
+    assert town.owners() == {"x.example": "shop/web"}
+
+
+def test_a_service_that_is_known_speaks_for_itself_also_where_others_are_not() -> None:
+    """Of a list that broke off in the middle, the first pages were told."""
+    town = World()
+    town.hears(app("shop/web", "shop.example,old.example"), app("shop/api", "api.example"))
+
+    town = restarted(
+        town, unheard("shop"), app("shop/web", "shop.example"), app("evil/web", "old.example,api.example,evil.example")
+    )
+
+    assert town.owners() == {"shop.example": "shop/web", "old.example": "evil/web", "evil.example": "evil/web"}
+    assert losers(town) == {"evil/web": "expected a free name: Service shop/api holds api.example"}
+
+
+def test_the_operators_word_beats_what_is_remembered_of_those_who_cannot_be_read() -> None:
+    """So that a right which nobody will ever give back blocks no name for ever."""
+    town = World()
+    router = deployment({"platformDomain": "apps.io"})
+    town.hears(router, app("shop/web", "shop.example,a.shop.example,grafana.big.example"))
+    town = restarted(town, router, unheard("shop"), app("evil/web", "*.shop.example,grafana.big.example"))
+    assert town.owners() == {}
+
+    data = {"v1": remembered(town).object["data"]["v1"], "given": "*.shop.example evil"}  # type: ignore[index]
+    town.hears(Change(ObjectKey("ConfigMap", "drycc", "drycc-router-claims"), {"data": data}))
+    assert town.owners() == {"*.shop.example": "evil/web"}
+    assert claimed(town) == {
+        ("shop.example", "shop/web"): True,
+        ("*.shop.example", "evil/web"): True,
+        ("grafana.big.example", "evil/web"): False,
+        ("grafana.big.example", "shop/web"): True,
+    }
+
+    town.hears(deployment({"platformDomain": "big.example"}))
+    assert ("grafana.big.example", "shop/web") not in claimed(town), "nor may it have what became the platform's"
+
+
+def test_a_namespace_that_is_watched_no_more_keeps_no_names() -> None:
+    """Nobody would ever hear of it again."""
+    town = World()
+    town.hears(app("shop/web", "shop.example"), app("lost/web", "lost.example"))
+
+    town = restarted(town, unheard("shop"), app("evil/web", "shop.example,lost.example"))
+
+    assert town.owners() == {"lost.example": "evil/web"}
+    assert claimed(town).keys() == {
+        ("shop.example", "shop/web"),
+        ("shop.example", "evil/web"),
+        ("lost.example", "evil/web"),
+    }
+
+
+def test_of_those_who_cannot_be_read_the_word_of_another_replica_counts_and_silence_does_not() -> None:
+    town = World()
+    town.hears(app("shop/web", "shop.example"), app("shop/api", "api.example"))
+    evil = app("evil/web", "shop.example,api.example")
+    blind = restarted(town, unheard("shop"), evil)
+    record = ObjectKey("ConfigMap", "drycc", "drycc-router-claims")
+    silences: list[dict[str, Any] | None] = [None, {"data": {}}, {"data": {"v1": "garbage"}}]
+    for silence in silences:
+        blind.hears(Change(record, silence))
+        assert blind.owners() == {}
+
+    sees = restarted(town, app("shop/api", "api.example"), app("shop/new", "new.example"), evil)
+    blind.hears(remembered(sees))
+    assert sees.owners() == {"shop.example": "evil/web", "api.example": "shop/api", "new.example": "shop/new"}
+    assert blind.owners() == {"shop.example": "evil/web"}
+    assert claimed(blind) == claimed(sees)
+
+
+def test_who_cannot_be_read_lets_nobody_answer_its_paths_until_it_can() -> None:
+    """It is not known whom it lets in."""
+    town = World()
+    town.hears(service("shop/web", {"domains": "shop.example"}))
+    paths = {"proxyDomain": "shop.example", "proxyLocations": "/api"}
+    town = restarted(town, unheard("shop"), service("shop/api", paths))
+    assert town.owners() == {}
+    assert [each.value for each in town.problems(Reason.UNKNOWN_PROXY_DOMAIN)] == ["shop.example"]
+
+    town.hears(service("shop/web", {"domains": "shop.example"}), unheard("shop", still=False))
+    assert not town.problems(Reason.UNKNOWN_PROXY_DOMAIN)
+    assert town.hosts["shop.example"].paths == ((b"/api", "shop/api"),)
+
+
+# ── what else a thief may try ─────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_label_makes_nobody_the_platform() -> None:

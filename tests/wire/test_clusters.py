@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from router.claim_record import ENTRY, Record, Recorded, Stamp, encode
 from router.kubernetes import client
 from router.problems import Reason
-from tests.fakes.apiserver.objects import Document, endpoint_slice, service
+from tests.fakes.apiserver.objects import Document, config_map, endpoint_slice, service
 from tests.fakes.apiserver.server import FakeApiServer
 from tests.fakes.clustered import Named, Replica, Traffic, app_of, named, replica, traffic
 from tests.fakes.wired import on_loop
@@ -444,6 +445,42 @@ def test_a_name_that_two_claim_stays_with_its_holder_until_it_is_free(tmp_path: 
         await stage.router.until(lambda: not stage.router.problems(Reason.DOMAIN_TAKEN))
 
     plays(tmp_path, tell, seen={"first", "second"})
+
+
+@pytest.mark.parametrize("is_there", [True, False], ids=["the holder is there", "the holder is gone"])
+def test_a_namespace_that_a_router_may_not_read_when_it_starts_loses_no_name(tmp_path: Path, *, is_there: bool) -> None:
+    """What is remembered counts until a complete list says otherwise, and no longer."""
+    holds = {
+        ("web.example", "shop/web"): Recorded(1_000, held=True),
+        ("old.example", "shop/old"): Recorded(1, held=True),
+    }
+    record = config_map("drycc", "drycc-router-claims", {ENTRY: encode(Record(Stamp("another", 1), holds))})
+
+    async def play() -> None:
+        async with named("first") as first, named("second") as second, FakeApiServer() as server:
+            for document in (record, *app_of("thief/old", second, domains="web.example,thief.example")):
+                server.put(document)
+            if is_there:
+                for document in app_of("shop/web", first):
+                    server.put(document)
+            server.fault("status", code=403, namespace="shop")
+            async with (
+                replica(server, tmp_path, namespaces=("thief", "shop")) as router,
+                traffic(router, "web.example", "thief.example") as load,
+            ):
+                await router.answers("thief.example", "second")
+                (problem,) = router.problems(Reason.DOMAIN_TAKEN)
+                assert (problem.object.namespace, problem.value) == ("thief", "web.example")
+                assert "shop/web" in problem.message
+                assert router.snapshot.record is not None
+                assert router.snapshot.record.claims.items() >= holds.items()
+
+                server.clear_faults()
+                await router.answers("web.example", "first" if is_there else "second")
+                await router.until(lambda: ("old.example", "shop/old") not in router.snapshot.record.claims)  # type: ignore[union-attr]
+            assert load.seen("web.example") == {404, "first" if is_there else "second"}
+
+    on_loop(play())
 
 
 def test_api_calls_follow_changes_and_not_apps(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ class Listener:
         """``Kind namespace/name`` → the object; those that are gone are absent."""
         self.problems: dict[str, tuple[Problem, ...]] = {}
         self.heard = 0
+        self.told: list[str] = []
+        """The keys of all Changes, in order."""
         self.is_complete = False
         self._batches = batches
         self._news = asyncio.Event()
@@ -42,6 +44,7 @@ class Listener:
             self.heard += 1
             self.is_complete |= not batch.is_part
             for change in batch.changes:
+                self.told.append(str(change.key))
                 if change.object is None:
                     self.objects.pop(str(change.key), None)
                 else:
@@ -62,6 +65,9 @@ class Listener:
     @property
     def reasons(self) -> set[Reason]:
         return {problem.reason for each in self.problems.values() for problem in each}
+
+    def complains_of(self, key: str) -> bool:
+        return any(str(problem.object) == key for each in self.problems.values() for problem in each)
 
     def annotation(self, of: str, key: str) -> str | None:
         raw = self.objects.get(of)
@@ -250,6 +256,47 @@ def test_of_several_namespaces_one_that_may_not_be_read_harms_no_other(tmp_path:
         tmp_path, *SHOP, service("elsewhere", "x", domains="x.example"), tell=tell, namespaces=("shop", "closed")
     )
     assert not [record for record in server.audit.records if record.namespace == "elsewhere"]
+
+
+def test_a_namespace_is_unheard_of_until_all_of_its_services_were_told(tmp_path: Path) -> None:
+    """Also those that wait for a slice: names that are remembered of them must not be free for a moment."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=403, namespace="closed")
+        await listener.until(lambda: listener.is_complete)
+        assert [key for key in listener.objects if key.startswith("Unheard")] == ["Unheard closed/*"]
+        assert listener.told.count("Unheard closed/*") == 1
+        server.clear_faults()
+        await listener.until(lambda: "Unheard closed/*" not in listener.objects)
+        assert {"Service closed/api", "Service closed/bare"} <= listener.objects.keys()
+        assert "Service closed/bare" in listener.told[: -1 - listener.told[::-1].index("Unheard closed/*")]
+
+        server.fault("status", code=403)
+        server.compact()
+        server.drop_watches("rst")
+        await listener.until(lambda: listener.complains_of("Service closed/*"))
+        server.clear_faults()
+        await listener.until(lambda: not listener.reasons)
+        assert listener.told.count("Unheard closed/*") == 2, "what was told stays: it is not unheard of again"
+
+    there = (
+        service("closed", "api", domains="api.example"),
+        endpoint_slice("closed", "api", ["10.0.0.2"]),
+        service("closed", "bare", domains="bare.example"),
+    )
+    story(tmp_path, *SHOP, *there, tell=tell, namespaces=("shop", "closed"), grace=0.2)
+
+
+def test_a_namespace_of_which_one_list_is_missing_is_unheard_of(tmp_path: Path) -> None:
+    """Services carry one label or the other, and are listed by each."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=403, namespace="closed", resource="services", verb="list", times=1)
+        await listener.until(lambda: listener.told.count("Unheard closed/*") == 1)
+        await listener.until(lambda: listener.is_complete and "Unheard closed/*" not in listener.objects)
+        assert "Service closed/api" in listener.objects
+
+    story(tmp_path, *SHOP, service("closed", "api"), tell=tell, namespaces=("shop", "closed"), grace=0.2)
 
 
 # ── changes ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -28,6 +28,14 @@ def test_the_newest_version_of_it_is_what_the_slice_lets_through() -> None:
     assert len(newcomers) == 0
 
 
+def test_who_waits_is_known_by_namespace() -> None:
+    newcomers = Newcomers()
+    newcomers.holds(service(), is_new=True)
+    assert (newcomers.of("shop"), newcomers.of("blog")) == ([WEB], [])
+    newcomers.release(WEB)
+    assert newcomers.of("shop") == []
+
+
 def test_whose_slices_are_there_already_does_not_wait() -> None:
     newcomers = Newcomers()
     newcomers.hear(slice_of("web"))
