@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.hosts import HostIndex
-from router.claim_record import decode, encode
+from router.claim_record import ENTRY, ClaimKey, Recorded, decode, encode
 from router.feedback import Feedback
 from router.objects import Change, ObjectKey
 from router.own import OwnNames
@@ -177,7 +177,8 @@ class Replica:
         name = f"replica-{self.number}-{self.place.chance.random()}"
         self.feedback = Feedback(self.api, OWN, name, lambda *_: None, clock=self.loop.time)
         self.task = self.loop.create_task(self.feedback.run())
-        changes = [self.place.record(), *(self.place.service(app) for app in self.place.claims)]
+        changes = [self.place.record(), *(self.place.service(app) for app in self.place.readable())]
+        changes += [unheard(each) for each in self.place.closed]
         self.place.chance.shuffle(changes)
         self.hears(*changes)
 
@@ -205,6 +206,8 @@ class Place:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.claims: dict[str, Wishes] = {}
+        self.closed: Set[str] = frozenset()
+        """Namespaces that nobody may read now. Who runs goes on with what it knows, who starts does not know it."""
         self.store = Store()
         for kind, name in ((CONFIG_MAP, OWN.claims), (LEASE, OWN.deployment)):
             self.store.put(kind, {"metadata": {"namespace": OWN.namespace, "name": name}})
@@ -217,8 +220,22 @@ class Place:
             self.chance.shuffle(changes)
             replica.hears(*changes)
 
+    def readable(self) -> list[str]:
+        """The apps that are not in closed namespaces."""
+        return [app for app in self.claims if namespace(app) not in self.closed]
+
+    def closes(self, closed: Set[str]) -> None:
+        """Close these, and open all others."""
+        opened, self.closed = self.closed - closed, closed
+        self.tell([self.service(app) for app in self.readable() if namespace(app) in opened])
+        self.tell([unheard(each, still=False) for each in opened])
+
     def record(self) -> Change:
         return Change(OWN.record, self.store.get(CONFIG_MAP, OWN.namespace, OWN.claims).document)
+
+    def remembered(self) -> Mapping[ClaimKey, Recorded]:
+        data = self.store.get(CONFIG_MAP, OWN.namespace, OWN.claims).document.get("data")
+        return decode(data[ENTRY]).claims if data else {}
 
     def service(self, app: str) -> Change:
         said = ",".join(sorted(self.claims[app]))
@@ -255,6 +272,52 @@ def test_replicas_that_are_elected_killed_and_started_anew_answer_as_one_who_saw
                 assert replica.world.owners() == registrar.holders
                 for name in ASKED:
                     assert replica.answers(name) == registrar.answers(name), name
+        for replica in place.replicas:
+            await replica.ends(in_peace=False)
+
+    play(story())
+
+
+ONE_CLOSED = st.sampled_from([*map(frozenset[str], ("m", "m", "o")), frozenset()])
+CLOSING_HISTORIES = st.lists(
+    st.tuples(ONE_CLOSED, st.sampled_from(sorted(CREATED)), WISHES, RESTARTS), min_size=2, max_size=6
+)
+
+
+@pytest.mark.timeout(3600)
+@settings(max_examples=EXAMPLES // 4)
+@given(CLOSING_HISTORIES, st.randoms(use_true_random=False))
+def test_replicas_agree_on_what_some_of_them_cannot_read_since_they_started(
+    history: list[tuple[frozenset[str], str, Wishes, list[str]]], chance: random.Random
+) -> None:
+    """Whoever is elected: one that knows the Services of a closed namespace, or one that has only the record. No two
+    claims begin at once, as only who knows the Services knows which of them is older."""
+
+    async def story() -> None:
+        registrar, place = Registrar(CREATED), Place(chance)
+        known: dict[str, Wishes] = {}
+        for now, (closed, app, wishes, ends) in enumerate(history, start=1):
+            place.closes(closed)
+            known.update((each, place.claims[each]) for each in place.readable())
+            registrar.hears(known, 2 * now)
+            await asyncio.sleep(LONGEST)
+            place.claims[app] = wishes
+            if app in place.readable():
+                place.tell([place.service(app)])
+                known[app] = wishes
+            registrar.hears(known, 2 * now + 1)
+            await asyncio.sleep(LONGEST)
+            for replica, end in zip(place.replicas, ends, strict=True):
+                if end:
+                    await replica.ends(in_peace=end == "peace")
+                    replica.starts()
+            for replica in place.replicas:
+                owners = replica.world.owners()
+                assert owners.items() <= registrar.holders.items()
+                assert all(namespace(registrar.holders[host]) in closed for host in registrar.holders.keys() - owners)
+            assert registrar.holders.items() == {
+                (host, each) for (host, each), said in place.remembered().items() if said.held
+            }
         for replica in place.replicas:
             await replica.ends(in_peace=False)
 
