@@ -108,10 +108,19 @@ class Proxy:
     def __init__(self, child: Child, port: int) -> None:
         self.child = child
         self.http = port
-        self._connection = socket.create_connection(("127.0.0.1", port))
+        self._connection = self._connect()
+        self._used = time.monotonic()
+
+    def _connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.http))
 
     def ask(self, host: str) -> Answer:
-        """One request on a kept-alive connection."""
+        """One request on a kept-alive connection; on a new one where that was idle for so long that it may be over."""
+        now, before = time.monotonic(), self._used
+        self._used = now
+        if now - before > 30.0:
+            self._connection.close()
+            self._connection = self._connect()
         self._connection.sendall(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
         data = b""
         while (answer := read_answer(data)) is None:
