@@ -170,7 +170,9 @@ class Children:
     ) -> Child:
         """Start ``command`` on ``core`` (several: ``0,1``), in ``directory``; all it prints is appended to ``output``.
 
-        It gets a session of its own, so that Ctrl-C reaches it only through its owner, in order.
+        It gets a process group of its own, so that Ctrl-C reaches it only through its owner, in order. Not a session of
+        its own: of each session Linux makes one group of what it shares the processors among (autogroup, sched(7)), so
+        that two workers of one proxy would get as much together as another proxy's only one.
         """
         with output.open("ab") as sink:
             process = subprocess.Popen(
@@ -180,7 +182,7 @@ class Children:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **(environment or {})},
                 cwd=directory,
-                start_new_session=True,
+                process_group=0,
             )
         child = Child(name, process, output)
         self._living.append(child)
