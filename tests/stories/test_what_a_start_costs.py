@@ -1,0 +1,93 @@
+"""A start costs as much as it has apps, and no more than it did: from an API server's list to the table of a worker.
+
+Work is what the interpreter executes, instruction by instruction, as in ``test_what_a_change_costs``; how long it takes
+is for ``python -m benchmarks coldstart`` to say, which nobody runs with every change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Any
+
+from proxy.gateway import Gateway
+from router.compile import Compiler
+from router.processes.fanout import Parcel
+from router.processes.messages import TablePart, decode_for_worker
+from router.references import wishes
+from router.sources.newcomers import Newcomers
+from router.sources.sights import Sights, narrow
+from tests.fakes.apiserver.objects import apps
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+EACH = 7_000
+"""Instructions for one app and its slice. It was 6,100 with Python 3.11 when this was written."""
+NEARLY = 0.01
+"""Share by which an app of many may cost more than one of few."""
+
+
+def work_of(first: int, count: int) -> int:
+    """Instructions for ``count`` apps that nobody saw before, all told at once."""
+    instructions = 0
+
+    def trace(frame: FrameType, event: str, _: Any) -> Any:
+        nonlocal instructions
+        frame.f_trace_opcodes = True
+        frame.f_trace_lines = False
+        instructions += event == "opcode"
+        return trace
+
+    documents = list(apps(count, start=first, spread=True))
+    for number, document in enumerate(documents):
+        version = {"uid": f"uid-{number}", "resourceVersion": str(number), "creationTimestamp": "2026-01-01T00:00:00Z"}
+        document["metadata"].update(version)
+
+    async def story() -> None:
+        worker = Gateway(asyncio.get_running_loop())
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            starts(worker, documents)
+        finally:
+            sys.settrace(before)
+        assert worker._core.table.generation == 1
+        assert len(worker._core.table.routes) == count
+        worker.close()
+
+    asyncio.run(story())
+    return instructions
+
+
+def starts(worker: Gateway, documents: list[dict[str, Any]]) -> None:
+    compiler, newcomers = Compiler(trusted_endpoints=False), Newcomers()
+    for kind in ("Service", "EndpointSlice"):
+        listed = [narrow(kind)(document) for document in documents if document["kind"] == kind]
+        sights = Sights(kind)
+        changes = sights.listed(listed)
+        sights.missed(listed)
+        for change in changes:
+            assert change.object is not None
+            if kind == "Service":
+                assert not wishes(change.key, change.object)
+                newcomers.holds(change, is_new=False)
+            else:
+                newcomers.hear(change)
+            compiler.apply(change)
+    snapshot = compiler.compile(NOW)
+    for frame in Parcel(snapshot.certificates, snapshot.table).frames:
+        match decode_for_worker(frame):
+            case TablePart(part):
+                worker.publish(part)
+            case _:
+                pass
+
+
+def test_each_app_of_a_start_costs_the_same_and_no_more_than_it_did() -> None:
+    work_of(0, 10)  # what is done once is done
+    few, some, many = (work_of(first, count) for first, count in ((1_000, 50), (2_000, 100), (3_000, 300)))
+    each = (many - some) / 200
+
+    assert abs(each - (some - few) / 50) <= each * NEARLY, "an app of many costs more than one of few"
+    assert each <= EACH, "a start has become dearer"
