@@ -26,7 +26,7 @@ import tls
 from router.processes.channel import Channel
 from router.processes.confinement import confine, die_with_parent, forget_environment, harden, name_process, own_files
 from router.processes.messages import BadMessage, PairRead, ReadPair, decode_for_reader, decode_from_reader, encode
-from tls.certificate import Certificate
+from tls.certificate import MAX_CHAIN, MAX_KEY, Certificate
 from tls.errors import BadCertificate, Flaw
 from tls.secret import CERTIFICATE, KEY, read_pair
 
@@ -76,8 +76,10 @@ class PairReader:
 
     def foresee(self, data: Mapping[str, bytes]) -> None:
         """Have a pair read that will be asked for. On the loop."""
-        pair = _pair(data)
+        pair = chain, key = _pair(data)
         if self._channel is None or self._channel.unsent > WAITING or pair in self._known:
+            return
+        if len(chain) > MAX_CHAIN or len(key) > MAX_KEY:  # which is told at once
             return
         number = len(self._asked)
         self._asked[number] = pair

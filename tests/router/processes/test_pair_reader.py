@@ -59,7 +59,8 @@ def what_was_foreseen_is_known() -> None:
 
     async def story() -> None:
         await reader.open()
-        for data in (good, bad, {}, good):
+        huge = {CERTIFICATE: good[CERTIFICATE], KEY: bytes(20_000_000)}
+        for data in (huge, good, bad, {}, good):
             reader.foresee(data)
         await until(lambda: len(reader._known) == 3)
         with pytest.MonkeyPatch.context() as patch:
