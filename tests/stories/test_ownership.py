@@ -349,13 +349,15 @@ def test_what_nobody_can_read_waits_its_turn() -> None:
 def test_a_service_that_is_known_speaks_for_itself_also_where_others_are_not() -> None:
     """Of a list that broke off in the middle, the first pages were told."""
     town = World()
-    town.hears(app("shop/web", "shop.example,old.example"), app("shop/api", "api.example"))
-
-    town = restarted(
-        town, unheard("shop"), app("shop/web", "shop.example"), app("evil/web", "old.example,api.example,evil.example")
+    town.hears(
+        app("shop/web", "shop.example,old.example"), app("shop/api", "api.example"), app("shop/shut", "shut.example")
     )
 
-    assert town.owners() == {"shop.example": "shop/web", "old.example": "evil/web", "evil.example": "evil/web"}
+    shut = service("shop/shut", {"domains": "shut.example"}, labels={})  # not to be routed any more
+    evil = app("evil/web", "old.example,api.example,shut.example")
+    town = restarted(town, unheard("shop"), app("shop/web", "shop.example"), shut, evil)
+
+    assert town.owners() == {"shop.example": "shop/web", "old.example": "evil/web", "shut.example": "evil/web"}
     assert losers(town) == {"evil/web": "expected a free name: Service shop/api holds api.example"}
 
 
