@@ -9,7 +9,7 @@ What must not enter: channels, loops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -19,7 +19,7 @@ from tls.certificate import Certificate
 from tls.change import CertificateChange
 from tls.policy import TlsPolicy
 
-__all__ = ["PART", "Known", "certificate_parts", "table_parts"]
+__all__ = ["PART", "Known", "certificate_parts", "table_parts", "whole_of"]
 
 PART: Final = 256
 """Entries of one part of a table: some milliseconds of work."""
@@ -52,10 +52,16 @@ def table_parts(change: TableChange) -> Iterator[TableChange]:
 
 
 def certificate_parts(change: CertificateChange) -> Iterator[CertificateChange]:
-    """The change in parts, to be laid on one another in this order; at least one."""
+    """The change in parts, at least one; :func:`whole_of` makes it of them again."""
     for pairs in _slices(change.certificates, PAIRS):
         yield CertificateChange(change.generation, certificates=pairs, default=change.default)
     yield replace(change, certificates={})
+
+
+def whole_of(parts: Sequence[CertificateChange]) -> CertificateChange:
+    """The change that these are the parts of, in their order. Costs what it is large, however many they are."""
+    certificates = {ident: certificate for part in parts for ident, certificate in part.certificates.items()}
+    return replace(parts[-1], certificates=certificates)
 
 
 def _slices(mapping: Mapping[K, V], size: int) -> Iterator[dict[K, V]]:

@@ -56,10 +56,10 @@ from router.processes.messages import (
     decode_for_worker,
     encode,
 )
-from router.processes.parts import Known, table_parts
+from router.processes.parts import Known, table_parts, whole_of
 from router.processes.reins import Reins
 from router.processes.sums import Reporter
-from router.publisher import FINISHED_AT_ONCE, lay_certificates
+from router.publisher import FINISHED_AT_ONCE
 from router.settings import Settings
 from tls import tickets
 from tls.certificate import Certificate
@@ -135,7 +135,7 @@ class _Incoming:
 
     def __init__(self, whole: bool) -> None:
         self.whole = whole
-        self.certificates: CertificateChange | None = None
+        self.certificates: list[CertificateChange] = []
         self.tables: list[TableChange] = []
 
 
@@ -255,7 +255,7 @@ class Worker:
             case Begin(whole):
                 self._incoming = _Incoming(whole)
             case CertificatePart(change):
-                self._incoming.certificates = lay_certificates(self._incoming.certificates, change)
+                self._incoming.certificates.append(change)
             case TablePart(table):
                 self._incoming.tables.append(table)
             case Commit(generation):
@@ -296,9 +296,9 @@ class Worker:
             self._say(RefusedLater(tuple(sorted(self._store.refused))))
 
     async def _apply_certificates(self, change: _Incoming) -> None:
-        certificates = change.certificates
-        if certificates is None:
+        if not change.certificates:
             return
+        certificates = whole_of(change.certificates)
         if change.whole:
             certificates = self._known.news_in_certificates(certificates)
         prepared = await asyncio.to_thread(self._store.prepare, certificates)

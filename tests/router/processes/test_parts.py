@@ -6,8 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from proxy.routes import Edge, HostRule, Route, TableChange
-from router.processes.parts import PART, Known, certificate_parts, table_parts
-from router.publisher import lay_certificates, lay_table
+from router.processes.parts import PART, Known, certificate_parts, table_parts, whole_of
+from router.publisher import lay_table
 from tls.change import CertificateChange
 from tls.fallback import self_signed
 from tls.policy import TlsPolicy
@@ -55,10 +55,10 @@ def test_certificates_in_parts_are_the_same_change() -> None:
     change = CertificateChange(
         3, {f"shop/{n}": PAIR for n in range(100)}, frozenset({"shop/x"}), names, default="shop/0"
     )
-    together = None
-    for part in certificate_parts(change):
-        together = lay_certificates(together, part)
-    assert together == change
+    parts = list(certificate_parts(change))
+    assert len(parts) == 5
+    assert whole_of(parts) == change
+    assert whole_of(list(certificate_parts(CertificateChange(4)))) == CertificateChange(4)
 
 
 def test_everything_there_is_carries_nothing_that_is_gone() -> None:
