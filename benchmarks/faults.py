@@ -436,14 +436,14 @@ async def leaving(router: Router, share: float) -> dict[str, Any]:
             writer.write(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n")
             writers.append(writer)
         goal = batch + len(writers)
-        while silent.asked < goal:  # noqa: ASYNC110  (another process decides)
+        while silent.asked < goal:  # noqa: ASYNC110 -- another process decides
             await asyncio.sleep(0.001)
         for number, writer in enumerate(writers):
             if number % 2:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
         began = time.monotonic()
-        while silent.lost < goal and time.monotonic() < began + _PATIENCE:  # noqa: ASYNC110  (the same)
+        while silent.lost < goal and time.monotonic() < began + _PATIENCE:  # noqa: ASYNC110 -- the same
             await asyncio.sleep(0.001)
         slowest = max(slowest, time.monotonic() - began)
     await asyncio.sleep(0.5)

@@ -37,7 +37,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # a script finds its own directory there instead
 
-from examples.authority import Authority, Pair  # noqa: E402 (after the path)
+from examples.authority import Authority, Pair  # noqa: E402 -- after the path
 
 APPS = ("hello", "shop", "ticker")
 LOOPBACK = "127.0.0.1"

@@ -10,7 +10,7 @@ from benchmarks.peers.base import Peer, Ports, Site
 
 __all__ = ["PLATFORM_SECRET", "Drycc", "manifest", "secret"]
 
-PLATFORM_SECRET = "drycc-router-platform-cert"  # noqa: S105  (the name of an object, not a secret)
+PLATFORM_SECRET = "drycc-router-platform-cert"  # noqa: S105 -- the name of an object, not a secret
 _NAMESPACE = "bench"
 _CREATED = "2026-01-01T00:00:00Z"
 

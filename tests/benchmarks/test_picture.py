@@ -36,4 +36,4 @@ def _texts(drawn: str) -> list[str | None]:
 
 
 def _parsed(drawn: str) -> ElementTree.Element:
-    return ElementTree.fromstring(drawn)  # noqa: S314  (our own text, made a line ago)
+    return ElementTree.fromstring(drawn)  # noqa: S314 -- our own text, made a line ago

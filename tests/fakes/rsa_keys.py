@@ -11,7 +11,7 @@ __all__ = ["without_primes"]
 
 def without_primes() -> rsa.RSAPrivateKey:
     """One whose numbers fit together, but of which one factor is no prime: what it signs nobody can verify."""
-    half = rsa.generate_private_key(65537, 1088).private_numbers()  # noqa: S505 (for its primes)
+    half = rsa.generate_private_key(65537, 1088).private_numbers()  # noqa: S505 -- for its primes
     p, q = half.p * half.q, rsa.generate_private_key(65537, 2048).private_numbers().p
     d = pow(65537, -1, math.lcm(p - 1, q - 1))
     public = rsa.RSAPublicNumbers(65537, p * q)

@@ -169,7 +169,7 @@ def test_keys_that_clients_accept(make_key: Callable[[], SigningKey]) -> None:
 @pytest.mark.parametrize(
     ("make_key", "flaw"),
     [
-        (lambda: rsa.generate_private_key(65537, 1024), Flaw.WEAK_KEY),  # noqa: S505 (weak on purpose)
+        (lambda: rsa.generate_private_key(65537, 1024), Flaw.WEAK_KEY),  # noqa: S505 -- weak on purpose
         (lambda: rsa.generate_private_key(65537, 4104), Flaw.HUGE_KEY),
         (lambda: ec.generate_private_key(ec.SECP256K1()), Flaw.UNSUPPORTED_KEY),
         (lambda: dsa.generate_private_key(2048), Flaw.UNSUPPORTED_KEY),
@@ -213,7 +213,7 @@ def test_an_rsa_key_that_belongs_to_another_certificate_is_refused() -> None:
 
 
 def test_a_weak_key_in_the_chain_is_refused_too() -> None:
-    key = rsa.generate_private_key(65537, 1024)  # noqa: S505 (weak on purpose)
+    key = rsa.generate_private_key(65537, 1024)  # noqa: S505 -- weak on purpose
     weak = AUTHORITY.issue("weak.example", key=key)
 
     assert flaw_of(GOOD.chain + weak.chain, GOOD.key) is Flaw.WEAK_KEY

@@ -23,6 +23,6 @@ def test_a_change_survives_the_way_to_another_process_and_shows_no_key() -> None
         1, {"shop/web": CERTIFICATE}, names={"shop.example": "shop/web"}, default="shop/web", policy=TlsPolicy()
     )
 
-    assert pickle.loads(pickle.dumps(change)) == change  # noqa: S301 (our own bytes)
+    assert pickle.loads(pickle.dumps(change)) == change  # noqa: S301 -- our own bytes
     assert "shop.example" in repr(change)
     assert "PRIVATE KEY" not in repr(change)
