@@ -485,7 +485,7 @@ def coldstart(room: Room, apps: Sequence[int]) -> Any:
     """Hardening R-02: from the start of the process until it is ready, and whether everything answers then.
 
     Here the router has both cores, as one that is installed has all of its machine; the fake needs little of them.
-    Pods have an address each. Certificates have P-256 keys, and then RSA keys, which take five times as long to read.
+    Pods have an address each. Certificates have P-256 keys, and then RSA keys, as most have.
     How long it takes says as much about the machine as about the router, so with ``--peer`` Traefik starts in turn
     with it, until it answers for one app in twenty.
     """

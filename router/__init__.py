@@ -5,7 +5,8 @@ The life of a change
 --------------------
 1. A source (``sources.cluster``: an API server; ``sources.manifests``: a directory that is watched) yields an
    ``objects.Change``: one event about one object, raw.
-2. ``reconcile`` gathers Changes for a moment and hands them to the one ``compile.Compiler``, in a thread.
+2. ``reconcile`` gathers Changes for a moment and hands them to the one ``compile.Compiler``, in a thread (before the
+   first table on the loop, as they come).
 3. ``cluster`` reads each object into a narrow frozen view (``objects``) and asks: does anything we read differ? Most
    updates end here. An object that cannot be read leaves the view it had, and a ``problems.Problem``.
 4. ``apps`` compiles the app it belongs to, by itself: ``annotations.reading`` turns what its owner wrote into a

@@ -10,8 +10,8 @@ The cost is that of what changed: an app is compiled anew when one of *its* obje
 path or a Secret it has to do with changed, and shipped only if the result differs. A change of the router's own
 settings is a change of every app.
 
-A compiler holds state (who holds which name, what was said last) and has one owner, who calls ``apply`` and
-``compile``, never both at once. Snapshots are frozen and may go anywhere.
+A compiler holds state (who holds which name, what was said last) and has one owner, who calls one of its methods at a
+time, in whatever thread. Snapshots are frozen and may go anywhere.
 
 What must not enter: I/O, clocks (``now`` is handed in), the meaning of any key (``annotations``, ``apps``, ``own``).
 """
@@ -150,6 +150,7 @@ class Compiler:
         self._users: dict[ObjectKey, set[str]] = {}  # Secret or ConfigMap → apps that name it
         # What they come to together.
         self._pairs = Pairs(self._cluster, reader)
+        self._foreseen = Counter[str]()  # namespace → Secrets
         self._platform: Certificate | None = None
         self._settled: dict[str, _Settled] = {}
         self._chosen_for: dict[ObjectKey, set[str]] = {}  # Secret → hosts
@@ -191,6 +192,8 @@ class Compiler:
         if change.key.kind == UNHEARD:
             _add(self._dirty_apps, self._unheard.note(change))
             return True
+        if change.key.kind == "Service":
+            self._unheard.hear(change.key)
         touched = self._cluster.apply(change)
         for key in touched:
             match key.kind:
@@ -216,8 +219,13 @@ class Compiler:
         self._ledger.put(("source", source_id), problems)
 
     def foresee(self, key: ObjectKey) -> None:
-        """Have a Secret that was noted read while other things are noted, where somebody can."""
-        self._pairs.foresee(key)
+        """Have a Secret that was noted read while other things are noted, where somebody can. Not beside ``compile``.
+
+        No more of a namespace than it may have: what is foreseen is read whether anybody turns out to use it or not.
+        """
+        if self._foreseen[key.namespace] < CERTIFICATES or self._is_exempt(key.namespace):
+            self._foreseen[key.namespace] += 1
+            self._pairs.foresee(key)
 
     # ── the one verb ──────────────────────────────────────────────────────────────────────────────────────────────
 

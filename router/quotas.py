@@ -34,8 +34,8 @@ DOMAINS: Final = 500
 """Names a namespace may claim, all its Services together: each costs memory in every worker, and an entry in the record
 of claims, which has to fit into one ConfigMap."""
 CERTIFICATES: Final = 200
-"""Secrets a namespace may map to names: each costs a millisecond to read, a TLS context, and a request to the API
-server."""
+"""Secrets a namespace may map to names: each costs a third of a millisecond to read, a TLS context, and a request to
+the API server."""
 ANNOTATION_BYTES: Final = 64 * 1024
 """Octets of our annotations, keys and values, of one Service; Kubernetes lets all annotations together have 256 KiB."""
 LIST_LIMIT: Final = 1000

@@ -206,10 +206,7 @@ class Reconciler:
         for batch in batches:
             for start in range(0, len(batch.changes), AT_ONCE):
                 changes = batch.changes[start : start + AT_ONCE]
-                self._apply_changes(changes)
-                for change in changes:
-                    if change.key.kind == "Secret":
-                        self._compiler.foresee(change.key)
+                self._apply_changes(changes, self._compiler.foresee)
                 await asyncio.sleep(0)
             self._apply_problems(batch)
 
@@ -218,10 +215,12 @@ class Reconciler:
             self._apply_changes(batch.changes)
             self._apply_problems(batch)
 
-    def _apply_changes(self, changes: Iterable[Change]) -> None:
+    def _apply_changes(self, changes: Iterable[Change], foresee: Callable[[ObjectKey], None] | None = None) -> None:
         for change in changes:
             try:
                 self._compiler.apply(change)
+                if foresee and change.key.kind == "Secret":
+                    foresee(change.key)
             except Exception:  # a bug, about this one object: the others must not wait for its repair
                 log.exception("%s was passed over", change.key)
 

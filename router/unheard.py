@@ -41,11 +41,13 @@ def unheard(namespace: str, *, still: bool = True) -> Change:
 class Unheard:
     """What is remembered of such namespaces. One writer. All that returns apps says whose claims may differ by it."""
 
-    __slots__ = ("_remembered",)
+    __slots__ = ("_heard", "_remembered")
 
     def __init__(self) -> None:
         self._remembered: dict[str, dict[str, list[str]]] = {}
         """Namespace → app → hosts."""
+        self._heard: dict[str, set[str]] = {}
+        """Namespace → apps of which something was told since, if only that they are gone."""
 
     def __repr__(self) -> str:
         return f"<Unheard of: {', '.join(self._remembered) or 'nobody'}>"
@@ -55,8 +57,16 @@ class Unheard:
         namespace = change.key.namespace
         if change.object is not None:
             self._remembered.setdefault(namespace, {})
+            self._heard.setdefault(namespace, set())
             return frozenset()
+        self._heard.pop(namespace, None)
         return self._remembered.pop(namespace, {}).keys()
+
+    def hear(self, service: ObjectKey) -> None:
+        """Something is told of a Service: from now on it speaks for itself, also where it is gone."""
+        heard = self._heard.get(service.namespace)
+        if heard is not None:
+            heard.add(f"{service.namespace}/{service.name}")
 
     def recall(self, claims: Iterable[ClaimKey]) -> Set[str]:
         """Take the word of another replica in place of what was remembered before.
@@ -78,4 +88,7 @@ class Unheard:
 
     def claimed_by(self, app: str) -> list[str]:
         """The hosts that an app claims by the record's word."""
-        return self._remembered.get(app.partition("/")[0], {}).get(app, [])
+        namespace = app.partition("/")[0]
+        if app in self._heard.get(namespace, ()):
+            return []
+        return self._remembered.get(namespace, {}).get(app, [])

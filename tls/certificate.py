@@ -96,7 +96,7 @@ def _read_key(pem: bytes) -> PrivateKeyTypes:
     if b"-----BEGIN" not in pem:
         raise BadCertificate(Flaw.KEY_NOT_PEM)
     try:
-        # An RSA key is judged in _judge_rsa: what takes fifty milliseconds here takes a hundredth there.
+        # An RSA key is judged in _judge_rsa, which takes next to nothing; here it would take fifty milliseconds.
         return serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError:  # how cryptography says that a passphrase is needed
         raise BadCertificate(Flaw.ENCRYPTED_KEY) from None

@@ -43,13 +43,16 @@ _Pair = tuple[bytes, bytes]
 
 
 class PairReader:
-    """Control's side of it. What :attr:`read` answers is always right, whether the other side lives or not."""
+    """Control's side of it. :meth:`read` answers whether the other side lives or not; what that says is believed, as it
+    holds every key anyhow."""
 
     def __init__(self, pid: int, end: socket.socket) -> None:
         self._pid = pid
         self._end = end
         self._channel: Channel | None = None
-        self._asked: dict[int, _Pair] = {}
+        self._asked: set[_Pair] = set()
+        self._order: list[_Pair] = []
+        """The same in the order in which they were asked, and so answered."""
         self._known: dict[_Pair, Certificate | Flaw] = {}
 
     @classmethod
@@ -77,13 +80,13 @@ class PairReader:
     def foresee(self, data: Mapping[str, bytes]) -> None:
         """Have a pair read that will be asked for. On the loop."""
         pair = chain, key = _pair(data)
-        if self._channel is None or self._channel.unsent > WAITING or pair in self._known:
+        if self._channel is None or self._channel.unsent > WAITING or pair in self._asked:
             return
         if len(chain) > MAX_CHAIN or len(key) > MAX_KEY:  # which is told at once
             return
-        number = len(self._asked)
-        self._asked[number] = pair
-        self._channel.send(encode(ReadPair(number, *pair)))
+        self._channel.send(encode(ReadPair(len(self._order), chain, key)))
+        self._asked.add(pair)
+        self._order.append(pair)
 
     def catch_up(self) -> None:
         """Have everything read that was foreseen. In any thread.
@@ -91,7 +94,7 @@ class PairReader:
         The reader answers in order, so what it has not come to is read here from the other end: of two that began with
         the same pair, each would read what the other one reads.
         """
-        for pair in reversed([*self._asked.values()]):
+        for pair in reversed([*self._order]):
             if pair in self._known:
                 break
             self._known[pair] = _read(pair)
@@ -112,6 +115,7 @@ class PairReader:
         else:
             channel.close()
         self._asked.clear()
+        self._order.clear()
         self._known.clear()
         if self._pid:
             os.kill(self._pid, signal.SIGKILL)
@@ -121,9 +125,9 @@ class PairReader:
     def _heard(self, data: bytes) -> None:
         """Raises BadMessage."""
         said = decode_from_reader(data)
-        pair = self._asked.get(said.number)
-        if pair is None:
+        if not 0 <= said.number < len(self._order):
             raise BadMessage("an answer to what was not asked")
+        pair = self._order[said.number]
         answer = said.certificate or said.flaw
         if answer is not None:
             self._known.setdefault(pair, answer)

@@ -50,9 +50,9 @@ import gc
 from router import garbage
 garbage.begin()
 before = gc.get_stats()
-kept = [{"a": [each]} for each in range(300_000)]
+kept = [[] for _ in range(600_000)]
 print([now["collections"] - then["collections"] for now, then in zip(gc.get_stats(), before)])
-kept = [{"a": [each]} for each in range(1_500_000)]
+kept = [kept, *([] for _ in range(1_500_000))]
 print(gc.get_stats()[0]["collections"] > before[0]["collections"])
 """
 

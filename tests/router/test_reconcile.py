@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from examples.authority import Authority
 from proxy.routes import Route, TableChange
 from router import reconcile
 from router.compile import Compiler
 from router.objects import Change, ObjectKey
 from router.problems import Problem, Reason
 from router.publisher import Publisher
+from router.quotas import CERTIFICATES
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot
 from router.sources.batch import Batch
+from tests.fakes import kube
+from tls.certificate import Certificate
 from tls.change import CertificateChange
 from tls.fallback import self_signed
+from tls.secret import read_pair
 from tls.store import CertificateStore
 
+AUTHORITY = Authority()
 LIMIT = 20.0
 """Seconds after which a story has gone wrong."""
 
@@ -99,6 +105,63 @@ class Stage:
                     task.cancel()
 
         asyncio.run(play())
+
+
+class Noted:
+    """A reader that keeps what it was told to foresee, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.foreseen: list[Mapping[str, bytes]] = []
+        self.asked: list[Mapping[str, bytes]] = []
+        self.caught_up: list[int] = []
+        """How much had been asked by each of these times."""
+        self.told = ""
+
+    def foresee(self, data: Mapping[str, bytes]) -> None:
+        self.foreseen.append(data)
+        self.told = threading.current_thread().name
+
+    def catch_up(self) -> None:
+        self.caught_up.append(len(self.asked))
+
+    def read(self, data: Mapping[str, bytes]) -> Certificate:
+        self.asked.append(data)
+        return read_pair(data)
+
+
+def test_certificates_of_the_first_table_are_foreseen_on_the_loop_and_no_others() -> None:
+    reader = Noted()
+    pairs = [AUTHORITY.issue("shop.example") for _ in range(3)]
+    shop = kube.service("shop/web", {"domains": "shop.example", "certificates": "shop.example:own"})
+
+    async def story(stage: Stage) -> None:
+        stage.hears(Batch((shop, kube.secret("shop/own-cert", pairs[0])), is_part=True))
+        await stage.until(lambda: len(reader.foreseen) == 1)
+        stage.hears(Batch((kube.secret("shop/own-cert", pairs[1]),)))
+        await stage.reconciler.published.wait()
+        assert [each["tls.key"] for each in reader.foreseen] == [pair.key for pair in pairs[:2]]
+        assert [each["tls.key"] for each in reader.asked] == [pairs[1].key]
+        assert reader.told == threading.main_thread().name
+        assert reader.caught_up == [0]
+
+        stage.says(kube.secret("shop/own-cert", pairs[2]))
+        await stage.attempts(2)
+        assert len(reader.foreseen) == 2
+        assert [each["tls.key"] for each in reader.asked] == [pair.key for pair in pairs[1:]]
+
+    Stage(Compiler(trusted_endpoints=True, reader=reader)).plays(story)
+
+
+def test_no_more_is_foreseen_of_a_namespace_than_it_may_have() -> None:
+    reader = Noted()
+    pair = AUTHORITY.issue("shop.example")
+
+    async def story(stage: Stage) -> None:
+        stage.says(*(kube.secret(f"{each}/{number}-cert", pair) for number in range(CERTIFICATES + 9) for each in "ab"))
+        await stage.reconciler.published.wait()
+        assert len(reader.foreseen) == 2 * CERTIFICATES
+
+    Stage(Compiler(trusted_endpoints=False, reader=reader)).plays(story)
 
 
 def test_the_first_batch_is_published_even_if_it_is_empty() -> None:

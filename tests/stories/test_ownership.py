@@ -361,6 +361,20 @@ def test_a_service_that_is_known_speaks_for_itself_also_where_others_are_not() -
     assert losers(town) == {"evil/web": "expected a free name: Service shop/api holds api.example"}
 
 
+def test_a_service_that_is_told_to_be_gone_keeps_nothing_though_others_are_not_heard_of() -> None:
+    """One of the two lists of a namespace may be there, and the other one not; slices say nothing of Services."""
+    town = World()
+    town.hears(app("shop/web", "shop.example"), app("shop/api", "api.example"), app("shop/old", "old.example"))
+    evil = app("evil/web", "shop.example,api.example,old.example")
+    town = restarted(town, app("shop/old", "old.example"), unheard("shop"), app("shop/web", "shop.example"), evil)
+    assert town.owners() == {"shop.example": "shop/web", "old.example": "shop/old"}
+
+    town.hears(gone(app("shop/web", "")), gone(app("shop/old", "")), endpoints("shop/api", "10.0.0.1"))
+
+    assert town.owners() == {"shop.example": "evil/web", "old.example": "evil/web"}
+    assert losers(town) == {"evil/web": "expected a free name: Service shop/api holds api.example"}
+
+
 def test_the_operators_word_beats_what_is_remembered_of_those_who_cannot_be_read() -> None:
     """So that a right which nobody will ever give back blocks no name for ever."""
     town = World()
