@@ -87,8 +87,11 @@ class Installation:
 
 
 @asynccontextmanager
-async def installed(objects: Rendered, directory: Path) -> AsyncIterator[Installation]:
-    """Everything that Helm sends is there, and one Pod runs."""
+async def installed(
+    objects: Rendered, directory: Path, while_it_starts: Callable[[int], bool] | None = None
+) -> AsyncIterator[Installation]:
+    """Everything that Helm sends is there, and one Pod runs. The API server says nothing until ``while_it_starts`` is
+    true of the router's process."""
     pod = objects.pods()["spec"]
     account = ServiceAccount("drycc", pod["serviceAccountName"])
     async with FakeApiServer(rights=Rights.from_manifests(objects, account), account=account) as server:
@@ -100,6 +103,8 @@ async def installed(objects: Rendered, directory: Path) -> AsyncIterator[Install
             server.put(each)
         for each in SHOP:
             server.put(each)
+        if while_it_starts:
+            server.stall()
         arguments = ["--kubeconfig", str(server.kubeconfig(directory / "config")), "--bind", "127.0.0.1"]
         arguments += [word for port in ("http", "https", "git", "admin") for word in (f"--{port}-port", "0")]
         router = await asyncio.create_subprocess_exec(
@@ -113,6 +118,9 @@ async def installed(objects: Rendered, directory: Path) -> AsyncIterator[Install
             env={**os.environ, "POD_NAMESPACE": "drycc", "POD_NAME": "drycc-router-1"},
         )
         try:
+            while while_it_starts and not while_it_starts(router.pid):  # noqa: ASYNC110 -- as in until
+                await asyncio.sleep(0.02)
+            server.resume()
             assert router.stdout
             line = await router.stdout.readline()
             yield Installation(server, json.loads(line) if line else {}, router)
@@ -124,9 +132,14 @@ async def installed(objects: Rendered, directory: Path) -> AsyncIterator[Install
             sys.stderr.write(said.decode())  # shown where a test fails
 
 
-def story(objects: Rendered, directory: Path, tell: Callable[[Installation], Coroutine[Any, Any, None]]) -> None:
+def story(
+    objects: Rendered,
+    directory: Path,
+    tell: Callable[[Installation], Coroutine[Any, Any, None]],
+    while_it_starts: Callable[[int], bool] | None = None,
+) -> None:
     async def run() -> None:
-        async with asyncio.timeout(LIMIT), installed(objects, directory) as installation:
+        async with asyncio.timeout(LIMIT), installed(objects, directory, while_it_starts) as installation:
             await tell(installation)
 
     asyncio.run(run())
@@ -134,10 +147,12 @@ def story(objects: Rendered, directory: Path, tell: Callable[[Installation], Cor
 
 def descendants(pid: int) -> list[tuple[int, str]]:
     """Every process below one, with its name, those that ended and were not waited for included."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
     found: list[tuple[int, str]] = []
-    for child in map(int, children.read_text().split()):
-        found += [(child, Path(f"/proc/{child}/comm").read_text().strip()), *descendants(child)]
+    try:
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            found += [(child, Path(f"/proc/{child}/comm").read_text().strip()), *descendants(child)]
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # it ended just now
     return found
 
 
@@ -183,6 +198,9 @@ def test_the_rights_of_the_chart_are_all_that_the_router_uses(name: str, tmp_pat
 
 
 def test_who_reads_certificates_ahead_is_gone_when_there_is_a_table(tmp_path: Path) -> None:
+    def is_there(pid: int) -> bool:
+        return "drycc-reader" in {name for _, name in descendants(pid)}
+
     async def tell(installation: Installation) -> None:
         names = {name for _, name in descendants(installation.router.pid)}
         assert {"drycc-control", "drycc-worker-0"} <= names
@@ -192,7 +210,7 @@ def test_who_reads_certificates_ahead_is_gone_when_there_is_a_table(tmp_path: Pa
         ]
         assert "not DER" in problem["message"], "what it found is what control would have found"
 
-    story(rendered(), tmp_path, tell)
+    story(rendered(), tmp_path, tell, is_there)
 
 
 def test_with_rights_to_exactly_what_services_name_nothing_is_refused(tmp_path: Path) -> None:
