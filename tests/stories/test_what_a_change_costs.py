@@ -8,12 +8,9 @@ anywhere on the way would be ten times as much; what C does in one call (copying
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
-from types import FrameType
 from typing import Any, cast
 
 import pytest
@@ -36,6 +33,7 @@ from router.processes.messages import (
 from router.processes.parts import Known
 from router.sources.contents import Contents
 from router.sources.shelf import Shelf
+from tests.fakes.instructions import Work
 from tests.fakes.kube import NOW, endpoints, secret, service
 from tls.change import CertificateChange
 
@@ -45,36 +43,6 @@ NEARLY = 60
 
 _AUTHORITY = Authority()
 _PAIRS = [_AUTHORITY.issue("*.example", start=NOW - timedelta(days=1), days=365) for _ in range(2)]
-
-
-class Work:
-    """Instructions of Python, by the part of the way on which they were executed."""
-
-    def __init__(self, *, watched: bool = True) -> None:
-        self.done: Counter[str] = Counter()
-        self._watched = watched
-
-    @contextmanager
-    def on(self, part: str) -> Iterator[None]:
-        if not self._watched:
-            yield
-            return
-        count = 0
-
-        def trace(frame: FrameType, event: str, _: Any) -> Any:
-            nonlocal count
-            frame.f_trace_opcodes = True
-            frame.f_trace_lines = False
-            count += event == "opcode"
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            yield
-        finally:
-            sys.settrace(before)
-            self.done[part] += count
 
 
 class Wire:

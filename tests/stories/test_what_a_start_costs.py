@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime
-from types import FrameType
 from typing import Any
 
 from proxy.gateway import Gateway
@@ -20,6 +19,7 @@ from router.references import wishes
 from router.sources.newcomers import Newcomers
 from router.sources.sights import Sights, narrow
 from tests.fakes.apiserver.objects import apps
+from tests.fakes.instructions import Work
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EACH = 7_000
@@ -30,15 +30,7 @@ NEARLY = 0.03
 
 def work_of(first: int, count: int) -> int:
     """Instructions for ``count`` apps that nobody saw before, all told at once."""
-    instructions = 0
-
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal instructions
-        frame.f_trace_opcodes = True
-        frame.f_trace_lines = False
-        instructions += event == "opcode"
-        return trace
-
+    work = Work()
     documents = list(apps(count, start=first, spread=True))
     for number, document in enumerate(documents):
         version = {"uid": f"uid-{number}", "resourceVersion": str(number), "creationTimestamp": "2026-01-01T00:00:00Z"}
@@ -46,18 +38,14 @@ def work_of(first: int, count: int) -> int:
 
     async def story() -> None:
         worker = Gateway(asyncio.get_running_loop())
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
+        with work.on("start"):
             starts(worker, documents)
-        finally:
-            sys.settrace(before)
         assert worker._core.table.generation == 1
         assert len(worker._core.table.routes) == count
         worker.close()
 
     asyncio.run(story())
-    return instructions
+    return work.done["start"]
 
 
 def starts(worker: Gateway, documents: list[dict[str, Any]]) -> None:

@@ -285,7 +285,7 @@ def test_a_namespace_of_which_one_list_is_missing_is_unheard_of(tmp_path: Path) 
 
     async def tell(server: FakeApiServer, listener: Listener) -> None:
         server.fault("status", code=403, namespace="closed", resource="services", verb="list", times=1)
-        await listener.until(lambda: listener.told.count("Unheard closed/*") == 1)
+        await listener.until(lambda: listener.told.count("Unheard closed/*") >= 1)
         await listener.until(lambda: listener.is_complete and "Unheard closed/*" not in listener.objects)
         assert "Service closed/api" in listener.objects
 
