@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 
 from proxy.errors import Failure
 from proxy.metrics import BUCKETS, RouteCounters
-from router.admin.exposition import Family, escaped
+from router.admin.exposition import Family, escaped, number
 
 __all__ = ["SERIES", "AppSeries", "breathe"]
 
@@ -239,7 +239,7 @@ def _write(route: RouteCounters, labels: _Labels) -> _Lines:
         f'router_request_duration_seconds_bucket{mine},le="10.0"}} {k}\n'
         f'router_request_duration_seconds_bucket{mine},le="+Inf"}} {l}\n'
         f"router_request_duration_seconds_count{closed} {l}\n"
-        f"router_request_duration_seconds_sum{closed} {route.duration.total}\n"
+        f"router_request_duration_seconds_sum{closed} {number(route.duration.total)}\n"
     ).encode()
     received = f"router_request_bytes_total{closed} {route.request_bytes}\n".encode()
     sent = f"router_response_bytes_total{closed} {route.response_bytes}\n".encode()

@@ -1,20 +1,23 @@
 """Families of metrics as lines of text: what Prometheus reads, in the older format and as OpenMetrics.
 
 Written here and not by ``prometheus_client``, which takes thirty times as long for each line: with ten thousand apps
-that is seconds. The tests read everything with its parsers. Labels stand in the order of their names, as with it.
+that is seconds. The tests read everything with its parsers, with promtool and with a Prometheus server. Labels stand in
+the order of their names, as with it. A value that is not a number is refused (:func:`number`), because Prometheus drops
+the whole page for one line that it cannot parse.
 
 What must not enter: any metric.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from proxy.metrics import BUCKETS, Histogram
 
-__all__ = ["Family", "counter", "escaped", "gauge", "histogram", "text"]
+__all__ = ["Family", "counter", "escaped", "gauge", "histogram", "number", "text"]
 
 _BOUNDS: Final = (*(f'le="{bound}"' for bound in BUCKETS), 'le="+Inf"')
 
@@ -32,7 +35,10 @@ class Family(NamedTuple):
 
 
 def counter(name: str, help_text: str, value: float | Mapping[Any, float], *labels: str) -> Family:
-    """One that only goes up: a number, or a number for each value of ``labels`` (a tuple where there are several)."""
+    """One that only goes up: a number, or a number for each value of ``labels`` (a tuple where there are several).
+
+    Raises TypeError if a value is neither an int nor a float.
+    """
     return Family("counter", name, help_text, _lines(f"{name}_total", value, labels))
 
 
@@ -51,7 +57,7 @@ def histogram(name: str, help_text: str, value: Histogram | Mapping[Any, Histogr
         lines += [
             f"{name}_bucket{{{before}{le}}} {count}\n".encode() for le, count in zip(_BOUNDS, counts, strict=True)
         ]
-        lines.append(f"{name}_count{closed} {counts[-1]}\n{name}_sum{closed} {each.total}\n".encode())
+        lines.append(f"{name}_count{closed} {counts[-1]}\n{name}_sum{closed} {number(each.total)}\n".encode())
     return Family("histogram", name, help_text, lines)
 
 
@@ -66,16 +72,33 @@ def text(families: Iterable[Family], *, openmetrics: bool, end: bytes = b"") -> 
     return b"".join(page)
 
 
+def number(value: object) -> str:
+    """A sample's value as both formats write it.
+
+    Raises TypeError for anything but an int or a float: ``True`` is an int to Python and a syntax error to Prometheus.
+    """
+    if type(value) is int:
+        return str(value)
+    if type(value) is not float:
+        raise TypeError(f"{type(value).__name__} is not a number")
+    if math.isfinite(value):
+        return repr(value)
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+
+
 def escaped(value: object) -> str:
-    """A label's value, to be put between quotes."""
-    return str(value).replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    """A label's value, to be put between quotes. Bytes of a file name that are not UTF-8 become ``?``."""
+    plain = str(value)
+    if not plain.isascii():
+        plain = plain.encode(errors="replace").decode()
+    return plain.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _lines(name: str, value: float | Mapping[Any, float], labels: tuple[str, ...]) -> list[bytes]:
     if not isinstance(value, Mapping):
-        return [f"{name} {value}\n".encode()]
+        return [f"{name} {number(value)}\n".encode()]
     series = _series(labels)
-    return [f"{name}{{{series(key)}}} {each}\n".encode() for key, each in dict(value).items()]
+    return [f"{name}{{{series(key)}}} {number(each)}\n".encode() for key, each in dict(value).items()]
 
 
 def _series(labels: tuple[str, ...]) -> Callable[[Any], str]:

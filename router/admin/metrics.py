@@ -9,10 +9,11 @@ What must not enter: anything that has to be done per request.
 
 from __future__ import annotations
 
+import logging
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = ["RouterMetrics", "WorkerReport", "Workers"]
+
+log = logging.getLogger(__name__)
 
 _STREAM: Final = ("stream", "app", "namespace", "service")
 
@@ -89,6 +92,8 @@ class RouterMetrics:
         self._problems = ProblemSeries(series)
         self._certificates = CertificateSeries(series)
         self._process: CollectorRegistry | None = None
+        self._failed: dict[str, int] = {}
+        """Section of the page → scrapes from which it was left out."""
 
     def page(self, accept: str = "") -> tuple[bytes, str]:
         """Everything for one scrape, and its content type, by the ``Accept`` of who asks. Safe in a thread."""
@@ -119,27 +124,53 @@ class RouterMetrics:
         return self._process
 
     def _families(self, counters: Counters) -> Iterator[Family]:
+        """Every family, section by section. A section that fails is left out and counted; the others are still told."""
+        for name, families in self._sections(counters):
+            try:
+                section = list(families())
+            except Exception:  # whatever it is: one section must not cost Prometheus the whole page
+                if name not in self._failed:
+                    log.exception("the section %s of /metrics cannot be written and is left out", name)
+                self._failed[name] = self._failed.get(name, 0) + 1
+                continue
+            yield from section
+        yield counter(
+            "router_metrics_section_failures",
+            "Scrapes from which a section was left out because it could not be written, by section.",
+            self._failed,
+            "section",
+        )
+
+    def _sections(self, counters: Counters) -> Iterator[tuple[str, Callable[[], Iterable[Family]]]]:
+        yield "apps", lambda: self._app_families(counters)
+        yield "data_plane", lambda: _data_plane(counters)
+        yield "streams", lambda: _streams(counters.streams.copy())
+        yield "access_log", lambda: _log(counters, self._lost_lines())
+        yield "health", lambda: _health(counters)
+        yield "config", lambda: _config(self._reconciler)
+        if (heard := self._heard) is not None:
+            yield "watches", lambda: _watches(heard)
+        if (feedback := self._feedback) is not None:
+            yield "feedback", lambda: _feedback(feedback)
+        if (workers := self._workers) is not None:
+            yield "workers", lambda: _processes(workers())
+        if (git := self._git) is not None:
+            yield "git", lambda: _git(git)
+        if (snapshot := self._reconciler.snapshot) is not None:
+            yield "objects", lambda: self._objects(snapshot)
+        yield "build", self._build
+
+    def _app_families(self, counters: Counters) -> list[Family]:
         self._apps.write(counters.routes)
-        yield from self._apps.families(counters.unrouted)
-        yield from _data_plane(counters)
-        yield from _streams(counters.streams.copy())
-        yield from _log(counters, self._lost_lines())
-        yield from _health(counters)
-        yield from _config(self._reconciler)
-        if self._heard is not None:
-            yield from _watches(self._heard)
-        if self._feedback is not None:
-            yield from _feedback(self._feedback)
-        if self._workers is not None:
-            yield from _processes(self._workers())
-        if self._git is not None:
-            yield from _git(self._git)
-        snapshot = self._reconciler.snapshot
-        if snapshot is not None:
-            yield _routes(snapshot)
-            self._problems.write(snapshot.problems)
-            yield self._problems.family()
-            yield self._certificates.family(snapshot.served)
+        return self._apps.families(counters.unrouted)
+
+    def _objects(self, snapshot: Snapshot) -> Iterator[Family]:
+        yield _routes(snapshot)
+        self._problems.write(snapshot.problems)
+        yield self._problems.family()
+        yield self._certificates.family(snapshot.served)
+
+    def _build(self) -> Iterator[Family]:
         yield counter(
             "router_metric_series_folded",
             "Apps, Problems and certificates that are counted together as other, because there are series enough.",
@@ -339,7 +370,7 @@ def _processes(workers: Workers) -> Iterator[Family]:
     yield gauge(
         "router_worker_shared_tickets",
         "Whether a worker's TLS sessions resume at the others.",
-        each(lambda report: report.shared_tickets),
+        each(lambda report: int(report.shared_tickets)),
         "worker",
     )
     cpu = each(lambda report: report.cpu_seconds)

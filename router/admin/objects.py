@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
-from router.admin.exposition import Family, escaped
+from router.admin.exposition import Family, escaped, number
 from router.problems import Problem
 from router.snapshot import CertificateReport
 
@@ -144,4 +144,4 @@ _SECRETS: Final = 'cn="{2}",namespace="{0}",secret="{1}"'
 
 
 def _line(name: str, labels: str, key: _Key, value: float) -> bytes:
-    return f"{name}{{{labels.format(*map(escaped, key))}}} {value}\n".encode()
+    return f"{name}{{{labels.format(*map(escaped, key))}}} {number(value)}\n".encode()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -70,3 +73,23 @@ def test_no_value_breaks_out_of_its_quotes(value: str, openmetrics: bool) -> Non
         return  # readers split lines at what no name of an object has
     found = read(gauge("a", "One.", {value: 1, (value + "b"): 2}, "name"), openmetrics=openmetrics)
     assert samples(found["a"]) == {("a", value): 1, ("a", value + "b"): 2}
+
+
+@pytest.mark.parametrize("value", [True, False, None, "1", 1 + 0j])
+def test_what_is_not_a_number_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match="is not a number"):
+        gauge("a", "One.", value)
+    with pytest.raises(TypeError, match="is not a number"):
+        counter("a", "One.", {"x": value}, "name")
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_numbers_that_are_not_finite_are_read_as_such(openmetrics: bool) -> None:
+    found = samples(read(gauge("a", "", {1: math.inf, 2: -math.inf, 3: math.nan}, "n"), openmetrics=openmetrics)["a"])
+    assert found["a", "1"] == math.inf
+    assert found["a", "2"] == -math.inf
+    assert math.isnan(found["a", "3"])
+
+
+def test_bytes_of_a_file_name_that_are_not_utf_8_are_replaced() -> None:
+    assert list(gauge("a", "", {os.fsdecode(b"caf\xe9.yaml"): 1}, "name").lines) == [b'a{name="caf?.yaml"} 1\n']

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
@@ -14,7 +15,7 @@ from proxy.errors import Failure
 from proxy.metrics import BUCKETS, Counters, RouteCounters, StreamCounters
 from proxy.routes import TableChange
 from router.admin.apps import AppSeries
-from router.admin.metrics import RouterMetrics
+from router.admin.metrics import RouterMetrics, WorkerReport, Workers
 from router.compile import Compiler
 from router.feedback import Feedback
 from router.objects import Change, ObjectKey
@@ -342,3 +343,27 @@ def test_a_page_is_one_in_the_dialect_that_was_asked_for(reconciler: Reconciler,
     assert ("openmetrics" in content_type) == ("openmetrics" in accept)
     assert len(families) == len(set(families))
     assert {"router_requests", "router_build_info", "process_open_fds"} <= set(families)
+
+
+def test_workers_are_told_in_numbers(reconciler: Reconciler) -> None:
+    report = WorkerReport(0, 3, 4, True, 1.5, 2**20)
+    metrics = RouterMetrics(Counters, reconciler, "1", workers=lambda: Workers([report], {(0, "stalled"): 2}))
+    page = metrics.page()[0].decode()
+    values = [line.rpartition(" ")[2] for line in page.splitlines() if line.startswith("router_worker_")]
+    assert len(values) == 7
+    assert all(re.fullmatch(r"[0-9.]+", value) for value in values)
+
+
+def test_a_section_that_cannot_be_written_costs_no_other(
+    reconciler: Reconciler, caplog: pytest.LogCaptureFixture
+) -> None:
+    report = WorkerReport(0, 3, 4, True, cast(float, "much"), 2**20)
+    metrics = RouterMetrics(Counters, reconciler, "1", workers=lambda: Workers([report], {}))
+    for times in (1, 2):
+        samples = scraped(metrics)
+        assert not any(name.startswith("router_worker_") for name in samples)
+        assert samples["router_metrics_section_failures_total"] == {labels(section="workers"): times}
+        assert samples["router_build_info"]
+    assert [record.message for record in caplog.records] == [
+        "the section workers of /metrics cannot be written and is left out"
+    ]

@@ -1,0 +1,72 @@
+"""The metrics page of the router that ships, two workers and a git gateway, as Prometheus itself reads it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import subprocess
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.fakes.builder import needs_git
+from tests.fakes.process import SOON, Router, manifest, running, secret, soon
+from tests.fakes.prometheus import needs_prometheus, needs_promtool, prometheus
+from tests.wire.test_git_gateway import Town, make_town
+from tls.fallback import self_signed
+
+pytestmark = [pytest.mark.peer, needs_git, needs_prometheus, needs_promtool]
+
+
+def make_traffic(town: Town) -> None:
+    """Requests, handshakes, a stream, a push, Problems, and a file whose name is not UTF-8."""
+    router = town.router
+    town.meets_git()
+    town.builder.repository("shop")
+    town.alice.commit()
+    town.alice.git("push", town.url("shop"), "main")
+    with running("shop") as app:
+        manifests = town.base / "manifests"
+        (manifests / "web.yaml").write_text(manifest("shop/web", app, connectTimeout="soon"))
+        (manifests / "pair.yaml").write_text(secret("shop/web-cert", self_signed(datetime.now(UTC))))
+        (manifests / os.fsdecode(b"caf\xe9.yaml")).write_text("{")
+        soon(lambda: router.get()[0] == 200)
+        for _ in range(20):
+            assert router.get() == (200, "shop")
+            assert router.get(host="nobody.example")[0] == 404
+        router.certificate()
+        with socket.create_connection(("127.0.0.1", router.ports["git"]), SOON) as stream:
+            assert stream.recv(7) == b"SSH-2.0"
+        soon(lambda: b"caf" in page(router, "text/plain"))
+
+
+def page(router: Router, accept: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", router.ports["admin"], timeout=SOON)
+    with closing(connection):
+        connection.request("GET", "/metrics", headers={"Accept": accept})
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return answer.read()
+
+
+def test_prometheus_accepts_every_line_of_a_router_with_workers(tmp_path: Path) -> None:
+    with make_town(tmp_path, "--workers", "2") as town:
+        make_traffic(town)
+        plain = page(town.router, "text/plain")
+        checked = subprocess.run(["promtool", "check", "metrics"], input=plain, capture_output=True, timeout=SOON)
+        assert checked.returncode == 0, checked.stderr.decode() + checked.stdout.decode()
+        families = {family.name: family for family in text_string_to_metric_families(plain.decode())}
+        assert {sample.labels["worker"] for sample in families["router_worker_up"].samples} == {"0", "1"}
+        assert families["router_ssh_sessions"].samples
+        assert families["router_route_invalid"].samples
+        assert not families["router_metrics_section_failures"].samples
+        with prometheus(tmp_path, {"router": [town.router.ports["admin"]]}) as server:
+            target = server.scraped("router")
+            assert not target["lastError"]
+            stored = set(server.ask("label/__name__/values"))
+            assert {sample.name for family in families.values() for sample in family.samples} <= stored
+            assert server.query("sum(router_worker_up)") == {frozenset(): 2.0}
