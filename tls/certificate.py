@@ -10,13 +10,16 @@ What must not enter: ``ssl``, files, clocks, Kubernetes.
 from __future__ import annotations
 
 import hashlib
+import re
+from base64 import b64decode
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from tls import names
@@ -31,9 +34,23 @@ MAX_KEY: Final = 32 * 1024
 MAX_NAME: Final = 200
 """Characters kept of a subject or issuer, which are only ever shown to people."""
 
+RSA_LEAST: Final = 2048
+"""Bits of an RSA modulus that OpenSSL at security level 2 and today's clients ask for at least."""
+RSA_MOST: Final = 4096
+"""Bits of a served RSA modulus at most: the time of a signature grows with the third power."""
+EXPONENT_MOST: Final = 33
+"""Bits of a public exponent at most: clients refuse longer ones (BoringSSL), and OpenSSL checks every signature that
+it makes with this exponent, which takes time in proportion to its length."""
 CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 PEM: Final = serialization.Encoding.PEM
 DER: Final = serialization.Encoding.DER
+_MANY_PRIMES: Final = re.compile(
+    rb"(?s)(?:\x30\x82..\x02\x01\x00\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x04\x82..)?"
+    rb"\x30\x82..\x02\x01\x01\x02\x82"
+)
+"""How such a key begins: RSAPrivateKey of version 1, by itself (PKCS #1) or within PKCS #8."""
+_SHA256: Final = hashes.SHA256()
+_PSS: Final = padding.PSS(padding.MGF1(_SHA256), _SHA256.digest_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +117,24 @@ def _read_key(pem: bytes) -> PrivateKeyTypes:
         return serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError:  # how cryptography says that a passphrase is needed
         raise BadCertificate(Flaw.ENCRYPTED_KEY) from None
-    except Exception:  # ValueError, UnsupportedAlgorithm; whatever it is, its text may quote the input
-        raise BadCertificate(Flaw.UNREADABLE_KEY) from None
+    except UnsupportedAlgorithm:
+        raise BadCertificate(Flaw.UNSUPPORTED_KEY) from None
+    except Exception:  # ValueError; whatever it is, its text may quote the input
+        raise BadCertificate(Flaw.BAD_PRIMES if _has_many_primes(pem) else Flaw.UNREADABLE_KEY) from None
+
+
+def _has_many_primes(pem: bytes) -> bool:
+    """Whether a key that cannot be read is RSA with more than two primes, which its version says (RFC 8017, A.1.2)."""
+    try:
+        return _MANY_PRIMES.match(b64decode(b"".join(pem.split(b"-----")[2].split()))) is not None
+    except (IndexError, ValueError):
+        return False
 
 
 def _judge(chain: list[x509.Certificate], key: PrivateKeyTypes) -> Certificate:
     public = key.public_key()
     _judge_key(public)
     if isinstance(key, rsa.RSAPrivateKey):
-        if key.key_size > 4096:
-            raise BadCertificate(Flaw.HUGE_KEY)
         _judge_rsa(key)
     leaf = next((one for one in chain if one.public_key() == public), None)
     if leaf is None:
@@ -137,11 +162,11 @@ def _judge_key(public: object) -> None:
     """Refuse what OpenSSL at security level 2, or clients at large, would refuse."""
     match public:
         case rsa.RSAPublicKey():
-            if public.key_size < 2048:
+            if public.key_size < RSA_LEAST:
                 raise BadCertificate(Flaw.WEAK_KEY)
         case ec.EllipticCurvePublicKey():
             if not isinstance(public.curve, CURVES):
-                raise BadCertificate(Flaw.UNSUPPORTED_KEY)
+                raise BadCertificate(Flaw.UNSUPPORTED_CURVE)
         case ed25519.Ed25519PublicKey() | ed448.Ed448PublicKey():
             pass
         case _:
@@ -149,28 +174,52 @@ def _judge_key(public: object) -> None:
 
 
 def _judge_rsa(key: rsa.RSAPrivateKey) -> None:
-    """Refuse a key whose numbers do not fit together (RFC 8017, 3.2), whatever may have happened to it.
+    """Refuse a key whose numbers do not fit together (RFC 8017, 3.2), or whose signatures take longer than its size
+    says.
 
-    That its primes are primes is not asked, as OpenSSL would. Proving it takes fifty milliseconds, and signing to see
-    whether that works takes four times as long as everything else here; but no accident makes a key with other factors
-    that fits together. Who writes one by hand has handshakes that fail, for their own names alone.
+    The time of a signature follows from the lengths of the factors, of the private exponents and of the public one, so
+    each of them is bounded. That the factors are primes is tested by one signature, which is a Fermat test of both to
+    a random base, at a twentieth of the cost of a proof: with a composite factor OpenSSL finds its result wrong,
+    computes it again without the factors in five times the time, and the signature does not verify. What passes
+    nevertheless: a Carmichael number, with which signatures are right and take no longer, and a composite for which
+    the base happens to be a liar, at most every second one.
     """
+    if key.key_size > RSA_MOST:
+        raise BadCertificate(Flaw.HUGE_KEY)
     try:
         numbers = key.private_numbers()
-        p, q, d = numbers.p, numbers.q, numbers.d
-        n, e = numbers.public_numbers.n, numbers.public_numbers.e
-        fits = (
-            min(p, q, e) > 2
-            and p * q == n
-            and d < n
-            and d * e % (p - 1) == d * e % (q - 1) == 1
-            and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
-            and numbers.iqmp * q % p == 1
-        )
+        public = numbers.public_numbers
+        p, q, d, n, e = numbers.p, numbers.q, numbers.d, public.n, public.e
     except Exception:  # what OpenSSL finds itself
-        fits = False
-    if not fits:
+        raise BadCertificate(Flaw.UNREADABLE_KEY) from None
+    if e.bit_length() > EXPONENT_MOST:
+        raise BadCertificate(Flaw.BAD_EXPONENT)
+    half = key.key_size // 2
+    lengths = (half, key.key_size - half)
+    if p.bit_length() not in lengths or q.bit_length() not in lengths:
+        raise BadCertificate(Flaw.BAD_PRIMES)
+    if not (
+        p * q == n
+        and e > 2
+        and d < n
+        and d * e % (p - 1) == d * e % (q - 1) == 1
+        and (numbers.dmp1, numbers.dmq1) == (d % (p - 1), d % (q - 1))
+        and 0 < numbers.iqmp < p
+        and numbers.iqmp * q % p == 1
+    ):
         raise BadCertificate(Flaw.UNREADABLE_KEY)
+    if not _signs(key):
+        raise BadCertificate(Flaw.BAD_PRIMES)
+
+
+def _signs(key: rsa.RSAPrivateKey) -> bool:
+    """Whether a signature with a random salt, made with ``key``, is one of ``key``."""
+    try:
+        signature = key.sign(b"", _PSS, _SHA256)
+        key.public_key().verify(signature, b"", _PSS, _SHA256)
+    except (InvalidSignature, ValueError):  # ValueError: OpenSSL could not make it
+        return False
+    return True
 
 
 def _judge_signature(certificate: x509.Certificate) -> None:

@@ -37,8 +37,14 @@ class Flaw(enum.Enum):
         "unsupported_key",
         "expected a key that TLS clients accept: RSA, P-256, P-384, P-521, Ed25519 or Ed448",
     )
+    UNSUPPORTED_CURVE = "unsupported_curve", "expected an elliptic curve key on P-256, P-384 or P-521"
     WEAK_KEY = "weak_key", "expected RSA keys of at least 2048 bits, also in the chain"
     HUGE_KEY = "huge_key", "expected an RSA key of at most 4096 bits: larger ones hold up everybody's handshakes"
+    BAD_PRIMES = (
+        "bad_primes",
+        "expected an RSA key made of exactly two primes, each half as long as the key; others hold up handshakes",
+    )
+    BAD_EXPONENT = "bad_exponent", "expected an RSA key with a public exponent of at most 33 bits, such as 65537"
     WEAK_SIGNATURE = (
         "weak_signature",
         "expected certificates signed with SHA-256 or better; clients refuse MD5 and SHA-1",

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from examples.authority import Authority, Pair, SigningKey, pem
-from tests.fakes.rsa_keys import without_primes
+from tests.fakes.instructions import Work
+from tests.fakes.rsa_keys import MULTI_PRIME, made_of, with_composite, without_primes
 from tls import certificate
 from tls.certificate import Certificate, parse
 from tls.errors import BadCertificate, Flaw
@@ -171,10 +172,11 @@ def test_keys_that_clients_accept(make_key: Callable[[], SigningKey]) -> None:
     [
         (lambda: rsa.generate_private_key(65537, 1024), Flaw.WEAK_KEY),  # noqa: S505 -- weak on purpose
         (lambda: rsa.generate_private_key(65537, 4104), Flaw.HUGE_KEY),
-        (lambda: ec.generate_private_key(ec.SECP256K1()), Flaw.UNSUPPORTED_KEY),
+        (lambda: ec.generate_private_key(ec.SECP256K1()), Flaw.UNSUPPORTED_CURVE),
+        (lambda: ec.generate_private_key(ec.SECP224R1()), Flaw.UNSUPPORTED_CURVE),
         (lambda: dsa.generate_private_key(2048), Flaw.UNSUPPORTED_KEY),
     ],
-    ids=["rsa-1024", "rsa-4104", "secp256k1", "dsa"],
+    ids=["rsa-1024", "rsa-4104", "secp256k1", "secp224r1", "dsa"],
 )
 def test_keys_that_are_refused(make_key: Callable[[], SigningKey], flaw: Flaw) -> None:
     pair = AUTHORITY.issue("shop.example", key=make_key())
@@ -199,11 +201,76 @@ def test_an_rsa_key_whose_numbers_do_not_fit_together_is_refused(part: str) -> N
     assert flaw_of(RSA_PAIR.chain, key) is Flaw.UNREADABLE_KEY
 
 
-def test_an_rsa_key_whose_primes_are_none_is_not_worth_the_time_to_find_out() -> None:
-    """Handshakes with it fail, which ``test_context`` shows to harm nobody else."""
-    pair = AUTHORITY.issue("shop.example", key=without_primes())
+@pytest.mark.parametrize(
+    "make_key",
+    [
+        without_primes,
+        lambda: with_composite(64),
+        lambda: with_composite(64, 4096),
+        lambda: with_composite(512),
+        lambda: with_composite(1024),
+        lambda: with_composite(2048, 4096),
+    ],
+    ids=["1024-bit-prime", "64", "64-of-4096", "512", "1024", "2048-of-4096"],
+)
+def test_an_rsa_key_that_is_not_made_of_two_primes_of_half_its_length_is_refused(
+    make_key: Callable[[], rsa.RSAPrivateKey],
+) -> None:
+    """With such a factor a signature takes up to ten times as long as the size of the key says."""
+    pair = AUTHORITY.issue("shop.example", key=make_key())
 
-    assert read(pair).names == ("shop.example",)
+    assert flaw_of(pair.chain, pair.key) is Flaw.BAD_PRIMES
+
+
+def test_an_rsa_key_of_two_primes_of_different_lengths_is_refused() -> None:
+    """Its signatures are right, but the longer factor takes the time of a key of twice its length."""
+    larger = rsa.generate_private_key(65537, 3072).private_numbers().p
+    key = made_of(larger, rsa.generate_private_key(65537, 1024).private_numbers().q)  # noqa: S505 -- for its primes
+    pair = AUTHORITY.issue("shop.example", key=key)
+
+    assert flaw_of(pair.chain, pair.key) is Flaw.BAD_PRIMES
+
+
+@pytest.mark.parametrize("traditional", [False, True])
+def test_an_rsa_key_of_three_primes_is_refused_for_that(traditional: bool) -> None:
+    lines = MULTI_PRIME.splitlines()
+    inner = base64.b64decode(b"".join(lines[1:-1]))[26:]
+    written = b"-----BEGIN RSA PRIVATE KEY-----\n%b-----END RSA PRIVATE KEY-----\n" % base64.encodebytes(inner)
+
+    assert flaw_of(RSA_PAIR.chain, written if traditional else MULTI_PRIME) is Flaw.BAD_PRIMES
+
+
+@pytest.mark.parametrize(("exponent", "flaw"), [(3, None), (2**33 - 1, None), (2**33 + 17, Flaw.BAD_EXPONENT)])
+def test_a_public_exponent_has_at_most_33_bits(exponent: int, flaw: Flaw | None) -> None:
+    while True:
+        numbers = rsa.generate_private_key(65537, 2048).private_numbers()
+        try:
+            key = made_of(numbers.p, numbers.q, exponent)
+        except ValueError:
+            continue  # it has no inverse modulo these primes
+        break
+    pair = AUTHORITY.issue("shop.example", key=key)
+
+    if flaw is None:
+        assert read(pair).names == ("shop.example",)
+    else:
+        assert flaw_of(pair.chain, pair.key) is flaw
+
+
+@pytest.mark.parametrize("bits", [2048, 2049, 2050, 3072, 4095, 4096])
+def test_rsa_keys_of_every_length_in_between_are_accepted(bits: int) -> None:
+    assert read(AUTHORITY.issue("shop.example", key=rsa.generate_private_key(65537, bits))).names == ("shop.example",)
+
+
+def test_judging_a_key_of_4096_bits_takes_no_more_instructions_than_one_of_2048() -> None:
+    work = Work()
+    pairs = {bits: AUTHORITY.issue("shop.example", key=rsa.generate_private_key(65537, bits)) for bits in (2048, 4096)}
+    read(RSA_PAIR)  # what is imported on first use is
+    for bits, pair in pairs.items():
+        with work.on(str(bits)):
+            read(pair)
+
+    assert work.done["4096"] <= work.done["2048"] + 50
 
 
 def test_an_rsa_key_that_belongs_to_another_certificate_is_refused() -> None:
