@@ -27,8 +27,8 @@ def http_connection(core: Core) -> asyncio.Protocol:
     edge = core.table.edge
     kind = MeteredDownstream if edge.metered else Http1Downstream
     if edge.proxy_protocol:
-        return Entrance(core, lambda address: kind(core, False, 80, address), answers=True)
-    return kind(core, False, 80)
+        return Entrance(core, lambda address: kind(core, False, address), answers=True)
+    return kind(core, False)
 
 
 def https_connection(core: Core, front: TlsFront) -> asyncio.Protocol:
@@ -54,7 +54,7 @@ class Visit:
         """The protocol that speaks once the handshake is done."""
         core = self.core
         kind = MeteredDownstream if core.table.edge.metered else Http1Downstream
-        return kind(core, True, 443, self.address)
+        return kind(core, True, self.address)
 
 
 class SecureDoor(TlsChannel):

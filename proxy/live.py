@@ -32,6 +32,8 @@ class LiveEdge:
         "body_timeout",
         "definition",
         "head_timeout",
+        "https_port",
+        "https_suffix",
         "keepalive_timeout",
         "max_fields",
         "max_head",
@@ -48,6 +50,9 @@ class LiveEdge:
         self.definition = definition
         self.body_timeout = definition.body_timeout
         self.head_timeout = definition.head_timeout
+        self.https_port = b"%d" % definition.https_port
+        self.https_suffix = b"" if definition.https_port == 443 else b":" + self.https_port
+        """What follows the host in a URL that leads to https: nothing where the port is the scheme's own."""
         self.keepalive_timeout = definition.keepalive_timeout
         self.max_fields = definition.max_fields
         self.max_head = definition.max_head

@@ -114,6 +114,8 @@ class Edge:
     """Peers (canonical CIDR text) whose word about the client's address is believed."""
     proxy_protocol: bool = False
     """Whether connections may begin with a PROXY header; ``trusted`` says whose is believed."""
+    https_port: int = 443
+    """The port by which clients reach https, for redirects and ``X-Forwarded-Port``."""
     request_ids: bool = True
     request_start: bool = False
     max_head: int = 32 * 1024

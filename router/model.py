@@ -67,6 +67,7 @@ class RouterConfig(msgspec.Struct, frozen=True):
     max_requests: int
     trusted: tuple[str, ...]
     proxy_protocol: bool
+    https_port: int
     enforce_allow: bool
     default_allow: tuple[str, ...] | None
     allow_mode: str

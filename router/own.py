@@ -157,6 +157,7 @@ def edge(config: RouterConfig, default_route: str) -> Edge:
     return Edge(
         trusted=config.trusted,
         proxy_protocol=config.proxy_protocol,
+        https_port=config.https_port,
         request_ids=config.request_ids,
         request_start=config.request_start,
         max_head=config.max_head,

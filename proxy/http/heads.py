@@ -20,23 +20,24 @@ _SCHEME: Final = re.compile(rb"https?|wss?", re.IGNORECASE)
 _PORT: Final = re.compile(rb"[0-9]{1,5}")
 _DIGITS: Final = tuple(b"%02x" % number for number in range(256))
 _FIRST_HOP: Final = b"X-Router-Hops: 1\r\n"
+HTTP_PORT: Final = b"80"
 _HOST: Final = re.compile(rb"[0-9A-Za-z._:\[\]-]{1,261}")
 
 
 class Peer:
     """Who is at the other end of a client connection, as the connection itself tells it."""
 
-    __slots__ = ("address", "fields", "port", "secure", "trusted")
+    __slots__ = ("address", "fields", "https_port", "secure", "trusted")
 
-    def __init__(self, address: str, port: int, secure: bool, trusted: bool) -> None:
+    def __init__(self, address: str, https_port: bytes, secure: bool, trusted: bool) -> None:
         self.address = address
-        self.port = port
-        """The listener's public port, for ``X-Forwarded-Port``: 80 or 443."""
+        self.https_port = https_port
+        """The public port of https, for ``X-Forwarded-Port``; that of http is 80."""
         self.secure = secure
         self.trusted = trusted
-        self.fields = forwarded_fields(
-            address.encode("ascii"), address.encode("ascii"), b"https" if secure else b"http", b"%d" % port
-        )
+        client = address.encode("ascii")
+        proto, port = (b"https", https_port) if secure else (b"http", HTTP_PORT)
+        self.fields = forwarded_fields(client, client, proto, port)
         """What apps hear about a client that speaks for itself."""
 
 
@@ -111,18 +112,19 @@ def _believe(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> tuple[by
     """``(forwarded host, lines about the client, other lines)`` when a trusted peer speaks for its client."""
     address, hops = client_address(peer.address, fields.forwarded_for, trusted)
     chain = ", ".join([*hops, peer.address]) if hops else address
-    proto = b"https" if peer.secure else b"http"
-    proto, port, host, others = _trusted_words(fields, proto, b"%d" % peer.port, fields.host, peer.secure)
+    proto, port, host, others = _trusted_words(fields, peer)
     fields.client = address
     fields.scheme = proto
     about = forwarded_fields(address.encode("ascii"), chain.encode("ascii"), proto, port)
     return host, about, b"".join([b"%b\r\n" % line for line in others])
 
 
-def _trusted_words(
-    fields: RequestFields, proto: bytes, port: bytes, host: bytes, secure: bool
-) -> tuple[bytes, bytes, bytes, list[bytes]]:
-    """``(proto, port, host, other lines)`` as a trusted peer tells them, each only when it is well formed."""
+def _trusted_words(fields: RequestFields, peer: Peer) -> tuple[bytes, bytes, bytes, list[bytes]]:
+    """``(proto, port, host, other lines)`` as a trusted peer tells them, each only when it is well formed. A peer that
+    names the scheme and no port is taken to mean the public port of that scheme."""
+    proto = b"https" if peer.secure else b"http"
+    port = b""
+    host = fields.host
     others: list[bytes] = []
     for line in fields.forwarded:
         name, _, value = line.partition(b":")
@@ -131,10 +133,8 @@ def _trusted_words(
         last = value.rpartition(b",")[2].strip(b" \t")
         if name == b"x-forwarded-proto":
             # What arrived over TLS here is https, whatever anybody says (ancestors, lineage 2.5).
-            if not secure and _SCHEME.fullmatch(last) is not None:
+            if not peer.secure and _SCHEME.fullmatch(last) is not None:
                 proto = b"https" if last.lower() in (b"https", b"wss") else b"http"
-                if proto == b"https" and port == b"80":
-                    port = b"443"
         elif name == b"x-forwarded-port":
             if _PORT.fullmatch(last) is not None:
                 port = last
@@ -143,7 +143,7 @@ def _trusted_words(
                 host = last
         elif name != b"x-real-ip":
             others.append(line)
-    return proto, port, host, others
+    return proto, port or (peer.https_port if proto == b"https" else HTTP_PORT), host, others
 
 
 def route_fields(referrer_policy: bytes, hsts: bytes) -> bytes:

@@ -118,13 +118,13 @@ class Http1Downstream(asyncio.Protocol):
         "slot",
     )
 
-    def __init__(self, core: Core, secure: bool, port: int, address: str = "") -> None:
+    def __init__(self, core: Core, secure: bool, address: str = "") -> None:
         """``address``: the client's, where somebody who is believed told it; else the socket's peer is the client."""
         # per process
         self._core = core
         # per connection
-        self._peer = Peer(address, port, secure, False)
         self._edge: LiveEdge = core.table.edge
+        self._peer = Peer(address, self._edge.https_port, secure, False)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._tls: object = None
         self._server_name = b""
@@ -177,7 +177,7 @@ class Http1Downstream(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=core.write_high_water)
         peer = self._peer
         address = peer.address or peer_address(transport)
-        self._peer = peer = Peer(address, peer.port, peer.secure, address in self._edge.trusted)
+        self._peer = peer = Peer(address, peer.https_port, peer.secure, address in self._edge.trusted)
         if peer.secure and core.tls is not None:
             self._tls = transport.get_extra_info("ssl_object")
             self._server_name = core.tls.server_name(self._tls)
@@ -611,7 +611,8 @@ class Http1Downstream(asyncio.Protocol):
         """The operator's settings changed: what was derived from them is made anew."""
         self._edge = edge
         self._forget_head()
-        self._peer.trusted = self._peer.address in edge.trusted
+        peer = self._peer
+        self._peer = Peer(peer.address, edge.https_port, peer.secure, peer.address in edge.trusted)
 
     def _unusual(self, exchange: Exchange, method: bytes) -> None:
         """Requests that no app ever sees (RFC 9110 9.3.6 to 9.3.8)."""
@@ -847,7 +848,7 @@ class Http1Downstream(asyncio.Protocol):
         if failure is Failure.HTTPS_REQUIRED:
             # 301 for GET and HEAD as the ancestors did, 308 where the method must stay (contract 3).
             status = 301 if exchange.line.method in (b"GET", b"HEAD") else 308
-            location = b"https://%b%b" % (exchange.fields.name, exchange.line.target)
+            location = b"https://%b%b%b" % (exchange.fields.name, self._edge.https_suffix, exchange.line.target)
         elif failure is Failure.MAINTENANCE and route is not None:
             page = route.definition.policy.maintenance_page
         exchange.failure = failure

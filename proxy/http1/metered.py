@@ -25,8 +25,8 @@ class MeteredDownstream(Http1Downstream):
 
     __slots__ = ("_charged", "_made")
 
-    def __init__(self, core: Core, secure: bool, port: int, address: str = "") -> None:
-        super().__init__(core, secure, port, address)
+    def __init__(self, core: Core, secure: bool, address: str = "") -> None:
+        super().__init__(core, secure, address)
         self._made = 0
         self._charged = ""
         """The client whom the request under way is counted for."""

@@ -314,6 +314,13 @@ FIELDS: Final[tuple[Field, ...]] = (
         "false",
         "Believe a PROXY header (version 1 or 2) at the beginning of http and https connections from proxyRealIpCidrs.",
     ),
+    _router(
+        "httpsPort",
+        "https_port",
+        values.integer(1, 65535),
+        "443",
+        "The port by which clients reach https: redirects to https and X-Forwarded-Port name it.",
+    ),
     _router("enforceWhitelists", "enforce_allow", values.FLAG, "false", "Apps without any allow-list admit nobody."),
     _router("defaultWhitelist", "default_allow", values.ALLOW_LIST, None, "The allow-list of the whole platform."),
     _router(

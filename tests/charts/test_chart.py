@@ -255,6 +255,17 @@ def test_a_single_server_has_the_nodes_ports() -> None:
     assert objects.one("DaemonSet")["spec"]["updateStrategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
+@pytest.mark.parametrize(
+    ("said", "annotation"), [({}, None), ({"https": 8443}, "8443"), ({"https": 8443, "httpsPort": 443}, "443")]
+)
+def test_redirects_lead_to_the_nodes_port_for_https(said: dict[str, int], annotation: str | None) -> None:
+    host_ports = {"enabled": True} | {key: port for key, port in said.items() if key == "https"}
+    settings = {key: port for key, port in said.items() if key == "httpsPort"}
+    objects = rendered({"kind": "DaemonSet", "hostPorts": host_ports, "routerAnnotations": settings})
+    annotations = objects.one("Deployment")["metadata"].get("annotations", {})
+    assert annotations.get("router.drycc.cc/httpsPort") == annotation
+
+
 def test_beside_a_daemonset_the_deployment_has_settings_and_no_pods() -> None:
     objects = rendered({"kind": "DaemonSet", "routerAnnotations": {"platformDomain": "example.com"}})
     deployment = objects.one("Deployment")

@@ -140,7 +140,7 @@ class Story:
             return greeted
         tls = Handshake(sni, frozenset((shown or sni).split(b","))) if secure else None
         transport = FakeTransport(self.loop.call_soon, (address, 50_000), tls)
-        transport.protocol = Http1Downstream(self.core, True, 443) if secure else http_connection(self.core)
+        transport.protocol = Http1Downstream(self.core, True) if secure else http_connection(self.core)
         caller = End("the client", transport, self.loop.settle)
         self.callers.append(caller)
         transport.protocol.connection_made(transport)

@@ -145,6 +145,7 @@ def test_settings_of_connections() -> None:
         max_requests=1000,
         log_format="deis",
         request_ids=False,
+        https_port=8443,
     )
     limits: dict[str, Any] = {
         "app_requests": 7,
@@ -166,6 +167,7 @@ def test_settings_of_connections() -> None:
         max_requests=1000,
         log_format="deis",
         request_ids=False,
+        https_port=8443,
         default_route="default",
         **limits,
     )

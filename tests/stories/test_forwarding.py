@@ -43,6 +43,22 @@ def test_over_tls(story: Story) -> None:
     assert fields[b"x-forwarded-for"] == fields[b"x-real-ip"] == [b"2001:db8::7"]
 
 
+def test_the_public_port_of_https_is_told_also_on_connections_that_were_open_when_it_was_set(story: Story) -> None:
+    story.calls(secure=True, sni=b"shop.example")
+    story.client(GET)
+    app = story.lends()
+    assert fields_of(app.hears(...))[b"x-forwarded-port"] == [b"443"]
+    app.says(OK)
+    for port in (8443, 10443):
+        story.is_set(https_port=port)
+        story.client(GET)
+        assert fields_of(app.hears(...))[b"x-forwarded-port"] == [b"%d" % port]
+        app.says(OK)
+    story.calls()
+    story.client(GET)
+    assert fields_of(app.hears(...))[b"x-forwarded-port"] == [b"80"]  # it is not the port of http
+
+
 LIES = (
     b"X-Forwarded-For: 10.0.0.1",
     b"X-Forwarded-For: 10.0.0.2",
@@ -131,6 +147,9 @@ def test_the_client_is_the_first_from_the_right_that_is_not_trusted(
         ((b"X-Forwarded-Port: 8080",), False, b"http", b"8080"),
         ((b"X-Forwarded-Proto: https", b"X-Forwarded-Port: 8443"), False, b"https", b"8443"),
         ((b"X-Forwarded-Port: 8443", b"X-Forwarded-Proto: https"), False, b"https", b"8443"),
+        ((b"X-Forwarded-Port: 80", b"X-Forwarded-Proto: https"), False, b"https", b"80"),
+        ((b"X-Forwarded-Proto: https", b"X-Forwarded-Port: 80"), False, b"https", b"80"),
+        ((b"X-Forwarded-Proto: https", b"X-Forwarded-Proto: http"), False, b"http", b"80"),
     ],
 )
 def test_what_a_trusted_peer_says_about_the_scheme(
@@ -140,6 +159,14 @@ def test_what_a_trusted_peer_says_about_the_scheme(
     fields = asks(story, *lines, secure=secure, address="10.1.1.1")
     assert fields[b"x-forwarded-proto"] == [proto]
     assert fields[b"x-forwarded-port"] == [port]
+
+
+def test_a_trusted_peer_that_names_no_port_means_the_public_one(story: Story) -> None:
+    story.is_set(trusted=("10.0.0.0/8",), https_port=8443)
+    for secure, said in ((False, b"https"), (True, b"http")):
+        fields = asks(story, b"X-Forwarded-Proto: " + said, secure=secure, address="10.1.1.1")
+        assert (fields[b"x-forwarded-proto"], fields[b"x-forwarded-port"]) == ([b"https"], [b"8443"])
+    assert asks(story, b"X-Forwarded-Proto: http", address="10.1.1.1")[b"x-forwarded-port"] == [b"80"]
 
 
 def test_a_forwarded_host_that_is_none_is_not_believed(story: Story) -> None:

@@ -22,6 +22,22 @@ def test_https_is_enforced_for_every_method(story: Story, method: bytes) -> None
     assert story.caller.is_kept
 
 
+def test_the_redirect_names_the_public_port_of_https(story: Story) -> None:
+    story.serves(enforce_https=True)
+    story.client(GET)
+    story.answer("https_required", 301)
+    for port, location in ((8443, b"https://shop.example:8443/"), (443, b"https://shop.example/")):
+        story.is_set(https_port=port)  # while the connection is open
+        story.client(GET)
+        assert fields_of(story.answer("https_required", 301))[b"location"] == [location]
+    story.is_set(https_port=8443)
+    story.client(b"POST /a HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\nContent-Length: 0\r\n\r\n")
+    story.answer("unknown_host", 404)
+    story.serves(b"[2001:db8::1]", route="six/web", enforce_https=True)
+    story.client(b"POST /a HTTP/1.1\r\nHost: [2001:db8::1]:8080\r\nContent-Length: 0\r\n\r\n")
+    assert fields_of(story.answer("https_required", 308))[b"location"] == [b"https://[2001:db8::1]:8443/a"]
+
+
 def test_over_tls_nothing_is_redirected(story: Story) -> None:
     story.serves(enforce_https=True)
     story.calls(secure=True, sni=b"shop.example")

@@ -66,7 +66,7 @@ async def story() -> None:
 
         async def ask(request: bytes) -> tuple[bytes, float]:
             near, far = socket.socketpair()
-            await loop.connect_accepted_socket(lambda: Http1Downstream(core, False, 80), far)
+            await loop.connect_accepted_socket(lambda: Http1Downstream(core, False), far)
             reader, writer = await asyncio.open_connection(sock=near)
             began = time.monotonic()
             writer.write(request)

@@ -41,6 +41,10 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end }}
 router.drycc.cc/{{ $key }}: {{ $value | toString | quote }}
 {{- end }}
+{{- /* Clients of a single server reach https on the node's port. */}}
+{{- if and .Values.hostPorts.enabled (ne (int .Values.hostPorts.https) 443) (not (hasKey .Values.routerAnnotations "httpsPort")) }}
+router.drycc.cc/httpsPort: {{ int .Values.hostPorts.https | quote }}
+{{- end }}
 {{- with .Values.deploymentAnnotations }}
 {{ toYaml . }}
 {{- end }}

@@ -16,7 +16,7 @@ TRUSTED = NetworkSet(["10.0.0.0/8"])
 
 def outgoing(block: bytes, address: str = "203.0.113.7", *, secure: bool = False) -> RequestFields:
     fields = parse_fields(block, 100)
-    build_outgoing(fields, Peer(address, 443 if secure else 80, secure, address in TRUSTED), TRUSTED)
+    build_outgoing(fields, Peer(address, b"443", secure, address in TRUSTED), TRUSTED)
     return fields
 
 

@@ -14,7 +14,7 @@ OF_THE_CONTRACT = {
     Place.ROUTER: """platformDomain tcpPorts defaultTimeout bodySize largeHeaderBuffersSize maxHeaders maxTargetSize
         maxConnections maxConnectionsPerClient maxRequestsPerConnection maxRequestsPerApp
                maxQueuedPerApp queueTimeout maxIdleUpstreamConnections upstreamIdleTimeout proxyRealIpCidrs
-        useProxyProtocol enforceWhitelists defaultWhitelist whitelistMode requestIDs requestStartHeader
+        useProxyProtocol httpsPort enforceWhitelists defaultWhitelist whitelistMode requestIDs requestStartHeader
         enableRegexDomains defaultServiceEnabled defaultAppName defaultServiceIP disableServerTokens http2Enabled
         referrerPolicy accessLog.format accessLog.enabled gzip.enabled gzip.compLevel gzip.disable gzip.httpVersion
         gzip.minLength gzip.proxied gzip.types gzip.vary ssl.enforce ssl.hsts.enabled ssl.hsts.maxAge
