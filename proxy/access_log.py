@@ -80,7 +80,7 @@ def _path(line: RequestLine) -> bytes:
 
 def _request(line: RequestLine) -> bytes:
     """The request line of the text formats, without its query; ``-`` for what was no request line."""
-    if line.method == b"-":
+    if not line.method:
         return b"-"
     return b"%b %b HTTP/1.%d" % (line.method, quoted_text(_path(line)), line.minor)
 
@@ -228,11 +228,7 @@ class AccessLog:
         line = exchange.line
         start = line.log
         if not start:
-            start = line.log = b'"method":"%b","path":"%b","protocol":"HTTP/1.%d"' % (
-                line.method,
-                json_text(_path(line)),
-                line.minor,
-            )
+            start = line.log = _json_line(line)
         began = exchange.started + offset
         if int(began) != self._second:
             self._stamp(began)
@@ -370,6 +366,13 @@ def _json_tail(exchange: Exchange, peer: Peer) -> bytes:
         agent,
         referer,
     )
+
+
+def _json_line(line: RequestLine) -> bytes:
+    """Method, path and protocol; all empty for what was no request line."""
+    if not line.method:
+        return b'"method":"","path":"","protocol":""'
+    return b'"method":"%b","path":"%b","protocol":"HTTP/1.%d"' % (line.method, json_text(_path(line)), line.minor)
 
 
 def _without_query(url: bytes) -> bytes:

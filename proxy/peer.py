@@ -83,7 +83,8 @@ def client_address(peer: str, forwarded_for: Sequence[bytes], trusted: NetworkSe
 
     ``forwarded_for`` are the values of ``X-Forwarded-For`` in the order of their lines. The list is walked from the
     right past trusted addresses; the first one that is not trusted is the client. An entry that is not an address ends
-    the walk: what stands left of it could have been written by anybody.
+    the walk: what stands left of it could have been written by anybody. Empty entries are skipped (RFC 9110 5.6.1.2),
+    and an IPv4-mapped address is the IPv4 address that it holds, so that logs, limits and apps see one client once.
     """
     if peer not in trusted:
         return peer, []
@@ -91,6 +92,8 @@ def client_address(peer: str, forwarded_for: Sequence[bytes], trusted: NetworkSe
     chain: list[str] = []
     client = peer
     for entry in reversed(entries):
+        if not entry:
+            continue
         address = _address(entry)
         if address is None:
             break
@@ -115,6 +118,9 @@ def _address(entry: bytes) -> str | None:
     if "%" in text:  # what stands behind it, a zone, is free text
         return None
     try:
-        return str(ip_address(text))
+        address = ip_address(text)
     except ValueError:
         return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(address)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from proxy.http1.parser import CHUNKED, RequestFields
+from proxy.http1.parser import CHUNKED, MAX_PORT, RequestFields, is_host
 from proxy.peer import NetworkSet, client_address
 
 __all__ = ["Peer", "RequestIds", "build_outgoing", "forwarded_fields", "route_fields"]
@@ -21,7 +21,6 @@ _PORT: Final = re.compile(rb"[0-9]{1,5}")
 _DIGITS: Final = tuple(b"%02x" % number for number in range(256))
 _FIRST_HOP: Final = b"X-Router-Hops: 1\r\n"
 HTTP_PORT: Final = b"80"
-_HOST: Final = re.compile(rb"[0-9A-Za-z._:\[\]-]{1,261}")
 
 
 class Peer:
@@ -130,16 +129,16 @@ def _trusted_words(fields: RequestFields, peer: Peer) -> tuple[bytes, bytes, byt
         name, _, value = line.partition(b":")
         name = name.lower()
         value = value.strip(b" \t")
-        last = value.rpartition(b",")[2].strip(b" \t")
+        last = value.rstrip(b" \t,").rpartition(b",")[2].strip(b" \t")  # empty elements do not count
         if name == b"x-forwarded-proto":
             # What arrived over TLS here is https, whatever anybody says (ancestors, lineage 2.5).
             if not peer.secure and _SCHEME.fullmatch(last) is not None:
                 proto = b"https" if last.lower() in (b"https", b"wss") else b"http"
         elif name == b"x-forwarded-port":
-            if _PORT.fullmatch(last) is not None:
+            if _PORT.fullmatch(last) is not None and int(last) <= MAX_PORT:
                 port = last
         elif name == b"x-forwarded-host":
-            if _HOST.fullmatch(last) is not None:
+            if last and is_host(last):
                 host = last
         elif name != b"x-real-ip":
             others.append(line)

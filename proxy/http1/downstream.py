@@ -77,7 +77,7 @@ _UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
 _NO_FIELDS: Final = RequestFields()
-_NO_LINE: Final = RequestLine(b"-", b"-", 1)
+_NO_LINE: Final = RequestLine(b"", b"", 1)  # empty: "-" is a method that a client may send (RFC 9110 5.6.2)
 _UNUSUAL: Final = frozenset((b"CONNECT", b"TRACE"))
 _HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
 

@@ -24,12 +24,14 @@ from proxy.errors import Failure
 
 __all__ = [
     "CHUNKED",
+    "MAX_PORT",
     "UNTIL_CLOSE",
     "Malformed",
     "Opening",
     "RequestFields",
     "RequestLine",
     "ResponseHead",
+    "is_host",
     "parse_fields",
     "parse_request_line",
     "parse_response",
@@ -55,8 +57,9 @@ _REQUEST_LINE: Final = re.compile(
     rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21\x22\x24-\x7e\x80-\xff]+) HTTP/([0-9])\.([0-9])"
 )
 _TARGET_BYTES: Final = bytes(byte for byte in range(256) if byte > 0x20 and byte not in b"#\x7f")
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
-_HOST: Final = re.compile(rb"(?:([0-9A-Za-z._-]{1,255})|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{0,5})?")
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
+_HOST: Final = re.compile(rb"(?:([0-9A-Za-z._-]{1,255})|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{0,5}))?")
+MAX_PORT: Final = 65535
 _LENGTH: Final = re.compile(rb"[0-9]{1,19}")
 _CODINGS: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?:[ \t]*,[ \t]*[!#$%&'*+\-.^_`|~0-9A-Za-z]+)*")
 _REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._:/+=@-]{1,128}")
@@ -126,7 +129,9 @@ _FORWARDED: Final = b"x-forwarded-"
 _ROUTER_OWNED: Final = frozenset(
     name for name, kind in _REQUEST_KINDS.items() if kind not in (USER_AGENT, REFERER, SECRET, TE)
 )
-"""Names whose aliases with ``_`` for ``-`` are dropped: CGI and WSGI apps cannot tell the two apart."""
+"""Names whose aliases are dropped. An alias is a name that equals one of them after :func:`_folded`."""
+_PUNCTUATION: Final = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
+"""Every character of a token that is neither a letter nor a digit (RFC 9110 5.6.2) becomes ``-``."""
 
 _RESPONSE_KINDS: Final = {
     b"content-length": LENGTH,
@@ -256,7 +261,7 @@ class RequestFields:
         self.user_agent = b""
         self.referer = b""
         self.aliases = 0
-        """Lines dropped because their names are the router's own, with ``_`` for ``-``."""
+        """Lines dropped because their names are aliases of the router's own."""
         self.client = ""
         """The client's address, and ``scheme`` how it came: filled with ``outgoing``, for one connection."""
         self.scheme = b""
@@ -407,15 +412,21 @@ def _judge_name(spelt: bytes, memo: Memo) -> int:
         asked = memo.kinds is _REQUEST_KINDS
         if asked and name.startswith(_FORWARDED):
             kind = FORWARDED_OTHER
-        elif b"_" in name:
-            meant = name.replace(b"_", b"-")
-            if meant in _ROUTER_OWNED or (asked and meant.startswith(_FORWARDED)):
+        else:
+            meant = _folded(name)
+            if meant != name and (meant in _ROUTER_OWNED or (asked and meant.startswith(_FORWARDED))):
                 kind = ALIAS
     if len(spelt) <= MEMO_NAME_BYTES:
         if len(memo.names) >= MEMO_NAMES:
             memo.names.clear()
         memo.names[spelt] = kind
     return kind
+
+
+def _folded(name: bytes) -> bytes:
+    """A field name in lower case as servers read it that make an environment variable of it (RFC 3875 4.1.18): CGI,
+    WSGI and PHP turn ``-`` and every other character that is neither a letter nor a digit into the same ``_``."""
+    return name.translate(_PUNCTUATION)
 
 
 def _sort(lines: list[bytes], memo: Memo) -> tuple[list[bytes], list[Judged]]:
@@ -632,6 +643,10 @@ def _read_framing(fields: RequestFields, lengths: list[bytes], codings: list[byt
             fields.length = CHUNKED
             return
         if len(codings) == 1 and _CODINGS.fullmatch(codings[0]) is not None:
+            last = codings[0].rpartition(b",")[2].strip(b" \t")
+            if last.lower() != b"chunked":
+                # RFC 9112 6.3: the length of the body cannot be determined.
+                raise Malformed(Failure.BAD_FRAMING, "the last transfer coding is not chunked")
             raise Malformed(Failure.CODING_NOT_IMPLEMENTED, "a transfer coding other than chunked")
         raise Malformed(Failure.BAD_FRAMING, "Transfer-Encoding is not exactly one 'chunked'")
     if lengths:
@@ -664,17 +679,26 @@ def _remember_name(host: bytes) -> bytes:
     return name
 
 
+def is_host(value: bytes) -> bool:
+    """Whether :func:`canonical_name` takes it."""
+    match = _HOST.fullmatch(value)
+    return match is not None and (not match.group(2) or int(match.group(2)) <= MAX_PORT)
+
+
 def canonical_name(host: bytes) -> bytes:
     """The name in a Host value: lower case, without port and trailing dot (RFC 9110 7.2). Empty Host stays empty.
 
-    Raises Malformed bad_host for anything but LDH names with dots and underscores, or bracketed IPv6.
+    Raises Malformed bad_host for anything but LDH names with dots and underscores, or bracketed IPv6, and for a port
+    above 65535.
     """
     if not host:
         return b""
     match = _HOST.fullmatch(host)
     if match is None:
         raise Malformed(Failure.BAD_HOST, "Host is not 'name' or 'name:port'")
-    name = match.group(1)
+    name, port = match.groups()
+    if port and int(port) > MAX_PORT:
+        raise Malformed(Failure.BAD_HOST, "the port in Host is above 65535")
     if name is None:  # a bracketed IPv6 address
         return host[: host.index(b"]") + 1].lower()
     name = name.lower()
@@ -693,7 +717,7 @@ def parse_response(block: bytes, max_fields: int) -> ResponseHead:
         raise Malformed(Failure.BAD_RESPONSE, "the status line is not 'HTTP/1.1 SP status SP reason'")
     if len(lines) - 1 > max_fields:
         raise Malformed(Failure.RESPONSE_HEAD_TOO_LARGE, f"more than {max_fields} fields")
-    minor = 1 if match.group(1) == b"1" else 0
+    minor = 0 if match.group(1) == b"0" else 1  # a higher minor version is read as 1.1 (RFC 9110 2.5)
     status = int(match.group(2))
     head = ResponseHead(status, b"HTTP/1.1 %d %b\r\n" % (status, match.group(3) or b""), minor)
     try:

@@ -162,10 +162,30 @@ def test_lines_of_requests_that_met_no_app(story: Story, log_format: str) -> Non
     if log_format == "json":
         unknown, bad = map(json.loads, lines)
         assert (unknown["app"], unknown["upstream_host"], unknown["authority"]) == ("", "", "nobody.example")
-        assert (bad["method"], bad["path"], bad["error_reason"]) == ("-", "-", "bad_request")
+        assert (bad["method"], bad["path"], bad["protocol"], bad["error_reason"]) == ("", "", "", "bad_request")
+    if log_format == "combined":
+        assert b'] "-" 400 ' in lines[1]
     if log_format == "deis":
         assert [line.split(b" - ")[1] for line in lines] == 2 * [b"router-default-vhost"]
         assert [len(line.split(b" - ")) for line in lines] == [14, 14]
+
+
+@pytest.mark.parametrize("log_format", ["json", "combined", "deis"])
+def test_a_method_that_looks_like_a_placeholder_hides_nothing(story: Story, log_format: str) -> None:
+    story.is_set(log_format=log_format)
+    story.client(b"- /secret/door HTTP/1.1\r\n" + HOST + b"\r\n")
+    app = story.lends()
+    app.hears(b"- /secret/door HTTP/1.1\r\n", ...)
+    app.says(OK)
+    story.core.log.flush()
+    [line] = b"".join(story.log).splitlines()
+    if log_format == "json":
+        told = json.loads(line)
+        assert (told["method"], told["path"], told["protocol"]) == ("-", "/secret/door", "HTTP/1.1")
+    else:
+        assert b'"- /secret/door HTTP/1.1"' in line
+    if log_format == "deis":
+        assert len(line.split(b" - ")) == 14
 
 
 def test_the_client_behind_a_trusted_peer_is_the_one_in_the_log(story: Story) -> None:

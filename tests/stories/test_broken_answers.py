@@ -32,7 +32,8 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         b"HTTP/1.1 2000 OK\r\n\r\n",
         b"HTTP/1.1 099 OK\r\n\r\n",
         b"HTTP/2 200\r\n\r\n",
-        b"HTTP/1.2 200 OK\r\n\r\n",
+        b"HTTP/1.10 200 OK\r\n\r\n",
+        b"HTTP/1. 200 OK\r\n\r\n",
         b"ICY 200 OK\r\n\r\n",
         b"<html>this is not a head</html>\r\n\r\n",
         b"\r\nHTTP/1.1 200 OK\r\n\r\n",
@@ -51,6 +52,15 @@ def test_an_answer_against_the_rules_is_a_502_and_its_connection_closed(story: S
     story.client(GET)
     assert story.dialled == [POD]
     assert story.core.counters.routes["shop/web"].errors == {Failure.BAD_RESPONSE: 1}
+
+
+@pytest.mark.parametrize("minor", range(2, 10))
+def test_a_higher_minor_version_of_an_answer_is_read_as_1_1(story: Story, minor: int) -> None:
+    story.client(GET)
+    app = story.lends()
+    app.says(b"HTTP/1.%d 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n" % minor)
+    assert story.client_hears(b"HTTP/1.1 200 OK\r\n", ...).endswith(b"\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+    assert app.is_kept
 
 
 def test_a_head_without_end_is_given_up_at_64_kib(story: Story) -> None:

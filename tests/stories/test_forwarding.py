@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from proxy.http1.parser import _ROUTER_OWNED
 from tests.fakes.story import GET, HOST, AppEnd, Story, fields_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -90,6 +91,37 @@ def test_aliases_with_an_underscore_are_dropped(story: Story, line: bytes) -> No
     assert line.partition(b":")[0].lower() not in asks(story, line)
 
 
+def folded(name: bytes) -> bytes:
+    """A field name as CGI, WSGI and PHP servers pass it to an app."""
+    return re.sub(rb"[^0-9A-Z]", b"_", name.upper())
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+@pytest.mark.parametrize("character", [bytes([each]) for each in b"!#$%&'*+.^_`|~"])
+def test_nothing_that_an_app_could_take_for_the_routers_word_reaches_it(
+    story: Story, character: bytes, trusted: bool
+) -> None:
+    """Every name that the router sets or acts on, with each other character of a token in place of each hyphen."""
+    if trusted:
+        story.is_set(trusted=("10.0.0.0/8",))
+    owned = [*sorted(_ROUTER_OWNED), b"x-forwarded-user", b"X-Forwarded-Client-Cert"]
+    aliases = [name.replace(b"-", character) for name in owned if b"-" in name]
+    aliases += [name.replace(b"-", character, 1).upper() for name in owned if name.count(b"-") > 1]
+    story.is_set(max_fields=1000)
+    for _ in range(2):  # the second time from the memo
+        fields = asks(story, *(name + b": evil" for name in aliases), address="10.1.1.1")
+        assert [name for name, values in fields.items() if b"evil" in values] == []
+        ours = {folded(name) for name in owned}
+        assert len([name for name in fields if folded(name) in ours]) == len({folded(name) for name in fields} & ours)
+        story.apps[-1].says(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+
+def test_names_that_differ_in_a_letter_or_in_length_pass(story: Story) -> None:
+    names = (b"XForwardedFor", b"X--Forwarded-For", b"X.Custom", b"Content.Type", b"X.Real.IPs")
+    fields = asks(story, *(name + b": 1" for name in names))
+    assert [name for name in names if fields.get(name.lower()) != [b"1"]] == []
+
+
 def test_other_names_with_an_underscore_pass(story: Story) -> None:
     assert asks(story, b"X_Custom: 1")[b"x_custom"] == [b"1"]
 
@@ -117,7 +149,12 @@ def test_a_trusted_peer_is_believed(story: Story) -> None:
         ((b"[2001:db8::9]:4711",), b"2001:db8::9", b"2001:db8::9, 10.1.1.1"),
         ((b"unknown, 198.51.100.9",), b"198.51.100.9", b"198.51.100.9, 10.1.1.1"),
         ((b"198.51.100.9, unknown",), b"10.1.1.1", b"10.1.1.1"),
-        ((b"198.51.100.9, ",), b"10.1.1.1", b"10.1.1.1"),
+        ((b"198.51.100.9, ",), b"198.51.100.9", b"198.51.100.9, 10.1.1.1"),
+        ((b",, 198.51.100.9 ,\t,", b"", b" , "), b"198.51.100.9", b"198.51.100.9, 10.1.1.1"),
+        ((b"6.6.6.6,, 198.51.100.9,,10.2.2.2",), b"198.51.100.9", b"198.51.100.9, 10.2.2.2, 10.1.1.1"),
+        ((b"::ffff:198.51.100.9, ::FFFF:10.2.2.2",), b"198.51.100.9", b"198.51.100.9, 10.2.2.2, 10.1.1.1"),
+        ((b"[::ffff:c633:6409]:4711",), b"198.51.100.9", b"198.51.100.9, 10.1.1.1"),
+        ((b"::198.51.100.9",), b"::c633:6409", b"::c633:6409, 10.1.1.1"),  # no mapped address (RFC 4291 2.5.5)
         ((b"fe80::1%\"><script>",), b"10.1.1.1", b"10.1.1.1"),
         ((b"\xff",), b"10.1.1.1", b"10.1.1.1"),
         ((b"10.2.2.2, 10.3.3.3",), b"10.2.2.2", b"10.2.2.2, 10.3.3.3, 10.1.1.1"),
@@ -143,7 +180,10 @@ def test_the_client_is_the_first_from_the_right_that_is_not_trusted(
         ((b"X-Forwarded-Proto: https, http",), False, b"http", b"80"),
         ((b"X-Forwarded-Proto: gopher",), False, b"http", b"80"),
         ((b"X-Forwarded-Proto: http",), True, b"https", b"443"),
+        ((b"X-Forwarded-Proto: https, , ",), False, b"https", b"443"),
         ((b"X-Forwarded-Port: x",), False, b"http", b"80"),
+        ((b"X-Forwarded-Port: 65535",), False, b"http", b"65535"),
+        ((b"X-Forwarded-Port: 65536",), False, b"http", b"80"),
         ((b"X-Forwarded-Port: 8080",), False, b"http", b"8080"),
         ((b"X-Forwarded-Proto: https", b"X-Forwarded-Port: 8443"), False, b"https", b"8443"),
         ((b"X-Forwarded-Port: 8443", b"X-Forwarded-Proto: https"), False, b"https", b"8443"),
@@ -169,9 +209,10 @@ def test_a_trusted_peer_that_names_no_port_means_the_public_one(story: Story) ->
     assert asks(story, b"X-Forwarded-Proto: http", address="10.1.1.1")[b"x-forwarded-port"] == [b"80"]
 
 
-def test_a_forwarded_host_that_is_none_is_not_believed(story: Story) -> None:
+@pytest.mark.parametrize("value", [b"<script>", b"", b"a.example:65536", b"a.example:80:80", b"[::1"])
+def test_a_forwarded_host_that_is_none_is_not_believed(story: Story, value: bytes) -> None:
     story.is_set(trusted=("10.0.0.0/8",))
-    fields = asks(story, b"X-Forwarded-Host: <script>", address="10.1.1.1")
+    fields = asks(story, b"X-Forwarded-Host: " + value, address="10.1.1.1")
     assert fields[b"x-forwarded-host"] == [b"shop.example"]
 
 

@@ -203,7 +203,7 @@ def test_a_get_without_a_body_says_nothing_about_its_length(story: Story) -> Non
         (b"Transfer-Encoding: \x0bchunked\r\n", "bad_request", 400),
         (b"Transfer-Encoding: chunked,\r\n", "bad_framing", 400),
         (b"Transfer-Encoding: gzip, chunked\r\n", "coding_not_implemented", 501),
-        (b"Transfer-Encoding: identity\r\n", "coding_not_implemented", 501),
+        (b"Transfer-Encoding: identity\r\n", "bad_framing", 400),
         (b"Transfer-Encoding : chunked\r\n", "bad_request", 400),
     ],
 )

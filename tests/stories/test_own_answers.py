@@ -120,7 +120,7 @@ MEETINGS: dict[Failure, Callable[[Story], None]] = {
     Failure.TARGET_TOO_LONG: says(b"GET /" + 17_000 * b"x" + b" HTTP/1.1\r\n" + HOST + b"\r\n"),
     Failure.HEAD_TIMEOUT: head_late,
     Failure.BODY_TIMEOUT: body_late,
-    Failure.CODING_NOT_IMPLEMENTED: says(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: br\r\n\r\n"),
+    Failure.CODING_NOT_IMPLEMENTED: says(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: br, chunked\r\n\r\n"),
     Failure.METHOD_NOT_IMPLEMENTED: says(b"CONNECT shop.example:443 HTTP/1.1\r\n" + HOST + b"\r\n"),
     Failure.METHOD_NOT_ALLOWED: says(b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n"),
     Failure.VERSION_NOT_SUPPORTED: says(b"GET / HTTP/2.0\r\n" + HOST + b"\r\n"),
