@@ -183,7 +183,7 @@ class _ControlPlane:
         from router.sources.manifests import manifests  # here, because a router of a cluster reads no files
 
         assert self._settings.manifests  # noqa: S101 -- settings have one of the two
-        return manifests(self._settings.manifests)
+        return manifests(self._settings.manifests, self._settings.manifests_settle)
 
     async def close(self) -> None:
         """Stop answering, and leave the cluster."""

@@ -20,7 +20,7 @@ __all__ = ["as_json", "as_text", "compiled"]
 
 def compiled(directory: Path, namespace: str) -> Snapshot:
     """The snapshot that the manifests in ``directory`` come to now. ``namespace``: the router's own."""
-    tree = ManifestTree(directory, still=0)
+    tree = ManifestTree(directory, still=0, settle=0)
     tree.sweep()
     batch = tree.settle()
     compiler = Compiler(OwnNames(namespace=namespace), trusted_endpoints=True)

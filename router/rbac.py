@@ -43,7 +43,7 @@ def named_by_services(settings: Settings) -> set[ObjectKey]:
 
 
 def _services_on_disk(directory: Path) -> list[Change]:
-    tree = ManifestTree(directory, still=0)
+    tree = ManifestTree(directory, still=0, settle=0)
     tree.sweep()
     return [change for change in tree.settle().changes if change.key.kind == "Service"]
 

@@ -19,9 +19,13 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
+from router.durations import seconds
+
 __all__ = ["FIELDS", "Field", "LogTo", "Settings", "SettingsError", "read"]
 
 PREFIX: Final = "DRYCC_ROUTER_"
+MAX_TIME: Final = 10 * 86400.0
+"""Seconds; of every setting that is a time."""
 
 
 class SettingsError(Exception):
@@ -45,6 +49,7 @@ class Settings:
 
     manifests: Path | None = None
     """None: the source is a cluster."""
+    manifests_settle: float = 2.0
     kubeconfig: Path | None = None
     """None: in a cluster, what Kubernetes puts into a Pod."""
     watch_namespaces: tuple[str, ...] = ()
@@ -101,8 +106,10 @@ class Field:
                 return to.value
             case int() as level if self.name == "log_level":
                 return logging.getLevelName(level).lower()
-            case str() | int() | float() as value:
-                return format(value, "" if isinstance(value, str) else "g")
+            case float() as time:
+                return f"{time:g}s"
+            case str() | int() as value:
+                return str(value)
             case _:
                 return None
 
@@ -172,10 +179,11 @@ def _socket_path(text: str) -> Path:
     return path
 
 
-def _seconds(text: str) -> float:
-    if not re.fullmatch(r"[0-9]{1,6}(?:\.[0-9]{1,3})?", text):
+def _time(text: str) -> float:
+    time = seconds(text)
+    if time > MAX_TIME:
         raise ValueError
-    return float(text)
+    return time
 
 
 def _size(text: str) -> int:
@@ -192,11 +200,19 @@ def _level(text: str) -> int:
     return level[text.lower()]
 
 
+_A_TIME: Final = "a time such as 500ms, 10s or 1.5m, at most 10d"
 _port = _number(0, 65535)
 _A_PORT: Final = "a port, 0 to 65535"
 
 FIELDS: Final = (
     Field("manifests", "DIR", _directory, "a directory that can be read", "directory of Kubernetes manifests to serve"),
+    Field(
+        "manifests_settle",
+        "TIME",
+        _time,
+        _A_TIME,
+        "how long a manifest must stay empty or away before its objects are gone, so that kubectl get > FILE is safe",
+    ),
     Field(
         "kubeconfig",
         "FILE",
@@ -269,16 +285,16 @@ FIELDS: Final = (
     ),
     Field(
         "drain_delay",
-        "SECONDS",
-        _seconds,
-        "a number of seconds",
+        "TIME",
+        _time,
+        _A_TIME,
         "how long after SIGTERM, not ready any more, connections are still accepted: until everybody has noticed",
     ),
     Field(
         "drain_grace",
-        "SECONDS",
-        _seconds,
-        "a number of seconds",
+        "TIME",
+        _time,
+        _A_TIME,
         "how long exchanges under way may take after that; both together below terminationGracePeriodSeconds",
     ),
     Field(

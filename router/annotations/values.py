@@ -19,6 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from router.annotations import domains
 from router.annotations.errors import Unfit
+from router.durations import seconds
 from router.quotas import LIST_LIMIT
 
 __all__ = [
@@ -101,16 +102,13 @@ def _flag(text: str) -> bool:
             raise Unfit("true or false")
 
 
-_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,12})?)(ms|s|m|h|d)?")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
-
-
 def _duration(text: str) -> float:
-    found = _DURATION.fullmatch(text)
-    if found:
-        seconds = float(found[1]) * _SECONDS[found[2]]
-        if 0.001 <= seconds <= MAX_DURATION:
-            return seconds
+    try:
+        time = seconds(text)
+    except ValueError:
+        time = 0.0
+    if 0.001 <= time <= MAX_DURATION:
+        return time
     raise Unfit("a time such as 500ms, 30s, 1.5m or 2h, from 1ms to 365d")
 
 

@@ -5,6 +5,9 @@ PyYAML's node tree first would be shorter to write, but its C composer recurses 
 ``[`` ends the process. Here depth and size are bounded, and a document is what JSON could have said: no tags, no merge
 keys, no dates, and ``yes`` is a word (YAML 1.2's core schema).
 
+A document of a YAML stream that is JSON is read as JSON, as kubectl does: JSON has what libyaml refuses, such as a
+character beyond the BMP escaped as a pair of surrogates. A JSON text may have several documents, one after the other.
+
 What must not enter: Kubernetes (see ``router.sources.manifests``), files, and any quotation of the text in an error,
 because the text may be a Secret.
 """
@@ -43,6 +46,11 @@ _NUMBER_START: Final = frozenset("0123456789+-.")
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _BASED: Final = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,15}")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_BLANKS: Final = re.compile(r"[ \t\r\n]*")
+_MARKER: Final = re.compile(r"^(?:---|\.\.\.)(?=\s|\Z)", re.MULTILINE)
+"""Where a document of a YAML stream ends. No scalar can have such a line (YAML 1.2.2, 9.1.2)."""
+_OPENING: Final = re.compile(r"(?:\A|^---)(?:[ \t\r]*(?:\#[^\n]*)?\n)*[ \t]*\{", re.MULTILINE)
+"""The beginning of a document whose first sign, after comments, is a brace."""
 _QUOTED: Final = re.compile(r"'[^']*'?|\"[^\"]*\"?")
 
 
@@ -56,8 +64,9 @@ class DocumentError(Exception):
 
 def read_yaml(text: str) -> list[Document]:
     """Every document of a YAML stream, empty ones left out. Raises :class:`DocumentError`."""
+    text, found = _without_json(text)
     try:
-        return [(line, value) for line, value in _documents(text) if value is not None]
+        found += [(line, value) for line, value in _documents(text) if value is not None]
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = _QUOTED.sub(_without_text, error.problem or "not YAML")
@@ -65,20 +74,54 @@ def read_yaml(text: str) -> list[Document]:
     except yaml.YAMLError:
         # The reader's only complaint that carries no mark: a character that YAML does not allow.
         raise DocumentError(1, "a character that YAML does not allow (a control character?)") from None
+    return sorted(found, key=lambda document: document[0])
 
 
 def read_json(text: str) -> list[Document]:
-    """The one document of a JSON text. Raises :class:`DocumentError`."""
-    try:
-        value: JsonValue = json.loads(
-            text, object_pairs_hook=_pairs, parse_constant=_no_constant, parse_int=_integer, parse_float=_float
-        )
-    except json.JSONDecodeError as error:
-        raise DocumentError(error.lineno, error.msg) from None
-    except RecursionError:
-        raise DocumentError(1, f"nested deeper than {MAX_DEPTH} levels") from None
-    _bound_depth(value)
-    return [] if value is None else [(1, value)]
+    """Every document of a JSON text, ``null`` left out. Raises :class:`DocumentError`."""
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_pairs, parse_constant=_no_constant, parse_int=_integer, parse_float=_float
+    )
+    documents: list[Document] = []
+    line, counted, at = 1, 0, _BLANKS.match(text).end()  # type: ignore[union-attr] # it matches nothing, too
+    while not documents or at < len(text):
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as error:
+            raise DocumentError(error.lineno, error.msg) from None
+        except RecursionError:
+            raise DocumentError(1, f"nested deeper than {MAX_DEPTH} levels") from None
+        _bound_depth(value)
+        line, counted = line + text.count("\n", counted, at), at
+        documents.append((line, value))
+        at = _BLANKS.match(text, end).end()  # type: ignore[union-attr] # as above
+    return [(line, value) for line, value in documents if value is not None]
+
+
+def _without_json(text: str) -> tuple[str, list[Document]]:
+    """A YAML stream with empty lines in place of its documents that are JSON objects, and these documents.
+
+    What looks like JSON and is not stays: YAML's flow style looks so, too.
+    """
+    found: list[Document] = []
+    if "{" not in text:
+        return text, found
+    kept: list[str] = []
+    at, line, counted = 0, 1, 0
+    for opening in _OPENING.finditer(text):
+        start = opening.end() - 1
+        closing = _MARKER.search(text, start)
+        end = closing.start() if closing else len(text)
+        body = text[start:end]
+        try:
+            documents = read_json(body)
+        except DocumentError:
+            continue
+        line, counted = line + text.count("\n", counted, start), start
+        found += [(line + each - 1, value) for each, value in documents]
+        kept += (text[at:start], "\n" * body.count("\n"))
+        at = end
+    return "".join([*kept, text[at:]]) if found else text, found
 
 
 def _without_text(quoted: re.Match[str]) -> str:

@@ -2,9 +2,11 @@
 
 Four rules make it safe to edit under traffic. The watch begins before the first look, so nothing falls between them. A
 file is read only once it has been still for a moment, so that a file being written in several steps is not taken for a
-shorter one. What a file gave is taken back only once it has been away for a moment, because some editors move the old
-one aside before they write the new one. And a sweep over the whole tree every now and then finds what a lost
-notification, a network file system or a directory that was put in place of the watched one would hide.
+shorter one. What a file gave is taken back only once the file has been empty or away for a settle time: a shell
+empties the target of ``kubectl get … > file`` before kubectl has an answer, and some editors move the old file aside
+before they write the new one. Objects that the file has again in the meantime never went. (Where one object of several
+is deleted, that counts at once.) And a sweep over the whole tree every now and then finds what a lost notification, a
+network file system or a directory that was put in place of the watched one would hide.
 
 Files are told apart by name: ``*.yaml``, ``*.yml`` and ``*.json``; what begins with a dot is skipped (editors'
 temporary files, ``.git``, and the ``..data`` of a mounted ConfigMap, whose files are reached through the links beside
@@ -41,7 +43,11 @@ MAX_FILE: Final = 8 * 1024 * 1024
 """Bytes. Eight thousand Services with their slices fit; nobody writes more into one file by hand."""
 
 STILL: Final = 0.04
-"""Seconds without a write after which a file is taken to be complete; without a file, after which it is gone."""
+"""Seconds without a write after which a file is taken to be complete."""
+SETTLE: Final = 2.0
+"""Seconds for which an emptied or removed file must stay so before it takes its objects along, if nobody says else."""
+SETTLE_AT_MOST: Final = 10
+"""The same for a file that is written again and again meanwhile, in settle times: then it counts as it stands."""
 PATIENCE: Final = 1.0
 """Seconds after which a file that never stands still is read all the same."""
 STEP: Final = 20
@@ -60,8 +66,9 @@ _Fingerprint = tuple[int, int, int, int, int]
 class ManifestTree:
     """The files below ``root``, what they give, and which of them wait until they stand still.
 
-    Everything here blocks; it belongs into one thread at a time. ``still`` in seconds, 0 to read whatever is there now.
-    ``wall`` is the time that file systems stamp, ``ticks`` one that never jumps; both in nanoseconds.
+    Everything here blocks; it belongs into one thread at a time. ``still`` in seconds, 0 to read whatever is there now;
+    ``settle`` in seconds, 0 to believe at once that a file is empty or gone. ``wall`` is the time that file systems
+    stamp, ``ticks`` one that never jumps; both in nanoseconds.
     """
 
     def __init__(
@@ -69,11 +76,13 @@ class ManifestTree:
         root: Path,
         *,
         still: float = STILL,
+        settle: float = SETTLE,
         wall: Callable[[], int] = time.time_ns,
         ticks: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.root = root
         self._still = int(still * 1e9)
+        self._settle = int(settle * 1e9)
         self._wall = wall
         self._ticks = ticks
         self._shelf = Shelf()
@@ -81,14 +90,25 @@ class ManifestTree:
         self._waiting: dict[str, int] = {}
         """Files that are being written, and since when we wait."""
         self._missing: dict[str, int] = {}
-        """Files that gave something and are not there, and since when: an editor may be about to put them back."""
+        """Files that gave something and are not there, and since when: somebody may be about to put them back."""
+        self._emptied: dict[str, tuple[int, int]] = {}
+        """Files that were empty or away a moment ago: since when, and when they last changed."""
         self._blind: dict[str, tuple[Problem, ...]] = {}
         self._news: dict[str, tuple[Problem, ...]] = {}
 
     @property
     def waiting(self) -> bool:
-        """Whether files wait until they stand still, or stay away; :meth:`look` again soon."""
-        return bool(self._waiting or self._missing)
+        """Whether files are being written, so that what they give is not complete."""
+        return bool(self._waiting)
+
+    @property
+    def due(self) -> float | None:
+        """Seconds until it is time to :meth:`look` again although nothing was heard of; None: never."""
+        if self._waiting:
+            return STILL
+        moments = [since + self._settle for since in self._missing.values()]
+        moments += [self._emptied_until(*times) for times in self._emptied.values()]
+        return max(0.0, (min(moments) - self._ticks()) / 1e9) if moments else None
 
     def sweep(self) -> None:
         """Look at the whole tree; read what differs from what was read before."""
@@ -105,7 +125,10 @@ class ManifestTree:
 
     def look(self, paths: Iterable[str] = ()) -> None:
         """Look at what may have changed: the paths that a notification named, and the files that wait."""
-        names = self._waiting.keys() | self._missing.keys()
+        now = self._ticks()
+        names = set(self._waiting)
+        names |= {name for name, since in self._missing.items() if now - since >= self._settle}
+        names |= {name for name, times in self._emptied.items() if now >= self._emptied_until(*times)}
         for path in paths:
             concerned = self._concerned(path)
             if concerned is None:
@@ -170,7 +193,10 @@ class ManifestTree:
         try:
             # A pipe with a manifest's name must not make us wait for somebody to write into it.
             with open(self.root / name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
-                self._missing.pop(name, None)
+                missing_since = self._missing.pop(name, None)
+                if missing_since is not None:
+                    self._emptied[name] = (missing_since, self._ticks())
+                    again = True
                 about = os.fstat(file.fileno())
                 fingerprint = _fingerprint(about)
                 if not again and name not in self._waiting and self._fingerprints.get(name) == fingerprint:
@@ -194,8 +220,28 @@ class ManifestTree:
             contents = _parse(name, data)
         self._waiting.pop(name, None)
         self._missing.pop(name, None)
+        changed = self._fingerprints.get(name) != fingerprint
         self._fingerprints[name] = fingerprint
+        self._take(name, contents, changed=changed)
+
+    def _take(self, name: str, contents: Contents, *, changed: bool) -> None:
+        """Take what a file says; of one that was emptied or away, for a settle time only what it adds."""
+        now = self._ticks()
+        times = self._emptied.pop(name, None)
+        if times is None and contents.whole and not contents.objects and self._shelf.gives(name):
+            times = (now, now)
+        if times is not None:
+            times = (times[0], now if changed else times[1])
+            if now < self._emptied_until(*times):
+                self._emptied[name] = times
+                if contents.whole:
+                    self._shelf.put_beside(name, contents)
+                    return
         self._shelf.put(name, contents)
+
+    def _emptied_until(self, since: int, last: int) -> int:
+        """When a file that was emptied counts as it stands."""
+        return min(last + self._settle, since + SETTLE_AT_MOST * self._settle)
 
     def _is_fresh(self, about: os.stat_result) -> bool:
         """Whether it was written a moment ago. A stamp from the future is another machine's clock: no."""
@@ -209,8 +255,10 @@ class ManifestTree:
     def _lose(self, name: str) -> None:
         """The file is not there: forget what it gave, unless it went only a moment ago."""
         self._waiting.pop(name, None)
+        self._emptied.pop(name, None)
         now = self._ticks()
-        if name in self._shelf.files and now - self._missing.setdefault(name, now) < self._still:
+        if self._shelf.gives(name) and now - self._missing.setdefault(name, now) < self._settle:
+            self._shelf.leave(name)
             return
         self._missing.pop(name, None)
         self._fingerprints.pop(name, None)
@@ -289,7 +337,7 @@ def follow(tree: ManifestTree, stop: threading.Event) -> Iterator[Batch]:
                     if batch or not complete:
                         complete = True
                         yield batch
-                rest = STILL if tree.waiting else due - time.monotonic()
+                rest = due - time.monotonic() if tree.due is None else min(tree.due, due - time.monotonic())
                 heard = watcher.watch(GATHER, STEP, max(1, int(rest * 1000)), stop)  # 0 would be for ever
                 tree.look(path for _, path in heard) if isinstance(heard, set) else tree.look()
                 if time.monotonic() >= due:
@@ -316,13 +364,14 @@ def _identity(root: Path) -> tuple[int, int] | None:
     return about.st_dev, about.st_ino
 
 
-async def manifests(root: Path) -> AsyncGenerator[Batch, None]:
-    """The batches of :func:`follow`, found in a thread so that no parsing ever holds up the loop.
+async def manifests(root: Path, settle: float = SETTLE) -> AsyncGenerator[Batch, None]:
+    """The batches of :func:`follow`, found in a thread so that no parsing ever holds up the loop. ``settle``: seconds
+    for which an emptied or removed file must stay so to count.
 
     Never ends by itself: whatever goes wrong, what was told stays, and the tree is looked at again.
     """
     stop = threading.Event()
-    tree = ManifestTree(root)
+    tree = ManifestTree(root, settle=settle)
     batches = follow(tree, stop)
     try:
         while True:

@@ -154,6 +154,56 @@ def test_json_documents() -> None:
     assert read_json("null") == []
 
 
+def test_json_documents_one_after_the_other() -> None:
+    assert read_json('\n{"a": 1}\n{\n"b": 2} null\n[3]\n') == [(2, {"a": 1}), (3, {"b": 2}), (5, [3])]
+    with pytest.raises(DocumentError, match="line 2: Expecting value"):
+        read_json('{"a": 1}\n---')
+
+
+@pytest.mark.parametrize(
+    "json_says",
+    [
+        '{"a": "ship it \\ud83d\\ude80"}',  # a character beyond the BMP
+        '{"a": "\\ud83d"}',  # half of one
+        '{"a":"a\\/b"}',
+        '{"a": "\x7f\x80\uffff"}',  # characters that YAML does not allow
+        '{"' + "k" * 2000 + '": 1}',  # longer than a simple key of YAML
+        '{\n\t"a":\t1\n}',
+    ],
+)
+def test_json_in_a_yaml_stream_is_read_as_json(json_says: str) -> None:
+    wanted = json.loads(json_says)
+    lines = json_says.count("\n")
+    assert read_yaml(json_says) == [(1, wanted)]
+    assert read_yaml(f"# made by a program\n\n{json_says}\n") == [(3, wanted)]
+    text = f"a: {{b: 1}}\n--- # the next\n{json_says}\n---\n{json_says}\n...\n---\n- c\n--- {json_says}"
+    assert read_yaml(text) == [
+        (1, {"a": {"b": 1}}),
+        (3, wanted),
+        (5 + lines, wanted),
+        (8 + 2 * lines, ["c"]),
+        (9 + 2 * lines, wanted),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "documents"),
+    [
+        ("{a: b}\n", [(1, {"a": "b"})]),
+        ('{"a": &x 1, "b": *x}\n', [(1, {"a": 1, "b": 1})]),
+        ('a: |\n  {"b": "\\ud83d\\ude80"}\n', [(1, {"a": '{"b": "\\ud83d\\ude80"}\n'})]),
+        ("{'a': 1}\n---\n{\"b\": 2}\n", [(1, {"a": 1}), (3, {"b": 2})]),
+    ],
+)
+def test_what_only_looks_like_json_is_read_as_yaml(text: str, documents: object) -> None:
+    assert read_yaml(text) == documents
+
+
+def test_an_error_beside_json_names_its_line() -> None:
+    with pytest.raises(DocumentError, match="line 5: the same key twice"):
+        read_yaml('{\n"a": 1\n}\n---\n{"b": 1, "b": 2}\n')
+
+
 words = st.text(st.characters(codec="utf-8"))
 
 

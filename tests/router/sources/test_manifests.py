@@ -18,7 +18,7 @@ from router.problems import Reason
 from router.sources import manifests as module
 from router.sources.batch import Batch
 from router.sources.contents import Contents
-from router.sources.manifests import MAX_FILE, PATIENCE, STILL, ManifestTree, follow, manifests
+from router.sources.manifests import MAX_FILE, PATIENCE, SETTLE, SETTLE_AT_MOST, STILL, ManifestTree, follow, manifests
 
 CANARY = "c4n4ry-s3cr3t"
 
@@ -46,7 +46,7 @@ def reasons(batch: Batch) -> dict[str, list[Reason]]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> ManifestTree:
-    return ManifestTree(tmp_path, still=0)
+    return ManifestTree(tmp_path, still=0, settle=0)
 
 
 # ── one look ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -289,7 +289,7 @@ def test_a_clock_that_is_set_back_does_not_make_us_wait(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").unlink()
     tree.look([str(tmp_path / "a.yaml")])
     wall.passes(-3600)
-    ticks.passes(STILL)
+    ticks.passes(SETTLE)
     tree.look()
     assert said(tree.settle()) == {"a": None}
 
@@ -315,7 +315,7 @@ def test_an_editor_that_moves_the_old_file_aside_first_takes_nothing_off_the_air
 
     file.rename(tmp_path / "a.yaml~")
     tree.look([str(file), str(tmp_path / "a.yaml~")])
-    assert tree.waiting
+    assert tree.due == SETTLE
     assert not tree.settle()
     clock.passes(STILL / 2)
     clock.write(file, "")
@@ -328,7 +328,10 @@ def test_an_editor_that_moves_the_old_file_aside_first_takes_nothing_off_the_air
     clock.passes(STILL)
     tree.look()
     assert said(tree.settle()) == {"a": "two"}
-    assert not tree.waiting
+    clock.passes(SETTLE)
+    tree.look()
+    assert not tree.settle()
+    assert tree.due is None
 
 
 def test_a_file_that_comes_back_as_it_was_never_went(tmp_path: Path) -> None:
@@ -341,25 +344,141 @@ def test_a_file_that_comes_back_as_it_was_never_went(tmp_path: Path) -> None:
     tree.look([str(tmp_path / "a.yaml")])
     (tmp_path / "away").rename(tmp_path / "a.yaml")
     tree.sweep()
-    assert not tree.waiting
-    clock.passes(STILL)
+    clock.passes(SETTLE)
     tree.look()
     assert not tree.settle()
+    assert tree.due is None
 
 
 def test_a_file_that_stays_away_is_gone(tmp_path: Path) -> None:
-    clock = Clock()
-    tree = ManifestTree(tmp_path, wall=clock, ticks=clock)
-    clock.write(tmp_path / "a.yaml", service("a"))
-    clock.passes(STILL)
-    swept(tree)
+    clock, tree = settled(tmp_path, service("a"))
     (tmp_path / "a.yaml").unlink()
     tree.sweep()
     assert not tree.settle()
-    clock.passes(STILL)
+    clock.passes(SETTLE - 0.001)
+    tree.look()
+    assert not tree.settle()
+    assert tree.due == pytest.approx(0.001)
+    clock.passes(0.001)
     tree.look()
     assert said(tree.settle()) == {"a": None}
-    assert not tree.waiting
+    assert tree.due is None
+
+
+def settled(root: Path, text: str) -> tuple[Clock, ManifestTree]:
+    """A tree that has read ``a.yaml`` with this text, and its clock."""
+    clock = Clock()
+    tree = ManifestTree(root, wall=clock, ticks=clock)
+    clock.write(root / "a.yaml", text)
+    clock.passes(STILL)
+    assert swept(tree)
+    return clock, tree
+
+
+def looks(tree: ManifestTree) -> dict[str, str | None]:
+    """What a notification about ``a.yaml`` comes to."""
+    tree.look([str(tree.root / "a.yaml")])
+    return said(tree.settle())
+
+
+@pytest.mark.parametrize("nothing", ["", "\n", "# to be written\n", "---\n", "kind: Foreign\napiVersion: v1\n"])
+def test_a_file_that_is_emptied_and_written_again_takes_nothing_off_the_air(tmp_path: Path, nothing: str) -> None:
+    """As ``kubectl get … > a.yaml`` does: the shell empties the file before kubectl has an answer."""
+    clock, tree = settled(tmp_path, service("a") + "---\n" + service("b"))
+    clock.write(tmp_path / "a.yaml", nothing)
+    clock.passes(1)
+    assert looks(tree) == {}
+    clock.write(tmp_path / "a.yaml", service("a", "two") + "---\n" + service("b"))
+    clock.passes(STILL)
+    assert looks(tree) == {"a": "two"}
+    clock.passes(SETTLE)
+    assert looks(tree) == {}
+    assert tree.due is None
+
+
+def test_a_file_that_stays_empty_takes_its_objects_along(tmp_path: Path) -> None:
+    clock, tree = settled(tmp_path, service("a"))
+    clock.write(tmp_path / "a.yaml", "")
+    clock.passes(STILL)
+    assert looks(tree) == {}
+    assert tree.due == SETTLE
+    clock.passes(SETTLE)
+    tree.look()
+    assert said(tree.settle()) == {"a": None}
+    assert tree.due is None
+
+
+def test_a_file_that_is_filled_again_piece_by_piece_takes_nothing_off_the_air(tmp_path: Path) -> None:
+    clock, tree = settled(tmp_path, "---\n".join(service(name) for name in "abc"))
+    clock.write(tmp_path / "a.yaml", "")
+    clock.passes(1.9)
+    assert looks(tree) == {}
+    text = ""
+    for name in "abc":
+        text += "---\n" + service(name, "two")
+        clock.write(tmp_path / "a.yaml", text)
+        clock.passes(1.9)
+        assert looks(tree) == {name: "two"}
+    clock.passes(SETTLE)
+    tree.look()
+    assert said(tree.settle()) == {}
+
+
+def test_a_broken_file_between_an_empty_one_and_a_whole_one_changes_nothing(tmp_path: Path) -> None:
+    clock, tree = settled(tmp_path, service("a") + "---\n" + service("b"))
+    for text in ("", "kind: [Serv", service("a")):
+        clock.write(tmp_path / "a.yaml", text)
+        clock.passes(1)
+        assert looks(tree) == {}
+    clock.passes(SETTLE)
+    tree.look()
+    assert said(tree.settle()) == {"b": None}
+
+
+def test_a_file_that_is_written_without_end_counts_in_the_end(tmp_path: Path) -> None:
+    clock, tree = settled(tmp_path, service("a") + "---\n" + service("b"))
+    clock.write(tmp_path / "a.yaml", "")
+    clock.passes(STILL)
+    assert looks(tree) == {}
+    heard: dict[str, str | None] = {}
+    for number in range(SETTLE_AT_MOST):
+        assert "b" not in heard
+        clock.write(tmp_path / "a.yaml", service("a", str(number)))
+        clock.passes(SETTLE / 2)
+        heard |= looks(tree)
+        clock.write(tmp_path / "a.yaml", service("a", f"{number}."))
+        clock.passes(SETTLE / 2)
+        heard |= looks(tree)
+    assert heard["b"] is None
+
+
+def test_one_object_of_several_is_taken_out_at_once(tmp_path: Path) -> None:
+    clock, tree = settled(tmp_path, service("a") + "---\n" + service("b"))
+    clock.write(tmp_path / "a.yaml", service("a"))
+    clock.passes(STILL)
+    assert looks(tree) == {"b": None}
+
+
+def test_a_file_that_is_renamed_changes_nothing(tmp_path: Path) -> None:
+    clock, tree = settled(tmp_path, service("a"))
+    (tmp_path / "a.yaml").rename(tmp_path / "b.yaml")
+    for _ in range(2):
+        tree.sweep()
+        batch = tree.settle()
+        assert not batch.changes
+        assert not any(batch.problems.values())
+        clock.passes(SETTLE)
+    assert tree.due is None
+
+
+def test_a_file_that_is_renamed_can_be_edited_at_once(tmp_path: Path) -> None:
+    clock, tree = settled(tmp_path, service("a"))
+    (tmp_path / "a.yaml").unlink()
+    clock.write(tmp_path / "b.yaml", service("a", "two"))
+    clock.passes(STILL)
+    batch = swept(tree)
+    assert said(batch) == {"a": "two"}
+    assert batch.problems == {}
 
 
 # ── watching, with the kernel's own notifications ─────────────────────────────────────────────────────────────────────
