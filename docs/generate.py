@@ -111,8 +111,12 @@ def problems_page() -> str:
     """Return ``docs/problems.md``: one table per severity, in the order of ``router.problems.Reason``."""
     parts = [PROBLEMS_INTRODUCTION]
     for severity, heading in SEVERITIES.items():
-        parts.append(f"\n{heading}\n| reason | meaning |\n|---|---|\n")
-        parts += (f"| `{reason.value}` | {reason.sentence} |\n" for reason in Reason if reason.severity is severity)
+        parts.append(f"\n{heading}\n| reason | meaning | what to do |\n|---|---|---|\n")
+        parts += (
+            f"| `{reason.value}` | {reason.sentence} | {reason.remedy} |\n"
+            for reason in Reason
+            if reason.severity is severity
+        )
     return "".join(parts)
 
 

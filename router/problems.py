@@ -43,73 +43,235 @@ class Reason(enum.Enum):
     """The one table of reasons. The value is the machine name: in ``/problems``, in metrics and in Events."""
 
     sentence: str
+    remedy: str
+    """What to do about it, for the reference page."""
     severity: Severity
 
     __hash__ = object.__hash__  # as above: Problems are hashed a lot
 
-    def __new__(cls, name: str, sentence: str, severity: Severity = Severity.PROBLEM) -> Reason:
+    def __new__(cls, name: str, sentence: str, remedy: str, severity: Severity = Severity.PROBLEM) -> Reason:
         member = object.__new__(cls)
         member._value_ = name
         member.sentence = sentence
+        member.remedy = remedy
         member.severity = severity
         return member
 
     # ── sources and objects ───────────────────────────────────────────────────────────────────────────────────────
-    UNREADABLE_FILE = "unreadable_file", "A manifest file could not be read; what it said before stays."
-    DUPLICATE_OBJECT = "duplicate_object", "An object stands in two manifest files; the first by path counts."
-    API_UNREACHABLE = "api_unreachable", "The API server has not answered for a while; what it said last stays."
-    NOT_PERMITTED = "not_permitted", "A right that the router needs and does not have; what it said before stays."
-    UNANSWERED = "unanswered", "An object that the API server does not hand out; what it said before stays."
-    SHRUNK_LIST = "shrunk_list", "A list that is suddenly much shorter; it is asked for again before it is believed."
-    BAD_OBJECT = "bad_object", "An object does not have the shape Kubernetes gives it; what it said before stays."
+    UNREADABLE_FILE = (
+        "unreadable_file",
+        "A manifest file could not be read; what it said before stays.",
+        "Correct the file: the message has the line. `drycc-router check DIR` reads it as the router does.",
+    )
+    DUPLICATE_OBJECT = (
+        "duplicate_object",
+        "An object stands in two manifest files; the first by path counts.",
+        "Delete the object from one of the two files.",
+    )
+    API_UNREACHABLE = (
+        "api_unreachable",
+        "The API server has not answered for a while; what it said last stays.",
+        "See whether the API server runs, and whether network policies let the router reach it.",
+    )
+    NOT_PERMITTED = (
+        "not_permitted",
+        "A right that the router needs and does not have; what it said before stays.",
+        "Grant the right: the chart does, and `drycc-router rbac` prints the Roles that these settings need.",
+    )
+    UNANSWERED = (
+        "unanswered",
+        "An object that the API server does not hand out; what it said before stays.",
+        "See the API server's log: it lists the object and does not return it. The router asks again by itself.",
+    )
+    SHRUNK_LIST = (
+        "shrunk_list",
+        "A list that is suddenly much shorter; it is asked for again before it is believed.",
+        "Nothing, if the objects were deleted on purpose; otherwise look at the API server and its storage.",
+    )
+    BAD_OBJECT = (
+        "bad_object",
+        "An object does not have the shape Kubernetes gives it; what it said before stays.",
+        "Correct the field that the message names; `kubectl apply --dry-run=server` refuses most of these.",
+    )
     OVER_QUOTA = (
         "over_quota",
         "More than one namespace or Service may have; what was first stays, the rest is left out.",
+        "Delete what is not needed, or spread it over several Services or namespaces.",
     )
-    ROUTER_FAULT = "router_fault", "The router failed on an object, which is its own fault; what it said before stays."
-    SHADOWED_OBJECT = "shadowed_object", "An object under its ancestor's name beside the one under the current name."
+    ROUTER_FAULT = (
+        "router_fault",
+        "The router failed on an object, which is its own fault; what it said before stays.",
+        "Report it, with the line of the router's log that names the object; until then change or delete the object.",
+    )
+    SHADOWED_OBJECT = (
+        "shadowed_object",
+        "An object under its ancestor's name beside the one under the current name.",
+        "Delete the object under the ancestor's name once nothing else reads it.",
+    )
     # ── keys and values ───────────────────────────────────────────────────────────────────────────────────────────
-    UNKNOWN_KEY = "unknown_key", "A key under our prefix that the router does not know."
-    SHADOWED_KEY = "shadowed_key", "A key that stands twice, under two prefixes or names; the other one counts."
-    BAD_VALUE = "bad_value", "A value that is not in order; the last good one, or the default, stays in force."
-    OVER_LIMIT = "over_limit", "A number beyond what an app may ask for; the largest that it may is in force."
-    BAD_ELEMENT = "bad_element", "An element of a list that is not in order; the others count."
-    EMPTY_ELEMENT = "empty_element", "Empty elements in a list; they are ignored."
-    NOTHING_ALLOWED = "nothing_allowed", "An allow-list without a usable entry: nobody is allowed."
+    UNKNOWN_KEY = (
+        "unknown_key",
+        "A key under our prefix that the router does not know.",
+        "Correct the spelling (the message names the nearest key), or remove the key.",
+    )
+    SHADOWED_KEY = (
+        "shadowed_key",
+        "A key that stands twice, under two prefixes or names; the other one counts.",
+        "Remove the key under the older prefix or name.",
+    )
+    BAD_VALUE = (
+        "bad_value",
+        "A value that is not in order; the last good one, or the default, stays in force.",
+        "Write what the message expects; quote values in YAML.",
+    )
+    OVER_LIMIT = (
+        "over_limit",
+        "A number beyond what an app may ask for; the largest that it may is in force.",
+        "Ask for less, or have the operator allow more.",
+    )
+    BAD_ELEMENT = (
+        "bad_element",
+        "An element of a list that is not in order; the others count.",
+        "Correct the element, or remove it from the list.",
+    )
+    EMPTY_ELEMENT = (
+        "empty_element",
+        "Empty elements in a list; they are ignored.",
+        "Remove the surplus separator.",
+    )
+    NOTHING_ALLOWED = (
+        "nothing_allowed",
+        "An allow-list without a usable entry: nobody is allowed.",
+        "Correct at least one entry, or remove the annotation to have the default list.",
+    )
     # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    REFUSED_DOMAIN = "refused_domain", "A name that nobody may claim here."
-    RESERVED_DOMAIN = "reserved_domain", "A name of the platform, claimed from outside of the platform."
-    DOMAIN_TAKEN = "domain_taken", "A name that another Service holds."
-    UNKNOWN_PROXY_DOMAIN = "unknown_proxy_domain", "Paths for a name that no app holds."
-    LOCATIONS_NOT_ALLOWED = "locations_not_allowed", "Paths for an app that does not let this namespace contribute."
-    LOCATION_TAKEN = "location_taken", "A path that another Service already answers."
+    REFUSED_DOMAIN = (
+        "refused_domain",
+        "A name that nobody may claim here.",
+        "Ask for another name: one below a domain that you control.",
+    )
+    RESERVED_DOMAIN = (
+        "reserved_domain",
+        "A name of the platform, claimed from outside of the platform.",
+        "Ask for another name; the operator may route the platform's own names from the platform's namespaces.",
+    )
+    DOMAIN_TAKEN = (
+        "domain_taken",
+        "A name that another Service holds.",
+        "Remove it from one of the two, or [have it assigned](operations.md#who-holds-which-name) by the operator.",
+    )
+    UNKNOWN_PROXY_DOMAIN = (
+        "unknown_proxy_domain",
+        "Paths for a name that no app holds.",
+        "Name in `proxyDomain` a name that is in the `domains` of a routed Service.",
+    )
+    LOCATIONS_NOT_ALLOWED = (
+        "locations_not_allowed",
+        "Paths for an app that does not let this namespace contribute.",
+        "Have the owner of the app add this namespace to `allowLocationsFrom`.",
+    )
+    LOCATION_TAKEN = (
+        "location_taken",
+        "A path that another Service already answers.",
+        "Choose another path, or remove it from the other Service.",
+    )
     # ── Services and endpoints ────────────────────────────────────────────────────────────────────────────────────
-    NO_PORT = "no_port", "The Service, or one of its slices, does not have the port that requests should go to."
-    NO_ADDRESS = "no_address", "The Service has no address of its own that requests could go to."
-    EXTERNAL_NAME = "external_name", "A Service of type ExternalName, which the router refuses."
+    NO_PORT = (
+        "no_port",
+        "The Service, or one of its slices, does not have the port that requests should go to.",
+        "Name in the annotation `port` a port that the Service has, and that its Pods listen on.",
+    )
+    NO_ADDRESS = (
+        "no_address",
+        "The Service has no address of its own that requests could go to.",
+        "Give the Service a ClusterIP, or leave `upstream: service` out.",
+    )
+    EXTERNAL_NAME = (
+        "external_name",
+        "A Service of type ExternalName, which the router refuses.",
+        "Use a Service with a selector, or one with EndpointSlices of its own.",
+    )
     REFUSED_ADDRESS = (
         "refused_address",
         "An endpoint that no app may have: loopback, metadata, the router itself, another namespace's Pod, a name.",
+        "Point the Service at Pods of its own namespace.",
     )
-    UNKNOWN_SERVICE = "unknown_service", "A Service that is not there."
-    PORT_TAKEN = "port_taken", "A port that nothing else may listen on, or that is given to somebody already."
+    UNKNOWN_SERVICE = (
+        "unknown_service",
+        "A Service that is not there.",
+        "Create the Service, or correct the name.",
+    )
+    PORT_TAKEN = (
+        "port_taken",
+        "A port that nothing else may listen on, or that is given to somebody already.",
+        "Choose another port.",
+    )
     # ── pages and certificates ────────────────────────────────────────────────────────────────────────────────────
-    PAGE_MISSING = "page_missing", "A maintenance page that is not there; the built-in one is shown."
-    CERTIFICATE_MISSING = "certificate_missing", "A Secret with a certificate that is not there."
-    CERTIFICATE_BAD = "certificate_bad", "A certificate or key that is not in order; the previous one stays in use."
-    CERTIFICATE_EXPIRED = "certificate_expired", "A certificate that has expired; it is served all the same."
-    CERTIFICATE_EXPIRES_SOON = "certificate_expires_soon", "A certificate that expires within 14 days."
-    CERTIFICATE_NOT_YET_VALID = "certificate_not_yet_valid", "A certificate from the future; it is served all the same."
-    CERTIFICATE_DOES_NOT_COVER = "certificate_does_not_cover", "A certificate for other names than it is mapped to."
+    PAGE_MISSING = (
+        "page_missing",
+        "A maintenance page that is not there; the built-in one is shown.",
+        "Create the ConfigMap with an entry `index.html`, and set the chart's `rbac.maintenancePages`.",
+    )
+    CERTIFICATE_MISSING = (
+        "certificate_missing",
+        "A Secret with a certificate that is not there.",
+        "Create the Secret, or correct its name; the chart's `rbac.secrets` says which ones may be read.",
+    )
+    CERTIFICATE_BAD = (
+        "certificate_bad",
+        "A certificate or key that is not in order; the previous one stays in use.",
+        "Write a certificate chain and its own key into the Secret, both PEM, under `tls.crt` and `tls.key`.",
+    )
+    CERTIFICATE_EXPIRED = (
+        "certificate_expired",
+        "A certificate that has expired; it is served all the same.",
+        "Renew the certificate and write it into the same Secret.",
+    )
+    CERTIFICATE_EXPIRES_SOON = (
+        "certificate_expires_soon",
+        "A certificate that expires within 14 days.",
+        "Renew it; if a controller is to do so, see its log.",
+    )
+    CERTIFICATE_NOT_YET_VALID = (
+        "certificate_not_yet_valid",
+        "A certificate from the future; it is served all the same.",
+        "Wait, or correct the clock of the node or of whoever issued it.",
+    )
+    CERTIFICATE_DOES_NOT_COVER = (
+        "certificate_does_not_cover",
+        "A certificate for other names than it is mapped to.",
+        "Issue one that has the name, or map the name to another Secret.",
+    )
     DOMAIN_WITHOUT_CERTIFICATE = (
         "domain_without_certificate",
         "A dotted name that no certificate covers; https answers with the default one.",
+        "Map the name to a Secret with the annotation `certificates`.",
     )
     # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────────────
-    NO_DOMAINS = "no_domains", "A routable Service that asks for no name and no path: it is not routed.", Severity.NOTE
-    CERTIFICATE_UNUSED = "certificate_unused", "A certificate mapped to a name the app does not hold.", Severity.NOTE
-    NOT_YET = "not_yet", "A key that is understood and whose effect comes with a later version.", Severity.NOTE
-    NO_EFFECT = "no_effect", "A key of the ancestors that is understood and has no effect here.", Severity.NOTE
+    NO_DOMAINS = (
+        "no_domains",
+        "A routable Service that asks for no name and no path: it is not routed.",
+        "Add `domains`, or remove the label.",
+        Severity.NOTE,
+    )
+    CERTIFICATE_UNUSED = (
+        "certificate_unused",
+        "A certificate mapped to a name the app does not hold.",
+        "Remove the mapping, or add the name to `domains`.",
+        Severity.NOTE,
+    )
+    NOT_YET = (
+        "not_yet",
+        "A key that is understood and whose effect comes with a later version.",
+        "Nothing: it takes effect with a later version.",
+        Severity.NOTE,
+    )
+    NO_EFFECT = (
+        "no_effect",
+        "A key of the ancestors that is understood and has no effect here.",
+        "Nothing; the key may be removed.",
+        Severity.NOTE,
+    )
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):

@@ -41,10 +41,11 @@ def test_a_note_is_not_something_to_mend() -> None:
     assert not Problem(Reason.BAD_VALUE, WEB, "", "", "").is_note
 
 
-def test_every_reason_has_a_sentence_and_a_machine_name_for_metrics() -> None:
+def test_every_reason_has_a_sentence_a_remedy_and_a_machine_name_for_metrics() -> None:
     for reason in Reason:
         assert reason.value == reason.name.lower()
         assert reason.sentence.endswith(".")
+        assert reason.remedy.endswith(".")
         assert isinstance(reason.severity, Severity)
 
 
