@@ -9,12 +9,13 @@ What must not enter: sockets, clocks, and reading of fields (``proxy.http1.parse
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
-from proxy.http1.parser import CHUNKED, MAX_PORT, RequestFields, is_host
+from proxy.http1.parser import CHUNKED, MAX_PORT, RequestFields, ResponseHead, is_host, set_fields
 from proxy.peer import NetworkSet, client_address
 
-__all__ = ["Peer", "RequestIds", "build_outgoing", "forwarded_fields", "route_fields"]
+__all__ = ["Peer", "RequestIds", "build_outgoing", "forwarded_fields", "route_fields", "stand_beside"]
 
 _SCHEME: Final = re.compile(rb"https?|wss?", re.IGNORECASE)
 _PORT: Final = re.compile(rb"[0-9]{1,5}")
@@ -141,6 +142,10 @@ def _trusted_words(fields: RequestFields, peer: Peer) -> tuple[bytes, bytes, byt
             if last and is_host(last):
                 host = last
         elif name != b"x-real-ip":
+            if name == b"x-request-start":
+                if fields.dated:
+                    continue  # once, as the router itself says it
+                fields.dated = True
             others.append(line)
     return proto, port or (peer.https_port if proto == b"https" else HTTP_PORT), host, others
 
@@ -153,6 +158,39 @@ def route_fields(referrer_policy: bytes, hsts: bytes) -> bytes:
     if hsts:
         lines += b"Strict-Transport-Security: %b\r\n" % hsts
     return lines
+
+
+def stand_beside(head: ResponseHead, fields: bytes) -> ResponseHead:
+    """The app's head as it goes out beside ``fields``, the lines of :func:`route_fields`.
+
+    A name that stands in both is the router's: whoever configured it was promised that every response says it, and a
+    client that hears two values takes the first of some fields and the last of others (RFC 6797 8.1; Referrer Policy
+    8.1). Names are read from ``fields``, so this holds for whatever ``route_fields`` adds. Costs one comparison for a
+    head that is the same as last time.
+    """
+    if head.beside is fields:
+        return head.without or head
+    names = _names(fields)
+    low = b"\n" + head.fields.lower()
+    head.beside = fields
+    head.without = None
+    if any(b"\n%b:" % name in low for name in names):
+        head.without = kept = ResponseHead(head.status, head.line, head.minor)
+        kept.length = head.length
+        kept.stated = head.stated
+        kept.reusable = head.reusable
+        kept.has_date = head.has_date
+        kept.idle = head.idle
+        kept.upgrade = head.upgrade
+        lines = head.fields.split(b"\r\n")[:-1]
+        set_fields(kept, [line for line in lines if line[: line.index(b":")].lower() not in names])
+    return head.without or head
+
+
+@lru_cache(maxsize=1000)
+def _names(fields: bytes) -> frozenset[bytes]:
+    """The names in a block of fields, in lower case."""
+    return frozenset(line[: line.index(b":")].lower() for line in fields.split(b"\r\n")[:-1])
 
 
 def printable(address: tuple[str, int]) -> bytes:

@@ -26,7 +26,7 @@ from proxy.errors import Failure
 from proxy.faults import attempt, isolated, note
 from proxy.http import answers, gate
 from proxy.http.exchange import Exchange
-from proxy.http.heads import Peer, build_outgoing
+from proxy.http.heads import Peer, build_outgoing, stand_beside
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import (
     CHUNKED,
@@ -701,6 +701,8 @@ class Http1Downstream(asyncio.Protocol):
         assert exchange is not None  # noqa: S101 -- only the exchange under way responds
         route = cast("LiveRoute", exchange.route)
         fields = route.fields_tls if exchange.fields.scheme == b"https" else route.fields_plain
+        if fields:
+            head = stand_beside(head, fields)
         identity = exchange.identity
         if not exchange.request_done and not self._can_drain():
             self._close = True
@@ -769,7 +771,8 @@ class Http1Downstream(asyncio.Protocol):
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- only the exchange under way switches
         route = cast("LiveRoute", exchange.route)
-        parts = [head.line, head.fields, route.fields_tls if exchange.fields.scheme == b"https" else route.fields_plain]
+        fields = route.fields_tls if exchange.fields.scheme == b"https" else route.fields_plain
+        parts = [head.line, stand_beside(head, fields).fields, fields]
         if exchange.identity:
             parts.append(b"X-Request-Id: %b\r\n" % exchange.identity)
         self._transport.write(b"".join((*parts, _UPGRADE, data)))

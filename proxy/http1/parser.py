@@ -35,6 +35,7 @@ __all__ = [
     "parse_fields",
     "parse_request_line",
     "parse_response",
+    "set_fields",
 ]
 
 CHUNKED: Final = -1
@@ -213,6 +214,7 @@ class RequestFields:
         "client",
         "close",
         "correlation_id",
+        "dated",
         "expect",
         "forwarded",
         "forwarded_for",
@@ -262,6 +264,8 @@ class RequestFields:
         self.referer = b""
         self.aliases = 0
         """Lines dropped because their names are aliases of the router's own."""
+        self.dated = False
+        """``outgoing`` says when the request started: a trusted peer said it."""
         self.client = ""
         """The client's address, and ``scheme`` how it came: filled with ``outgoing``, for one connection."""
         self.scheme = b""
@@ -287,6 +291,7 @@ class ResponseHead:
     """
 
     __slots__ = (
+        "beside",
         "fields",
         "framed",
         "has_date",
@@ -298,6 +303,7 @@ class ResponseHead:
         "stated",
         "status",
         "upgrade",
+        "without",
     )
 
     def __init__(self, status: int, line: bytes, minor: int) -> None:
@@ -314,6 +320,10 @@ class ResponseHead:
         self.upgrade = b""
         self.framed = b""
         """Start line, fields and Content-Length in one piece, when nothing else can be needed."""
+        self.beside = b""
+        """Cache: the router's fields that :func:`proxy.http.heads.stand_beside` last compared this head with."""
+        self.without: ResponseHead | None = None
+        """Cache: this head without the fields whose names stand in ``beside``; None: it has none of them."""
 
 
 Judged = tuple[int, bytes, bytes]
@@ -733,11 +743,15 @@ def parse_response(block: bytes, max_fields: int) -> ResponseHead:
     elif status == 304 and head.length < 0:
         head.length = 0
         head.stated = False
-    keep.append(b"")
-    head.fields = b"\r\n".join(keep)
+    set_fields(head, keep)
+    return head
+
+
+def set_fields(head: ResponseHead, lines: list[bytes]) -> None:
+    """Make these lines, which have no CRLF, the fields of a head that is complete otherwise."""
+    head.fields = b"\r\n".join((*lines, b""))
     if head.length >= 0 and head.stated and head.has_date:
         head.framed = b"%b%bContent-Length: %d\r\n" % (head.line, head.fields, head.length)
-    return head
 
 
 def _read_response_special(head: ResponseHead, keep: list[bytes], special: list[Judged]) -> None:

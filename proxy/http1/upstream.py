@@ -33,7 +33,12 @@ MAX_HEAD: Final = 64 * 1024
 """Bytes of a response's head: apps set large cookies and policies, and memory per connection stays bounded."""
 MAX_FIELDS: Final = 256
 MAX_INTERIM: Final = 16
-"""1xx responses before the final one."""
+"""1xx responses that may come at once before the final one."""
+INTERIM_RATE: Final = 4
+"""1xx responses a second that may go on coming after that, for as long as the request is worked on: a WebDAV server
+says 102 every some seconds (RFC 2518 10.1), a resumable upload 104."""
+INTERIM_BYTES: Final = 4 * 1024
+"""Bytes of a 1xx response that count as one of those; a larger one counts as so many more."""
 
 _IDLE: Final = 0
 _HEAD: Final = 1
@@ -80,9 +85,11 @@ class Http1Upstream(asyncio.Protocol):
         "_held",
         "_idle_timeout",
         "_interim",
+        "_interim_at",
         "_known",
         "_left",
         "_request_timeout",
+        "_sent_last",
         "_state",
         "_taken",
         "_transport",
@@ -119,7 +126,11 @@ class Http1Upstream(asyncio.Protocol):
         self._chunked_request = False
         self._clean = False
         """The request was complete when its answer began: only then can the connection serve another."""
-        self._interim = 0
+        self._interim = 0.0
+        """1xx responses, less those that time has made up for; 0: none came."""
+        self._interim_at = 0.0
+        self._sent_last = 0.0
+        """When the last piece of a body was sent that did not go with its head."""
         self._held = False
         self._idle_timeout = 0.0
         self._request_timeout = 0.0
@@ -245,12 +256,12 @@ class Http1Upstream(asyncio.Protocol):
         route: LiveRoute = cast("LiveRoute", exchange.route)
         self._exchange = exchange
         self._state = _HEAD
-        self._interim = 0
+        self._interim = 0.0
         if fields.length:
             self._chunked_request = fields.length == CHUNKED
             if self._chunked_request:
                 data = (encode(data) if data else b"") + (LAST_CHUNK if last else b"")
-        added = route.request_fields() if route.dated else b""
+        added = route.request_fields() if route.dated and not fields.dated else b""
         if fields.upgrade and _may_switch(exchange):
             added += _UPGRADE
         identity = exchange.identity
@@ -286,9 +297,11 @@ class Http1Upstream(asyncio.Protocol):
             self._transport.write(data)
         if self._state == _HEAD:
             timeout = self._idle_timeout
+            moment = now()
             if last and self._request_timeout:
                 timeout = min(timeout, self._request_timeout)
-            self._wheel.arm(self, now() + timeout)
+                self._sent_last = moment
+            self._wheel.arm(self, moment + timeout)
         elif self._state == _TUNNEL:
             self._extend()
 
@@ -300,6 +313,8 @@ class Http1Upstream(asyncio.Protocol):
         if self._held:
             self._held = False
             self._extend()
+            if self._state == _HEAD:
+                self._bound_wait()
             self._transport.resume_reading()
 
     def end(self) -> None:
@@ -394,10 +409,11 @@ class Http1Upstream(asyncio.Protocol):
                 self._known = data[: end + 4]
                 self._head = head
                 break
-            self._interim += 1
-            if head.status == 101 or self._interim > MAX_INTERIM:
-                raise Malformed(Failure.BAD_RESPONSE, "an interim response that nobody asked for, or too many")
+            if head.status == 101:
+                raise Malformed(Failure.BAD_RESPONSE, "a 101 that nobody asked for")
+            self._count_interim(end + 4)
             self._extend()
+            self._bound_wait()
             exchange.interim(head)
             if self._exchange is not exchange:
                 return
@@ -438,6 +454,23 @@ class Http1Upstream(asyncio.Protocol):
             self._state = _UNTIL_CLOSE
             self._extend()
             exchange.response(head, body, False, moment)
+
+    def _count_interim(self, size: int) -> None:
+        """An interim response of ``size`` bytes came: judge how many came lately. Raises Malformed."""
+        moment = now()
+        made_up = (moment - self._interim_at) * INTERIM_RATE
+        self._interim_at = moment
+        self._interim = max(self._interim - made_up, 0.0) + max(size / INTERIM_BYTES, 1.0)
+        if self._interim > MAX_INTERIM:
+            raise Malformed(Failure.BAD_RESPONSE, "too many interim responses, or too large ones, in too short a time")
+
+    def _bound_wait(self) -> None:
+        """A sign of life before the head of the answer buys no more than the time that the owner allows for that."""
+        exchange = self._exchange
+        if self._request_timeout and exchange is not None and exchange.request_done:
+            asked = max(self._sent_last, exchange.sent_at)
+            if self.deadline > asked + self._request_timeout:
+                self._wheel.arm(self, asked + self._request_timeout)
 
     def _switch(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
         """What was asked for is granted: from here on nothing that comes is HTTP."""

@@ -7,6 +7,7 @@ import pytest
 from tests.fakes.story import GET, HOST, Story, fields_of
 
 EXPECTING = b"POST /up HTTP/1.1\r\n" + HOST + b"Content-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -104,14 +105,83 @@ def test_interim_answers_mean_nothing_to_1_0(story: Story) -> None:
     story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
 
 
-def test_sixteen_interim_answers_are_enough(story: Story) -> None:
+def test_sixteen_interim_answers_at_once_are_enough(story: Story) -> None:
     story.client(GET)
     app = story.lends()
-    app.says(16 * b"HTTP/1.1 102 Processing\r\n\r\n")
-    story.client_hears(16 * b"HTTP/1.1 102 Processing\r\n\r\n")
-    app.says(b"HTTP/1.1 102 Processing\r\n\r\n")
+    app.says(16 * PROCESSING)
+    story.client_hears(16 * PROCESSING)
+    app.says(PROCESSING)
     story.answer("bad_response", 502)
     assert not app.is_kept
+
+
+def test_an_app_that_works_for_hours_may_say_so_every_twenty_seconds(story: Story) -> None:
+    story.client(GET)
+    app = story.lends()
+    for _ in range(2000):
+        story.clock.seconds += 20.0
+        app.says(PROCESSING)
+        story.client_hears(PROCESSING)
+    app.says(OK)
+    story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+    assert app.is_kept
+
+
+@pytest.mark.parametrize(("a_second", "allowed"), [(2, True), (4, True), (5, False), (100, False)])
+def test_the_rate_of_interim_answers_is_bounded(story: Story, a_second: int, allowed: bool) -> None:
+    story.client(GET)
+    app = story.lends()
+    for _ in range(100 * a_second):
+        story.clock.seconds += 1.0 / a_second
+        app.says(PROCESSING)
+        if app.is_cut:
+            break
+    assert app.is_cut is not allowed
+    if not allowed:
+        story.client_hears(..., b"X-Router-Error: bad_response\r\n", ...)
+
+
+@pytest.mark.parametrize(("size", "allowed"), [(3_000, True), (16_000, True), (20_000, False), (60_000, False)])
+def test_the_bytes_of_interim_answers_are_bounded(story: Story, size: int, allowed: bool) -> None:
+    """One a second: sixteen times the bytes that count as one at once, and four times as many a second."""
+    story.client(GET)
+    app = story.lends()
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: %b\r\n\r\n" % (size * b"x")
+    for _ in range(100):
+        story.clock.seconds += 1.0
+        app.says(hints)
+        if app.is_cut:
+            break
+    assert app.is_cut is not allowed
+
+
+def test_what_was_said_to_one_client_does_not_count_for_the_next(story: Story) -> None:
+    story.client(GET)
+    app = story.lends()
+    for _ in range(3):
+        app.says(16 * PROCESSING + OK)
+        story.client_hears(16 * PROCESSING, ..., b"ok")
+        story.client(GET)
+        assert story.lends(reused=True).address == app.address
+
+
+@pytest.mark.parametrize("body", [b"", b"body"])
+@pytest.mark.parametrize("most", [10.0, 40.0])
+def test_an_interim_answer_buys_no_more_than_the_request_timeout(story: Story, body: bytes, most: float) -> None:
+    """It is a sign of life, not the head that the owner allows so much time for."""
+    story.serves(request_timeout=most, idle_timeout=30.0)
+    story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body))
+    app = story.lends()
+    if body:
+        story.passes(7)
+        story.client(body)
+    for _ in range(9):
+        story.passes(most / 10)
+        app.says(PROCESSING)
+    story.client_hears(9 * PROCESSING)
+    story.passes(most / 10 + 0.4)
+    story.answer("response_timeout", 504)
+    assert app.is_cut
 
 
 def test_switching_protocols_that_nobody_asked_for_is_no_answer(story: Story) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.http.heads import route_fields
 from tests.fakes.story import GET, HOST, Story, fields_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -101,6 +102,61 @@ def test_the_referrer_policy_stands_on_every_answer(story: Story) -> None:
     story.serves(referrer_policy=b"no-referrer", maintenance=True)
     story.client(GET)
     assert fields_of(story.answer("maintenance", 503))[b"referrer-policy"] == [b"no-referrer"]
+
+
+RIVALS = b"strict-Transport-security: max-age=1\r\nREFERRER-POLICY: unsafe-url\r\n"
+
+
+@pytest.mark.parametrize("framing", [
+    b"Content-Length: 2\r\n\r\nok", b"Date: then\r\nContent-Length: 2\r\n\r\nok",
+    b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+])  # fmt: skip
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_field_that_app_and_router_both_set_appears_once(story: Story, framing: bytes, version: bytes) -> None:
+    """Every name that the router adds to an app's responses: the router's value stands, with every form of head."""
+    story.serves(hsts=HSTS, referrer_policy=b"no-referrer")
+    names = [line.partition(b":")[0] for line in route_fields(b"no-referrer", HSTS).split(b"\r\n")[:-1]]
+    rivals = b"".join(b"%b: the app's\r\n%b: again\r\n" % (name.lower(), name.upper()) for name in names)
+    app = None
+    for _ in range(3):  # a head that repeats is judged once
+        story.calls(secure=True, sni=b"shop.example")
+        story.client(b"GET / HTTP/%b\r\nConnection: keep-alive\r\n" % version + HOST + b"\r\n")
+        app = story.lends(reused=app is not None)
+        app.hears(...)
+        app.says(b"HTTP/1.1 200 OK\r\nX-Before: 1\r\n" + rivals + b"X-Behind: 2\r\n" + framing)
+        heard = story.client_hears(b"HTTP/1.1 200 OK\r\n", ...)
+        fields = fields_of(heard)
+        assert {name: values for name, values in fields.items() if len(values) > 1} == {}
+        assert [fields[name.lower()] for name in names] == [[b"no-referrer"], [HSTS]]
+        assert (fields[b"x-before"], fields[b"x-behind"]) == ([b"1"], [b"2"])
+        assert b"ok" in heard
+        assert app.is_kept
+
+
+def test_what_the_router_does_not_set_is_the_apps_to_say(story: Story) -> None:
+    story.serves(hsts=HSTS)
+    story.client(GET)  # in clear: no Strict-Transport-Security of the router's
+    app = story.lends()
+    app.says(b"HTTP/1.1 200 OK\r\n" + RIVALS + b"Content-Length: 2\r\n\r\nok")
+    fields = fields_of(story.client_hears(...))
+    assert fields[b"strict-transport-security"] == [b"max-age=1"]
+    assert fields[b"referrer-policy"] == [b"unsafe-url"]
+    story.serves(hsts=b"", referrer_policy=b"origin")  # a change counts for a head that was judged before
+    story.client(GET)
+    app.says(b"HTTP/1.1 200 OK\r\n" + RIVALS + b"Content-Length: 2\r\n\r\nok")
+    fields = fields_of(story.client_hears(...))
+    assert fields[b"strict-transport-security"] == [b"max-age=1"]
+    assert fields[b"referrer-policy"] == [b"origin"]
+
+
+def test_a_field_that_both_set_appears_once_on_a_101_too(story: Story) -> None:
+    story.serves(referrer_policy=b"origin")
+    story.client(b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    app = story.lends()
+    app.says(b"HTTP/1.1 101 Switching\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + RIVALS + b"\r\n")
+    fields = fields_of(story.client_hears(b"HTTP/1.1 101 ", ...))
+    assert fields[b"referrer-policy"] == [b"origin"]
+    assert fields[b"strict-transport-security"] == [b"max-age=1"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -266,6 +322,18 @@ def test_request_start_may_be_asked_for_by_the_operator(story: Story) -> None:
     story.is_set(request_start=False)
     story.client(GET)
     assert b"x-request-start" not in fields_of(app.hears(...))
+
+
+def test_request_start_of_a_trusted_peer_is_kept_and_said_once(story: Story) -> None:
+    """The peer had the request first."""
+    story.serves(request_start=True)
+    story.is_set(trusted=("203.0.113.7/32",))
+    story.client(b"GET / HTTP/1.1\r\n" + HOST + b"X-Request-Start: t=1\r\nX-Request-Start: t=2\r\n\r\n")
+    app = story.lends()
+    assert fields_of(app.hears(...))[b"x-request-start"] == [b"t=1"]
+    app.says(OK)
+    story.client(GET)
+    assert fields_of(app.hears(...))[b"x-request-start"] == [b"t=1790000000.000"]
 
 
 def test_a_client_cannot_say_when_its_request_started(story: Story) -> None:
