@@ -6,18 +6,16 @@ that is not about one row of a table in the code. Such prose has its own page, w
 
 from __future__ import annotations
 
-import dataclasses
-import logging
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from proxy.deadlines import DEADLINES
-from proxy.errors import Failure, Retry, Side
+from proxy.errors import Failure, Retry, Side, status_for
 from router.annotations import reference
 from router.problems import Reason, Severity
-from router.settings import FIELDS, LogTo, Settings
+from router.settings import FIELDS
 
 ERRORS_INTRODUCTION: Final = """\
 <!-- Made by `make docs` from proxy/errors.py. Edit that, not this. -->
@@ -58,11 +56,20 @@ def errors_page() -> str:
         parts.append(f"\n## {heading}\n")
         parts.append("\n| `X-Router-Error` | status | what the client reads | tried again |\n|---|--:|---|---|\n")
         parts += (
-            f"| `{failure.value}` | {failure.status or '—'} | {failure.sentence} | {RETRIES[failure.retry]} |\n"
+            f"| `{failure.value}` | {_statuses(failure)} | {failure.sentence} | {RETRIES[failure.retry]} |\n"
             for failure in Failure
             if failure.side is side
         )
     return "".join([*parts, ERRORS_FOOTNOTE])
+
+
+def _statuses(failure: Failure) -> str:
+    """The status, or each with the methods that are answered with it."""
+    by_method = {method: status_for(failure, method.encode()) for method in ("GET", "HEAD", "POST")}
+    if len(set(by_method.values())) == 1:
+        return str(failure.status or "—")
+    special = [method for method, status in by_method.items() if status != failure.status]
+    return f"{by_method[special[0]]} for {' and '.join(special)}, else {failure.status}"
 
 
 DEADLINES_INTRODUCTION: Final = """\
@@ -126,7 +133,8 @@ SETTINGS_INTRODUCTION: Final = """\
 # Process settings
 
 Flags of `drycc-router run`, each also by environment; the flag wins. They hold from start to end. What may change while
-traffic flows is an annotation on the router's own Deployment instead: [annotations](annotations.md).
+traffic flows is an annotation on the router's own Deployment instead: [annotations](annotations.md). Without a default
+a setting is off, or its description says what holds.
 
 | flag | environment | default | what it does | expected |
 |---|---|---|---|---|
@@ -135,26 +143,12 @@ traffic flows is an annotation on the router's own Deployment instead: [annotati
 
 def settings_page() -> str:
     """Return ``docs/settings.md``: one row per flag, in the order of ``--help``."""
-    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}
     parts = [SETTINGS_INTRODUCTION]
     for field in FIELDS:
         variables = ", ".join(f"`{name}`" for name in field.variables)
-        default = _default(field.name, defaults[field.name])
+        default = "" if field.default is None else f"`{field.default}`"
         parts.append(f"| `{field.flag}` | {variables} | {default} | {field.help} | {field.expected} |\n")
     return "".join(parts)
-
-
-def _default(name: str, value: object) -> str:
-    """A default as one would write it on the command line."""
-    if name == "log_level" and isinstance(value, int):
-        return f"`{logging.getLevelName(value).lower()}`"
-    if value is dataclasses.MISSING:
-        return "none: must be given"
-    if isinstance(value, LogTo):
-        return f"`{value.value}`"
-    if isinstance(value, float):
-        return f"`{value:g}`"
-    return f"`{value}`"
 
 
 PAGES: Final[Mapping[str, Callable[[], str]]] = {

@@ -18,8 +18,12 @@ What must not enter: anything that knows a socket, a request or Kubernetes. Prob
 from __future__ import annotations
 
 import enum
+from typing import Final
 
-__all__ = ["Failure", "Retry", "Side"]
+__all__ = ["MOVED", "Failure", "Retry", "Side", "status_for"]
+
+MOVED: Final = 301
+"""Status of the redirect to https where the method stays anyway (contract 3)."""
 
 
 class Side(enum.Enum):
@@ -197,3 +201,12 @@ class Failure(enum.Enum):
     )
     OVERLOADED = "overloaded", 503, Side.ROUTER, Retry.NEVER, "The router has too much to do at the moment."
     INTERNAL_ERROR = "internal_error", 500, Side.ROUTER, Retry.NEVER, "The router failed on this request."
+
+
+def status_for(failure: Failure, method: bytes) -> int:
+    """The status of the answer to a request with this method; 0: none can be sent.
+
+    Only the redirect to https depends on the method: 301 for GET and HEAD, as the ancestors answered; 308 for the
+    others, because clients turn a POST that is answered with 301 into a GET (RFC 9110 15.4.2, 15.4.9).
+    """
+    return MOVED if failure is Failure.HTTPS_REQUIRED and method in (b"GET", b"HEAD") else failure.status

@@ -22,7 +22,7 @@ from proxy.deadlines import (
     LEAVE_SECONDS,
     STALL_SECONDS,
 )
-from proxy.errors import Failure
+from proxy.errors import Failure, status_for
 from proxy.faults import attempt, isolated, note
 from proxy.http import answers, gate
 from proxy.http.exchange import Exchange
@@ -844,13 +844,11 @@ class Http1Downstream(asyncio.Protocol):
 
     def _answer(self, exchange: Exchange, failure: Failure) -> None:
         """Answer an exchange with a failure."""
-        status = failure.status
+        status = status_for(failure, exchange.line.method)
         location = b""
         page = b""
         route = cast("LiveRoute | None", exchange.route)
         if failure is Failure.HTTPS_REQUIRED:
-            # 301 for GET and HEAD as the ancestors did, 308 where the method must stay (contract 3).
-            status = 301 if exchange.line.method in (b"GET", b"HEAD") else 308
             location = b"https://%b%b%b" % (exchange.fields.name, self._edge.https_suffix, exchange.line.target)
         elif failure is Failure.MAINTENANCE and route is not None:
             page = route.definition.policy.maintenance_page

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.errors import Failure, Retry, Side
+from proxy.errors import Failure, Retry, Side, status_for
 
 
 @pytest.mark.parametrize("failure", Failure, ids=lambda failure: failure.value)
@@ -20,6 +20,12 @@ def test_a_failure_has_a_name_a_status_and_a_sentence(failure: Failure) -> None:
     assert re.fullmatch(r"[A-Z].*\.", failure.sentence)
     by_value: Callable[[str], Failure] = cast(Any, Failure)  # mypy reads __new__, which makes members
     assert by_value(failure.value) is failure
+
+
+def test_only_the_redirect_to_https_has_a_status_by_method() -> None:
+    for failure in Failure:
+        by_method = [status_for(failure, method) for method in (b"GET", b"HEAD", b"POST", b"OPTIONS")]
+        assert by_method == ([301, 301, 308, 308] if failure is Failure.HTTPS_REQUIRED else [failure.status] * 4)
 
 
 def test_who_is_to_blame_fits_the_status() -> None:

@@ -25,6 +25,7 @@ def test_every_field_of_settings_stands_in_the_table() -> None:
 def test_every_default_can_be_written(tmp_path: Path) -> None:
     written = {field.name: field.default for field in FIELDS}
     assert written["manifests"] is None
+    assert not {"None", "()"} & {default for default in written.values() if default}
     assert (written["http_port"], written["access_log"], written["log_level"]) == ("8080", "-", "info")
     assert read(written | {"manifests": str(tmp_path)}, {}) == Settings(manifests=tmp_path)
 

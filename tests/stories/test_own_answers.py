@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from docs.generate import errors_page
 from proxy.errors import Failure, Side
 from tests.fakes.story import GET, HOST, Story, fields_of
 
@@ -168,6 +169,7 @@ def test_a_failure_is_named_in_the_answer_the_log_and_the_counters(story: Story,
     MEETINGS[failure](story)
     status = 301 if failure is Failure.HTTPS_REQUIRED else failure.status
     heard = story.answer(failure.value, status)
+    assert re.search(rf"^\| `{failure.value}` \| [^|]*\b{status}\b", errors_page(), re.MULTILINE)
     fields = fields_of(heard)
     assert fields[b"content-type"] == [b"text/html; charset=utf-8"]
     assert fields[b"cache-control"] == [b"no-store"]
