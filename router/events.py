@@ -5,7 +5,9 @@ router starts, it is the same one that is counted up. Only transitions are told:
 something else now, that it is mended. What changes faster than it may be written is told as it is by then. An Event
 that a replica finds written, with the same words, it does not write again.
 
-Rationed twice: for each object, and in all. News goes before what stood there when this replica was elected.
+Rationed twice: for each object and reason, and in all. An Event about an object and a reason of which nothing was
+written lately goes first, so it never waits for repetitions, be they of another reason or of another object.
+Repetitions, and what stood there when this replica was elected, take turns after that.
 
 The router may create and patch Events, and not read them; a patch that changes nothing is how one is read.
 
@@ -65,9 +67,9 @@ COMPONENT: Final = "drycc-router"
 MENDED: Final = "Mended"
 """The reason of the Event which says that there is nothing more to mend."""
 OF_EACH: Final = (10, 60.0)
-"""Events about one object: so many at once, then one every so many seconds."""
+"""Events about one object for one reason: so many at once, then one every so many seconds."""
 IN_ALL: Final = (50, 0.2)
-"""The same for all objects together."""
+"""The same for all together."""
 MAX_MESSAGE: Final = 1000
 """Bytes of a message; an API server takes 1,024."""
 REFUSED: Final = 600.0
@@ -144,12 +146,16 @@ class Events:
         self._backoff = Backoff(chance)
         self._states: dict[_Topic, _State] = {}
         self._leads = False
-        self._news: dict[_Topic, None] = {}
-        """Topics that changed, the one that waits longest first."""
+        self._first: dict[_Topic, None] = {}
+        """Topics that changed and of which nothing was written lately, the one that waits longest first."""
+        self._repeated: dict[_Topic, None] = {}
+        """The other ones that changed."""
         self._standing: dict[_Topic, None] = {}
         """Topics that stood when this replica was elected."""
+        self._standing_turn = False
+        """Whether it is the turn of a standing topic, and not of a repetition."""
         self._later: list[tuple[float, int, _Topic]] = []
-        """Topics whose object had its ration, by when it has another one: a heap."""
+        """Topics that had their ration, by when they have another one: a heap."""
         self._turn = count()
         self._deferred: set[_Topic] = set()
         """The same topics."""
@@ -172,7 +178,7 @@ class Events:
     @property
     def waiting(self) -> int:
         """Events that are still to be written."""
-        return len(self._news) + len(self._standing) + len(self._later)
+        return len(self._first) + len(self._repeated) + len(self._standing) + len(self._later)
 
     # ── what is to be said ────────────────────────────────────────────────────────────────────────────────────────
 
@@ -200,7 +206,8 @@ class Events:
         if leads == self._leads:
             return
         self._leads = leads
-        self._news.clear()
+        self._first.clear()
+        self._repeated.clear()
         self._standing.clear()
         self._later.clear()
         self._deferred.clear()
@@ -222,8 +229,10 @@ class Events:
 
     def _changed(self, topic: _Topic) -> None:
         if self._leads:
-            if topic not in self._standing and topic not in self._deferred:
-                self._news.setdefault(topic)
+            self._standing.pop(topic, None)
+            if topic not in self._deferred:
+                queue = self._first if self._of_each.is_full(topic, self._clock()) else self._repeated
+                queue.setdefault(topic)
             self._awake.set()
         elif not self._states[topic].problems:
             del self._states[topic]
@@ -262,15 +271,17 @@ class Events:
             while self._later and self._later[0][0] <= now:
                 *_, ready = heapq.heappop(self._later)
                 self._deferred.discard(ready)
-                self._news.setdefault(ready)
+                self._repeated.setdefault(ready)
             topic = self._pick(now) if self._leads and self._leader.left else None
             if topic is not None:
                 wait = self._in_all.wait(now)
                 if wait <= 0.0:
                     self._in_all.take(now)
-                    self._of_each.take(topic[0], now)
-                    self._news.pop(topic, None)
-                    self._standing.pop(topic, None)
+                    self._of_each.take(topic, now)
+                    if topic not in self._first:
+                        self._standing_turn = topic not in self._standing
+                    for queue in (self._first, self._repeated, self._standing):
+                        queue.pop(topic, None)
                     return topic
                 await self._sleep(wait)
                 continue
@@ -281,8 +292,9 @@ class Events:
                 pass
 
     def _pick(self, now: float) -> _Topic | None:
-        """The first topic that there is something to write about; those whose object had its ration wait."""
-        for queue in (self._news, self._standing):
+        """The first topic that there is something to write about; those that had their ration wait."""
+        others = (self._standing, self._repeated) if self._standing_turn else (self._repeated, self._standing)
+        for queue in (self._first, *others):
             while queue:
                 topic = next(iter(queue))
                 state = self._states.get(topic)
@@ -294,7 +306,7 @@ class Events:
                     del queue[topic]
                     self._defer(topic, self._refused[topic[0].namespace])
                     self.dropped["refused"] += 1
-                elif (wait := self._of_each.wait(topic[0], now)) > 0.0:
+                elif (wait := self._of_each.wait(topic, now)) > 0.0:
                     del queue[topic]
                     self._defer(topic, now + wait)
                 else:
@@ -306,12 +318,16 @@ class Events:
         what is not there any more nothing."""
         if state.problems:
             return state.told != _message(state.problems)
-        return state.count > 0 and state.exists
+        return (state.count > 0 or state.stood) and state.exists
 
     async def _say(self, topic: _Topic) -> str:
         """Bring the Event about a topic up to date; returns its type, or "" if it was."""
         state = self._states[topic]
         if not state.problems:
+            if state.stood and not state.count and await self._read(topic, state.uid, "Warning") is None:
+                state.stood = False
+                return ""
+            state.stood = False
             await self._tell(topic, state.uid, "Normal", MENDED, f"{word(topic[1])}: there is nothing more to mend", 0)
             state.count, state.told = 0, None
             return "Normal"
@@ -421,7 +437,8 @@ class Events:
     def _forget(self, topic: _Topic) -> None:
         """Keep nothing of a topic about which there is nothing more to say."""
         state = self._states.get(topic)
-        if state is not None and not state.problems and topic not in self._news and topic not in self._deferred:
+        waits = topic in self._first or topic in self._repeated or topic in self._deferred
+        if state is not None and not state.problems and not waits:
             del self._states[topic]
 
 

@@ -58,6 +58,11 @@ class Rations:
         ration = self._by_whom.get(whose)
         return ration.wait(now) if ration else 0.0
 
+    def is_full(self, whose: Hashable, now: float) -> bool:
+        """As of ``Ration``."""
+        ration = self._by_whom.get(whose)
+        return ration is None or ration.is_full(now)
+
     def take(self, whose: Hashable, now: float) -> None:
         """As of ``Ration``."""
         self._by_whom.setdefault(whose, Ration(self._burst, self._every)).take(now)

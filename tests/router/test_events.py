@@ -270,6 +270,92 @@ def test_one_that_flaps_costs_its_ration_and_no_more() -> None:
     story(tell)
 
 
+def edited(domains: str, **says: str) -> Change:
+    return service("shop/web", {"domains": domains, **says}, uid="u-1")
+
+
+def test_the_first_event_of_a_reason_never_waits_for_repetitions_of_another() -> None:
+    async def tell(desk: Desk) -> None:
+        for number in range(20):
+            desk.hears(edited(f"shop, no_name_{number}"))
+            await asyncio.sleep(0.5)
+        desk.hears(edited("shop, no_name", bodySize="ten"))
+        await asyncio.sleep(SPILL)
+        assert ("Warning", "BadValue", 1) in desk.told()
+        assert "no_name'" not in next(each for each in desk.there() if each["reason"] == "BadElement")["message"]
+        _, every = OF_EACH
+        await asyncio.sleep(every)  # and what it says of the other one is out of date no longer than this
+        assert "no_name'" in next(each for each in desk.there() if each["reason"] == "BadElement")["message"]
+
+    story(tell)
+
+
+def test_the_first_event_of_an_object_never_waits_for_repetitions_about_others() -> None:
+    async def tell(desk: Desk) -> None:
+        burst, every = IN_ALL
+        many = 4 * burst
+        desk.hears(*(bad(name=f"shop/{number}", uid=f"u-{number}") for number in range(many)))
+        await asyncio.sleep(many * every + SPILL)
+        assert desk.events.waiting == 0
+        desk.hears(*(bad(name=f"shop/{number}", uid=f"u-{number}", value="eleven") for number in range(many)))
+        await asyncio.sleep(SPILL)
+        desk.hears(bad(name="blog/new"))
+        await asyncio.sleep(SPILL)
+        assert desk.told("blog") == [("Warning", "BadValue", 1)]
+        assert desk.events.waiting > burst
+
+    story(tell)
+
+
+def test_what_stood_at_the_election_is_not_kept_waiting_by_repetitions_for_ever() -> None:
+    async def tell(desk: Desk) -> None:
+        burst, every = IN_ALL
+        many = 2 * burst
+        noisy = range(2 * many)
+        desk.hears(*(bad(name=f"blog/{number}", uid=f"u-{number}") for number in noisy))
+        desk.hears(*(bad(name=f"shop/{number}", uid=f"u-{number}") for number in range(many)))
+        desk.is_elected()
+        for second in range(int(4 * many * every)):
+            desk.hears(*(bad(name=f"blog/{number}", value=f"-{second}", uid=f"u-{number}") for number in noisy))
+            await asyncio.sleep(1)
+            if len(desk.told("shop")) == many:
+                return
+        raise AssertionError("never told")
+
+    story(tell, leads=False)
+
+
+def test_what_changes_is_told_before_what_stood_at_the_election() -> None:
+    async def tell(desk: Desk) -> None:
+        desk.hears(*(bad(name=f"shop/{number}", uid=f"u-{number}") for number in range(500)))
+        desk.is_elected()
+        await asyncio.sleep(SPILL)
+        desk.hears(bad(name="shop/499", value="eleven", uid="u-499"))
+        await asyncio.sleep(SPILL)
+        [event] = [each for each in desk.there() if each["involvedObject"]["name"] == "499"]
+        assert "eleven" in event["message"]
+
+    story(tell, leads=False)
+
+
+def test_that_a_thing_is_mended_is_told_although_another_replica_told_of_it() -> None:
+    async def run() -> None:
+        first = Desk()
+        first.hears(bad())
+        await asyncio.sleep(SPILL)
+        first.task.cancel()
+        second = Desk(first.store, leads=False)
+        second.hears(bad(), bad(name="shop/quiet", uid="u-2"))
+        second.is_elected()
+        second.hears(good(), good("shop/quiet", uid="u-2"))
+        await asyncio.sleep(SPILL)
+        assert second.told() == [("Normal", "Mended", 1), ("Warning", "BadValue", 1)]
+        second.task.cancel()
+        await asyncio.wait([first.task, second.task])
+
+    play(run())
+
+
 def test_without_the_right_it_is_said_once_and_tried_again_later() -> None:
     async def tell(desk: Desk) -> None:
         desk.api.refuses = {"create": 403, "patch": 403}

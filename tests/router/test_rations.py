@@ -39,6 +39,7 @@ def test_each_has_its_own_and_those_at_rest_are_forgotten() -> None:
     rations.take("a", 0.0)
     assert rations.wait("a", 0.0) == 10.0
     assert rations.wait("b", 0.0) == 0.0
+    assert (rations.is_full("a", 9.0), rations.is_full("a", 10.0), rations.is_full("b", 0.0)) == (False, True, True)
     for number in range(1000):
         rations.take(number, float(number))
     assert rations.wait(999, 999.0) == 10.0
