@@ -28,7 +28,7 @@ from router.own import OwnNames
 from router.problems import Problem, Reason, bounded
 from router.quotas import CONNECT_TIMEOUT, ENDPOINTS, PAGE_BYTES, SILENCE
 
-__all__ = ["CompiledApp", "compile_app", "default_policy", "routable", "stream_target"]
+__all__ = ["CompiledApp", "compile_app", "default_policy", "names_nothing", "routable", "stream_target"]
 
 T = TypeVar("T")
 
@@ -73,6 +73,12 @@ def routable(service: Service) -> tuple[bool, list[Problem]]:
     return service.labels[there[0]] == "true", problems
 
 
+def names_nothing(service: Service) -> bool:
+    """Whether its owner wrote no name and no path, so that nothing is to be routed to it. That is no fault."""
+    keys = (written_as(Place.APP, key, service.annotations) for key in ("domains", "proxyDomain", "proxyLocations"))
+    return not any(service.annotations.get(key, "").strip(" \t\r\n,") for key in keys)
+
+
 def compile_app(
     service: Service,
     cluster: Cluster,
@@ -90,6 +96,7 @@ def compile_app(
         spec, found = read_app(service.key, service.annotations, previous.spec if previous else None)
     says = _Voice(service, list(found))
     hosts = _hosts(spec, config, own, says)
+    _https(spec, says)
     port = _port(spec.port, service, previous.port if previous else None, says)
     addresses = _addresses(spec, service, port, cluster.slices(service.key), _Door(fence, trusted_endpoints), says)
     return CompiledApp(
@@ -167,9 +174,18 @@ def _hosts(spec: App, config: RouterConfig, own: OwnNames, says: _Voice) -> dict
             says.say(Reason.RESERVED_DOMAIN, "domains", name, objection)
         else:
             hosts.setdefault(host, name)
-    if not spec.domains and not spec.proxy_domain:
+    if names_nothing(says.service):
         says.say(Reason.NO_DOMAINS, "domains", "", "names nothing, so nothing is routed to it")
     return hosts
+
+
+def _https(spec: App, says: _Voice) -> None:
+    """Whoever wants no https and asks for it all the same is told which word counts."""
+    if spec.ssl_enabled:
+        return
+    for key, asked in (("ssl.enforce", spec.ssl_enforce), ("ssl.hsts.enabled", spec.hsts_enabled)):
+        if asked:
+            says.say(Reason.BAD_VALUE, "ssl.enabled", "false", f"expected no {key} beside it, which is in force")
 
 
 def _certificates(spec: App, config: RouterConfig, says: _Voice) -> dict[str, str]:
@@ -397,7 +413,7 @@ def _policy(spec: App, config: RouterConfig, page: bytes) -> Policy:
         body_size=_said(spec.body_size, config.body_size),
         maintenance=spec.maintenance,
         maintenance_page=page,
-        enforce_https=bool(hsts) or _said(spec.ssl_enforce, config.ssl_enforce),
+        enforce_https=bool(hsts) or _said(spec.ssl_enforce, config.ssl_enforce and spec.ssl_enabled),
         hsts=hsts,
         referrer_policy=b"" if referrer in (None, "none") else referrer.encode(),
         allow=_allow(spec.allow, config),
@@ -415,7 +431,7 @@ def _said(own: T | None, routers: T) -> T:
 
 def _hsts(spec: App, config: RouterConfig) -> bytes:
     """The value of Strict-Transport-Security (RFC 6797, 6.1); empty: none is sent."""
-    if not _said(spec.hsts_enabled, config.hsts_enabled):
+    if not _said(spec.hsts_enabled, config.hsts_enabled and spec.ssl_enabled):
         return b""
     value = f"max-age={_said(spec.hsts_max_age, config.hsts_max_age)}"
     if _said(spec.hsts_include_subdomains, config.hsts_include_subdomains):

@@ -32,7 +32,7 @@ from router.addresses import API_SERVER, OWN, Fence, forms
 from router.annotations import domains
 from router.annotations.fields import Place
 from router.annotations.reading import read_builder, read_router, written_as
-from router.apps import CompiledApp, compile_app, default_policy, routable
+from router.apps import CompiledApp, compile_app, default_policy, names_nothing, routable
 from router.certificates import Pairs, Reader, candidates, judge, next_judgement
 from router.claim_record import ENTRY, UNREADABLE, ClaimKey, RecordError, decode, stamp
 from router.claims import Claimant, Claims
@@ -583,7 +583,7 @@ class Compiler:
         self, app: CompiledApp, routed: bool, problems: Iterable[Problem], secrets: Iterable[ObjectKey]
     ) -> State:
         if not routed:
-            return State.REJECTED
+            return State.IDLE if names_nothing(app.service) else State.REJECTED
         for problem in problems:
             if problem.reason not in _IN_FORCE and not problem.is_note:
                 return State.DEGRADED
@@ -673,7 +673,7 @@ class Compiler:
             mapped = _mapping_for(host, mappings) if mappings else None
             if mapped is None:
                 covered = self._platform is not None and self._platform.covers(host)
-                if not covered and "." in app.hosts[host]:
+                if not covered and "." in app.hosts[host] and app.spec.ssl_enabled:
                     message = "expected a certificate for it: https answers with the default one"
                     problem = _about(app, Reason.DOMAIN_WITHOUT_CERTIFICATE, "domains", app.hosts[host], message)
                     problems[problem] = None
@@ -681,6 +681,12 @@ class Compiler:
             used.add(mapped)
             secret = mappings[mapped]
             key = self._pairs.chosen(app.route.namespace, secret)
+            flaw = self._flaw(key, app.route.namespace, secret)
+            if flaw:
+                problem = _about(app, Reason.CERTIFICATE_BAD, "certificates", f"{mapped}:{secret}", flaw)
+                problems[problem] = None
+            if key is None and (flaw or not app.spec.ssl_enabled):
+                continue
             if key is None:
                 message = f"expected a Secret {secret}-cert, {secret}-certificate or {secret} in the same namespace"
                 problem = _about(app, Reason.CERTIFICATE_MISSING, "certificates", f"{mapped}:{secret}", message)
@@ -700,6 +706,20 @@ class Compiler:
                 message = "is not used: the app holds no dotted name for it"
                 problems[_about(app, Reason.CERTIFICATE_UNUSED, "certificates", f"{mapped}:{secret}", message)] = None
         return chosen, names, list(problems)
+
+    def _flaw(self, chosen: ObjectKey | None, namespace: str, name: str) -> str:
+        """What is wrong with the Secret that a mapping to ``name`` means; "" if nothing is, or there is none.
+
+        Told on the Service too: its owner looks there, and may not be the one who wrote the Secret.
+        """
+        unreadable = self._cluster.unreadable
+        for key in (chosen,) if chosen else candidates(namespace, name):
+            problem = unreadable.get(key) if unreadable else None
+            if problem is not None:
+                kept = "; what it said before stays" if chosen else ""
+                return f"{problem.message} at {problem.key} of Secret {key.name}{kept}"
+        pair = self._pairs.get(chosen) if chosen else None
+        return f"Secret {pair.secret.key.name}: {pair.problem.message}" if pair and pair.problem else ""
 
     def _note_chosen(self, before: Iterable[_Settled], after: Mapping[str, _Settled]) -> set[ObjectKey]:
         """Keep which Secrets serve which hosts; returns those that were or are chosen."""

@@ -31,6 +31,8 @@ class App(msgspec.Struct, frozen=True, gc=False):
     body_size: int | None
     maintenance: bool
     maintenance_page: str | None
+    ssl_enabled: bool
+    """False: a missing certificate is no Problem, and what the router says of https does not apply."""
     ssl_enforce: bool | None
     hsts_enabled: bool | None
     hsts_max_age: int | None

@@ -30,7 +30,9 @@ class State(enum.Enum):
     DEGRADED = "degraded"
     """It is routed, and a Problem says what is not as its owner wrote it."""
     REJECTED = "rejected"
-    """Nothing is routed to it."""
+    """Nothing is routed to it, and a Problem says why."""
+    IDLE = "idle"
+    """Nothing is routed to it, for its owner names nothing: that is no fault."""
 
     __hash__ = object.__hash__  # a fifth of what enum's own costs, and members are compared by identity anyway
 

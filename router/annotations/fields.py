@@ -150,6 +150,14 @@ FIELDS: Final[tuple[Field, ...]] = (
         None,
         "ConfigMap in the Service's namespace whose index.html is the maintenance page; else the built-in one.",
     ),
+    _app(
+        "ssl.enabled",
+        "ssl_enabled",
+        values.FLAG,
+        "true",
+        "false: this app wants no https. A missing certificate is no Problem then, and the router's ssl.enforce and"
+        " ssl.hsts do not apply; https answers all the same, with the best certificate there is.",
+    ),
     _app("ssl.enforce", "ssl_enforce", values.FLAG, None, "Redirect http to https; else the router's ssl.enforce."),
     _app(
         "ssl.hsts.enabled",

@@ -239,7 +239,7 @@ def _elements(
     if bad > REPORTED:
         message = f"expected other elements; {bad - REPORTED} more are not in order"
         problems.append(Problem(Reason.BAD_ELEMENT, owner, key, "", message))
-    if "" in parts:
+    if "" in parts and (len(parts) > 1 or grammar.fails_closed):  # an empty text is a list of nothing
         message = "expected no empty elements; they are ignored"
         problems.append(Problem(Reason.EMPTY_ELEMENT, owner, key, text, message))
     if good:

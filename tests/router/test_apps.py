@@ -126,6 +126,14 @@ def test_a_routable_service_without_names_is_worth_a_note() -> None:
     assert reasons(compiled(service("shop/web"))) == [Reason.NO_DOMAINS]
 
 
+def test_who_wants_no_https_and_enforces_it_is_told_which_word_counts() -> None:
+    app = compiled(web(**{"ssl.enabled": "false", "ssl.enforce": "true"}))
+    assert reasons(app) == [Reason.BAD_VALUE]
+    assert app.problems[0].message == "expected no ssl.enforce beside it, which is in force"
+    assert app.route.policy.enforce_https
+    assert compiled(web(**{"ssl.enabled": "false", "ssl.hsts.enabled": "false"})).problems == ()
+
+
 def test_a_name_is_mapped_to_one_certificate() -> None:
     app = compiled(web(certificates="a.example:one,A.example:two,shop:three"), platform_domain="apps.io")
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.authority import Authority
+from examples.authority import Authority, Pair
 from router import apps
 from router import compile as compiling
 from router.claim_record import Record, Recorded, Stamp, encode, entries
@@ -112,7 +112,9 @@ def test_how_many_apps_are_in_which_state_is_kept_along() -> None:
         if chance.random() < 0.2:
             town.hears(gone(service(f"shop/{app}")))
         else:
-            asked = {"domains": chance.choice([app, "taken"])} | ({"bodySize": "ten"} if chance.random() < 0.5 else {})
+            asked = {"domains": chance.choice([app, "taken", ""])} | (
+                {"bodySize": "ten"} if chance.random() < 0.5 else {}
+            )
             town.hears(service(f"shop/{app}", asked))
         states = Counter(report.state for report in town.last.apps.values())
         assert {state: count for state, count in town.last.states.items() if count} == states
@@ -416,8 +418,8 @@ def test_a_bad_pair_keeps_the_previous_one_and_degrades_the_app() -> None:
 
     assert (town.certificates, town.names) == (before, {"shop.example": "shop/shop-cert"})
     assert not town.last.changed
-    (problem,) = town.problems()
-    assert (problem.reason, problem.object.kind) == (Reason.CERTIFICATE_BAD, "Secret")
+    assert {problem.object.kind for problem in town.problems()} == {"Secret", "Service"}
+    assert {problem.reason for problem in town.problems()} == {Reason.CERTIFICATE_BAD}
     assert town.report("shop/web").state is State.DEGRADED
 
 
@@ -471,6 +473,64 @@ def test_a_dotted_name_without_a_certificate_is_a_problem_though_the_app_is_live
     (problem,) = town.problems()
     assert (problem.reason, problem.value) == (Reason.DOMAIN_WITHOUT_CERTIFICATE, "www.shop.example")
     assert town.report("shop/web").state is State.LIVE
+
+
+def test_who_wants_no_https_is_missing_no_certificate() -> None:
+    town = World()
+    town.hears(deployment({"ssl.enforce": "true", "ssl.hsts.enabled": "true"}))
+    says = {"domains": "shop.example,www.shop.example", "certificates": "www.shop.example:none", "ssl.enabled": "False"}
+    town.hears(service("shop/web", says), service("blog/web", {"domains": "blog.example"}))
+    assert {problem.object.namespace for problem in town.problems()} == {"blog"}
+    assert town.report("shop/web").state is State.LIVE
+    policies = {name: town.routes[name].policy for name in ("shop/web", "blog/web")}
+    assert (policies["shop/web"].enforce_https, policies["shop/web"].hsts) == (False, b"")
+    assert (policies["blog/web"].enforce_https, bool(policies["blog/web"].hsts)) == (True, True)
+    town.hears(service("shop/web", {**says, "certificates": "www.shop.example:www"}), secret("shop/www-cert", SHOP))
+    assert town.names == {"www.shop.example": "shop/www-cert"}, "https answers all the same"
+
+
+def test_a_service_that_names_nothing_is_no_fault_anywhere() -> None:
+    town = World()
+    for nothing in ({}, {"domains": ""}, {"domains": " \n", "certificates": ""}):
+        town.hears(service("shop/web", nothing))
+        assert [problem.reason for problem in town.last.problems] == [Reason.NO_DOMAINS]
+        assert town.problems() == []
+        assert town.report("shop/web").state is State.IDLE
+    town.hears(service("shop/web", {"domains": "*"}))
+    assert [problem.reason for problem in town.last.problems] == [Reason.REFUSED_DOMAIN]
+    assert town.report("shop/web").state is State.REJECTED
+
+
+def test_a_secret_that_cannot_be_read_is_told_where_it_is_named() -> None:
+    town = World()
+    about = ObjectKey("Service", "shop", "web")
+    broken = Change(ObjectKey("Secret", "shop", "shop-cert"), {"data": {"tls.crt": "-----BEGIN", "tls.key": "c4n4ry"}})
+    web = service("shop/web", {"domains": "shop.example", "certificates": "shop.example:shop"})
+    town.hears(web, broken)
+    [told] = [problem for problem in town.problems() if problem.object == about]
+    assert (told.reason, told.value) == (Reason.CERTIFICATE_BAD, "shop.example:shop")
+    assert told.message == "expected base64 at data[tls.crt] of Secret shop-cert"
+
+    town.hears(secret("shop/shop-cert", SHOP))
+    assert town.problems() == []
+    town.hears(broken)
+    [told] = [problem for problem in town.problems() if problem.object == about]
+    assert told.message == "expected base64 at data[tls.crt] of Secret shop-cert; what it said before stays"
+    assert town.names == {"shop.example": "shop/shop-cert"}
+
+
+def test_a_key_of_another_certificate_is_told_where_it_is_named() -> None:
+    town = World()
+    town.hears(
+        service("shop/web", {"domains": "shop.example", "certificates": "shop.example:shop"}),
+        secret("shop/shop-cert", Pair(SHOP.chain, OTHER.key)),
+    )
+    told = {problem.object.kind: problem for problem in town.problems()}
+    assert told.keys() == {"Secret", "Service"}
+    assert {problem.reason for problem in told.values()} == {Reason.CERTIFICATE_BAD}
+    assert told["Service"].key == "router.drycc.cc/certificates"
+    assert told["Service"].message == f"Secret shop-cert: {told['Secret'].message}"
+    assert "belong" in told["Secret"].message
 
 
 def test_the_platforms_certificate_is_the_default_and_covers_names_below_its_domain() -> None:

@@ -190,6 +190,7 @@ def test_the_control_plane_s_facts(compiler: Compiler, reconciler: Reconciler) -
         labels(state="live"): 0,
         labels(state="degraded"): 0,
         labels(state="rejected"): 1,
+        labels(state="idle"): 0,
     }
     assert samples["router_route_invalid"][labels(namespace="shop", name="web", reason="refused_domain")] == 1
 

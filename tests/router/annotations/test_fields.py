@@ -7,7 +7,7 @@ from router.model import App, Builder, RouterConfig
 
 OF_THE_CONTRACT = {
     Place.APP: """domains certificates whitelist allowlist denylist connectTimeout tcpTimeout requestTimeout bodySize
-        maintenance maintenance.page ssl.enforce ssl.hsts.enabled ssl.hsts.maxAge ssl.hsts.includeSubDomains
+        maintenance maintenance.page ssl.enabled ssl.enforce ssl.hsts.enabled ssl.hsts.maxAge ssl.hsts.includeSubDomains
         ssl.hsts.preload port upstream referrerPolicy proxyDomain proxyLocations allowLocationsFrom regexDomain
         disableRequestStartHeader nginx.proxyBuffers.enabled nginx.proxyBuffers.number nginx.proxyBuffers.size
         nginx.proxyBuffers.busySize tcellAppID""",
