@@ -129,7 +129,7 @@ DEADLINES: Final = (
     Deadline(
         "keepalive",
         "between two requests of a connection",
-        f"{_EDGE.keepalive_timeout:g} s",
+        f"`keepAliveTimeout`, {_EDGE.keepalive_timeout:g} s",
         "the last answer",
         "closed",
     ),

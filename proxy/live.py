@@ -16,7 +16,7 @@ from proxy.clock import wall
 from proxy.hosts import HostIndex
 from proxy.http.heads import route_fields
 from proxy.peer import NetworkSet
-from proxy.routes import Edge, HostRule, Route, TableChange
+from proxy.routes import Edge, HostRule, Route, TableChange, canonical_path
 from proxy.upstreams.registry import Registry
 from proxy.upstreams.upstream import Upstream
 
@@ -134,14 +134,18 @@ class LiveRoute:
 class LiveHost:
     """One name: its owner and the paths that other apps answer."""
 
-    __slots__ = ("paths", "route")
+    __slots__ = ("_most", "paths", "route")
 
     def __init__(self, route: LiveRoute, paths: tuple[tuple[bytes, LiveRoute], ...]) -> None:
         self.route = route
         self.paths = paths
+        self._most = max((3 * len(prefix) + 6 for prefix, _ in paths), default=0)
+        """Bytes of a target that can matter: an escape has three."""
 
     def at(self, target: bytes) -> LiveRoute:
         """Who answers this target: the longest contributed prefix of whole segments, else the owner."""
+        if b"%" in target or not target.isascii():
+            target = canonical_path(target.partition(b"?")[0][: self._most])
         for prefix, route in self.paths:
             if target.startswith(prefix):
                 behind = target[len(prefix) : len(prefix) + 1]

@@ -9,10 +9,12 @@ What must not enter: sockets, clocks, loops, and any word of Kubernetes beyond t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-__all__ = ["Address", "Edge", "HostRule", "Policy", "Route", "StreamRoute", "TableChange"]
+__all__ = ["Address", "Edge", "HostRule", "Policy", "Route", "StreamRoute", "TableChange", "canonical_path"]
 
 Address = tuple[str, int]
 """``(IP literal, port)``. Names are resolved by the control plane, never on the request path."""
@@ -69,12 +71,31 @@ class HostRule:
     ``host`` is canonical (lower case, A-labels, no trailing dot, no port) in one of three forms: ``b"a.example"``
     exact; ``b"*.example"`` one or more labels below, never the apex; ``b"shop.*"`` the label ``shop`` under any suffix
     (a short name without a platform domain). ``route`` is the owner's route name, ``paths`` are the contributions
-    ``(literal prefix, route name)`` of other apps, longest prefix first, matched by whole segments.
+    ``(literal prefix, route name)`` of other apps, longest prefix first, matched by whole segments. A prefix is spelt
+    as :func:`canonical_path` spells it.
     """
 
     host: bytes
     route: str
     paths: tuple[tuple[bytes, str], ...] = ()
+
+
+_ESCAPE: Final = re.compile(rb"%[0-9A-Fa-f]{2}|[\x80-\xff]")
+_UNRESERVED: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
+_SPELT: Final = {
+    **{b"%%%02X" % byte: bytes([byte]) if byte in _UNRESERVED else b"%%%02X" % byte for byte in range(256)},
+    **{bytes([byte]): b"%%%02X" % byte for byte in range(0x80, 0x100)},
+}
+"""An escape in upper case, or a byte beyond ASCII, and the one way to write it."""
+
+
+def canonical_path(path: bytes) -> bytes:
+    """A path in the spelling in which paths are compared: unreserved characters decoded, the hexadecimal digits of
+    other escapes in upper case (RFC 3986 6.2.2.1 and 6.2.2.2), bytes beyond ASCII as escapes (RFC 3987 3.1).
+
+    One pass: ``%2561`` becomes ``%2561``, not ``a``. What an app hears is never spelt anew.
+    """
+    return _ESCAPE.sub(lambda match: _SPELT[match.group().upper()], path)
 
 
 @dataclass(frozen=True, slots=True)

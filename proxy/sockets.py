@@ -33,6 +33,8 @@ __all__ = [
     "open_descriptors",
     "peer_address",
     "reset_on_close",
+    "set_app_options",
+    "set_inherited",
 ]
 
 BACKLOG: Final = 4096
@@ -61,7 +63,7 @@ def bind(host: str, port: int) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        limit_unsent(sock)
+        set_inherited(sock)
         sock.bind((host, port))
         sock.listen(BACKLOG)
         sock.setblocking(False)
@@ -69,6 +71,22 @@ def bind(host: str, port: int) -> socket.socket:
         sock.close()
         raise OSError(error.errno, f"cannot listen on {host} port {port}: {error.strerror}") from None
     return sock
+
+
+def set_inherited(sock: socket.socket) -> None:
+    """Set on a listening socket what every connection accepted from it inherits."""
+    limit_unsent(sock)
+    keep_alive(sock)
+
+
+def set_app_options(transport: asyncio.BaseTransport) -> None:
+    """Set on a new connection to an app what it needs: bounds of what the kernel holds, and TCP keep-alive, so that a
+    connection whose machine is gone is noticed while a request or a tunnel waits on it in silence."""
+    with _borrowed(transport) as sock:
+        if sock is not None:
+            limit_unsent(sock)
+            limit_received(sock)
+            keep_alive(sock)
 
 
 def descriptors() -> int:
@@ -130,11 +148,9 @@ def limit_unsent(target: asyncio.BaseTransport | socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_LOW_WATER)
 
 
-def limit_received(transport: asyncio.BaseTransport) -> None:
+def limit_received(sock: socket.socket) -> None:
     """Bound what the kernel takes from an app while its client does not read."""
-    with _borrowed(transport) as sock:
-        if sock is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
 
 
 def kernel_unsent(transport: asyncio.BaseTransport) -> int:

@@ -63,6 +63,7 @@ class RouterConfig(msgspec.Struct, frozen=True):
     app_queue_timeout: float
     upstream_idle: int
     upstream_idle_timeout: float
+    keepalive_timeout: float
     max_target: int
     max_connections: int
     max_per_client: int

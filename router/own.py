@@ -167,6 +167,7 @@ def edge(config: RouterConfig, default_route: str) -> Edge:
         app_queue_timeout=config.app_queue_timeout,
         upstream_idle=config.upstream_idle,
         upstream_idle_timeout=config.upstream_idle_timeout,
+        keepalive_timeout=config.keepalive_timeout,
         max_target=config.max_target,
         max_connections=config.max_connections,
         max_per_client=config.max_per_client,

@@ -19,7 +19,7 @@ from proxy.errors import Failure
 from proxy.faults import attempt, note
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
-from proxy.sockets import has_news, limit_received, limit_unsent
+from proxy.sockets import has_news, set_app_options
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
@@ -144,8 +144,7 @@ class Http1Upstream(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         try:
-            limit_unsent(transport)
-            limit_received(transport)
+            set_app_options(transport)
         except Exception as error:
             self.fault(error, None)
 

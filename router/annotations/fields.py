@@ -309,6 +309,14 @@ FIELDS: Final[tuple[Field, ...]] = (
         "How long an idle connection to an app is kept, unless the app says or shows that it closes it sooner.",
     ),
     _router(
+        "keepAliveTimeout",
+        "keepalive_timeout",
+        values.DURATION,
+        "75s",
+        "How long a client's connection may be idle between two requests. Longer than the load balancer in front keeps"
+        " its own, where there is one: some keep theirs for 600 s.",
+    ),
+    _router(
         "proxyRealIpCidrs",
         "trusted",
         values.NETWORKS,

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
+from proxy.routes import canonical_path
 from router.annotations import domains
 from router.annotations.errors import Unfit
 from router.durations import seconds
@@ -234,7 +235,8 @@ _PATH: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})
 
 
 def _location(text: str) -> str:
-    """A literal prefix of whole segments, without its last slash: ``/api/`` and ``/api`` are the same place."""
+    """A literal prefix of whole segments, in the spelling in which paths are compared, and without its last slash:
+    ``/api/``, ``/%61pi`` and ``/api`` are the same place."""
     if not text.startswith("/"):
         raise Unfit("a path such as /api (patterns and modifiers of the ancestors are not understood)")
     if text == "/":
@@ -242,7 +244,7 @@ def _location(text: str) -> str:
     segments = text.lower().replace("%2e", ".").split("/")  # RFC 3986, 6.2.2: what the proxy takes for dots
     if len(text) > 1024 or not _PATH.fullmatch(text) or "." in segments or ".." in segments:
         raise Unfit("a path such as /api or /shop/cart, without query, empty segments and dot segments")
-    return text.removesuffix("/")
+    return canonical_path(text.encode("ascii")).decode("ascii").removesuffix("/")
 
 
 _PORT_NAME: Final = re.compile(r"(?=.{1,15}\Z)(?=.*[a-z])[a-z0-9]+(?:-[a-z0-9]+)*")

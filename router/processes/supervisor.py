@@ -31,7 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from proxy.sockets import bind
+from proxy.sockets import bind, set_inherited
 from router import __version__, runtime
 from router.logs import write_if_possible
 from router.processes import handover
@@ -161,6 +161,7 @@ def _socket(host: str, name: str, port: int, taken: handover.Taken | None) -> so
     known = taken.sockets.get(name) if taken else None
     if known is None:
         return bind(host, port)
+    set_inherited(known)  # the version that bound it may have set less
     address, number = known.getsockname()[:2]
     return known if address == host and port in (0, number) else bind(host, port)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.routes import Edge, HostRule, Policy, Route, TableChange
+from proxy.routes import Edge, HostRule, Policy, Route, TableChange, canonical_path
 
 ROUTE = Route("shop/web", "shop", "shop", "web", (("10.0.0.1", 80),), Policy(allow=("10.0.0.0/8",)))
 CHANGE = TableChange(7, {"shop/web": ROUTE}, frozenset({"a/b"}), {b"h": HostRule(b"h", "shop/web")}, edge=Edge())
@@ -24,6 +24,24 @@ def test_definitions_do_not_change(definition: Any) -> None:
     name = dataclasses.fields(definition)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(definition, name, None)
+
+
+@pytest.mark.parametrize(
+    ("spelt", "path"),
+    [
+        (b"/a-b._~/Z9", b"/a-b._~/Z9"),
+        (b"/%61%2D%2e%5F%7e%5a%39", b"/a-._~Z9"),
+        (b"/%2f%3F%23%5b%40%21%24%26%3d%25", b"/%2F%3F%23%5B%40%21%24%26%3D%25"),
+        (b"/%20%00%7f%c3%BC", b"/%20%00%7F%C3%BC"),
+        (b"/\xc3\xbc", b"/%C3%BC"),
+        (b"/%2561%", b"/%2561%"),
+        (b"/%zz%4", b"/%zz%4"),
+        (b"/!$&'()*+,;=:@", b"/!$&'()*+,;=:@"),
+    ],
+)
+def test_a_path_has_one_spelling(spelt: bytes, path: bytes) -> None:
+    assert canonical_path(spelt) == path
+    assert canonical_path(path) == path
 
 
 def test_the_defaults_of_a_policy_are_those_of_the_contract() -> None:

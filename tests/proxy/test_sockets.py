@@ -17,10 +17,11 @@ from proxy.sockets import (
     descriptors,
     has_news,
     kernel_unsent,
-    limit_received,
     limit_unsent,
     peer_address,
     reset_on_close,
+    set_app_options,
+    set_inherited,
 )
 from tests.fakes.transport import FakeTransport
 
@@ -91,7 +92,7 @@ def test_what_the_kernel_takes_from_an_app_is_bounded() -> None:
     async def story() -> int:
         server, transport, client = await connected()
         with client:
-            limit_received(transport)
+            set_app_options(transport)
             descriptor = transport.get_extra_info("socket").fileno()
             with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as sock:
                 size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
@@ -102,6 +103,46 @@ def test_what_the_kernel_takes_from_an_app_is_bounded() -> None:
     assert uvloop.run(story()) <= 2 * RECEIVE_BUFFER
 
 
+def asks_for_life(sock: socket.socket) -> bool:
+    """Whether the kernel asks a silent peer for life, within minutes."""
+    idle = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    every = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+    times = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT)
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) and idle + every * times <= 120
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="the option is Linux's")
+def test_the_kernel_asks_both_sides_for_life() -> None:
+    with bind("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert asks_for_life(accepted)
+
+    async def story() -> bool:
+        server, transport, client = await connected()
+        with client:
+            descriptor = transport.get_extra_info("socket").fileno()
+            with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as sock:
+                before = asks_for_life(sock)
+                set_app_options(transport)
+                after = asks_for_life(sock)
+            transport.abort()
+            server.close()
+        return after and not before
+
+    assert uvloop.run(story())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_KEEPIDLE"), reason="the option is Linux's")
+def test_a_socket_that_another_version_bound_is_brought_up_to_date() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        set_inherited(listening)
+        with socket.create_connection(listening.getsockname()):
+            accepted, _ = listening.accept()
+            with accepted:
+                assert asks_for_life(accepted)
+
+
 def test_a_connection_that_is_gone_is_left_alone() -> None:
     class Gone(asyncio.Transport):
         def get_extra_info(self, name: str, default: object = None) -> object:
@@ -109,7 +150,7 @@ def test_a_connection_that_is_gone_is_left_alone() -> None:
 
     reset_on_close(Gone())
     limit_unsent(Gone())
-    limit_received(Gone())
+    set_app_options(Gone())
     assert Gone().get_extra_info("socket") is None
 
 

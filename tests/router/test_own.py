@@ -153,6 +153,7 @@ def test_settings_of_connections() -> None:
         "app_queue_timeout": 0.5,
         "upstream_idle": 9,
         "upstream_idle_timeout": 4.0,
+        "keepalive_timeout": 620.0,
     }
     config = msgspec.structs.replace(config, **limits)
 

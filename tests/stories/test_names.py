@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.routes import Address, TableChange
+from tests.fakes.instructions import Work
 from tests.fakes.story import GET, POD_2, POD_3, Story, fields_of
 
 OTHER: Address = ("10.9.0.1", 80)
@@ -145,12 +146,49 @@ def test_a_path_that_another_app_contributes(story: Story) -> None:
         (b"/x/../api", POD_2),
         (b"/%2e/api/%2E%2e/x", ("10.0.0.1", 8080)),
         (b"/api/%2e%2e/x", ("10.0.0.1", 8080)),
-        (b"/%61pi", ("10.0.0.1", 8080)),
+        (b"/%61pi", POD_2),
+        (b"/%61%70%69/x?y", POD_2),
+        (b"/api%2Fx", ("10.0.0.1", 8080)),
+        (b"/api%2fv2", ("10.0.0.1", 8080)),
+        (b"/%2561pi", ("10.0.0.1", 8080)),
+        (b"/%41pi", ("10.0.0.1", 8080)),
+        (b"/api/v%32", POD_3),
+        (b"/api/%76%32/" + 5000 * b"%61", POD_3),
+        (b"/x?%61=/../api", ("10.0.0.1", 8080)),
+        (b"/api?%zz", POD_2),
     ):
         story.client(get(b"shop.example", path))
         assert story.dialled == [endpoint], path
         story.refuses()
         story.client_hears(...)
+
+
+@pytest.mark.parametrize(
+    ("path", "theirs"),
+    [(b"/m%c3%bc/x", True), (b"/m%C3%BC", True), (b"/m\xc3\xbc", True), (b"/%6d%C3%bc?x", True), (b"/m%c3", False)],
+)
+def test_a_path_is_compared_by_what_it_says_and_passed_on_as_it_is_spelt(
+    story: Story, path: bytes, theirs: bool
+) -> None:
+    story.serves(route="shop/api", endpoints=(POD_2,))
+    story.serves(b"shop.example", paths=((b"/m%C3%BC", "shop/api"),))
+    story.client(get(b"shop.example", path))
+    app = story.lends()
+    assert app.address == (POD_2 if theirs else ("10.0.0.1", 8080))
+    app.hears(b"GET " + path + b" HTTP/1.1\r\n", ...)
+
+
+def test_what_an_escaped_target_costs_is_bounded_by_the_paths_that_there_are(story: Story) -> None:
+    story.serves(route="shop/api", endpoints=(POD_2,))
+    story.serves(b"shop.example", paths=((b"/api", "shop/api"),))
+    host = story.core.table.hosts.find(b"shop.example")
+    assert host is not None
+    work = Work()
+    with work.on("long"):
+        found = host.at(b"/%61pi/" + 100_000 * b"%61")
+    with work.on("short"):
+        assert host.at(b"/%61pi/" + 10 * b"%61") is found
+    assert work.done["long"] <= work.done["short"] + 5
 
 
 def test_a_contributor_brings_its_own_policy(story: Story) -> None:

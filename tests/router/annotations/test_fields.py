@@ -13,7 +13,8 @@ OF_THE_CONTRACT = {
         nginx.proxyBuffers.busySize tcellAppID""",
     Place.ROUTER: """platformDomain tcpPorts defaultTimeout bodySize largeHeaderBuffersSize maxHeaders maxTargetSize
         maxConnections maxConnectionsPerClient maxRequestsPerConnection maxRequestsPerApp
-               maxQueuedPerApp queueTimeout maxIdleUpstreamConnections upstreamIdleTimeout proxyRealIpCidrs
+               maxQueuedPerApp queueTimeout maxIdleUpstreamConnections upstreamIdleTimeout
+        keepAliveTimeout proxyRealIpCidrs
         useProxyProtocol httpsPort enforceWhitelists defaultWhitelist whitelistMode requestIDs requestStartHeader
         enableRegexDomains defaultServiceEnabled defaultAppName defaultServiceIP disableServerTokens http2Enabled
         referrerPolicy accessLog.format accessLog.enabled gzip.enabled gzip.compLevel gzip.disable gzip.httpVersion

@@ -126,7 +126,16 @@ def test_a_mapping_cannot_point_anywhere_else(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "prefix"),
-    [("/api", "/api"), ("/api/", "/api"), ("/a/b%2Fc", "/a/b%2Fc"), ("/.well-known/x", "/.well-known/x")],
+    [
+        ("/api", "/api"),
+        ("/api/", "/api"),
+        ("/a/b%2Fc", "/a/b%2Fc"),
+        ("/.well-known/x", "/.well-known/x"),
+        ("/%61p%69", "/api"),
+        ("/a%2eb/%7Eme", "/a.b/~me"),
+        ("/a/b%2fc%c3%a4", "/a/b%2Fc%C3%A4"),
+        ("/a%2561", "/a%2561"),
+    ],
 )
 def test_locations_are_whole_segments(text: str, prefix: str) -> None:
     assert read(values.LOCATIONS, text) == prefix
