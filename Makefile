@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	"$$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo "$$name"; break; }; done)
 ARGS ?=
+PROCESSES ?= $(shell expr 3 '*' $$(getconf _NPROCESSORS_ONLN))
 IMAGE ?= drycc-router:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 ENGINE ?= $(shell for name in podman buildah docker; do command -v $$name && break; done)
 
@@ -20,8 +21,12 @@ help: ## list the verbs
 run: $(VENV)/.runtime ## run the router in front of the demo apps (Ctrl-C ends everything)
 	@exec $(BIN)/python examples/demo.py $(ARGS)
 
-test: $(VENV)/.dev ## run the tests (ARGS="tests/tls -x" narrows them)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## run the tests (ARGS="tests/tls -x" narrows them, PROCESSES=0 runs them one after the other)
+	@$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
+
+# Tests wait for most of their time, so more of them run at once than there are cores. Each process imports all tests,
+# and many tests start a router: bytecode is kept, whatever the environment says, because compiling costs more than that.
+test: export PYTHONDONTWRITEBYTECODE :=
 
 fuzz: $(VENV)/.dev ## search for inputs that tell our parsers from others, and keep them (ARGS="--minutes 60" for longer)
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -31,6 +31,7 @@ COMMANDS = {
     "helm-python-sdk": "helm_python",
     "import-linter": "lint-imports",
     "pytest-timeout": "timeout_method",
+    "pytest-xdist": "--numprocesses",
     "types-PyYAML": "types-PyYAML",
 }
 """Package → the word by which a file that is not Python uses it, where that is not its name."""

@@ -171,8 +171,7 @@ def test_what_the_peer_has_yet_to_take_is_counted() -> None:
     async def story() -> list[int]:
         server, transport, client = await connected()
         with client:
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            transport.write(2_000_000 * b"x")
+            transport.write(2_000_000 * b"x")  # more than the window of a peer that has read nothing yet
             counts = [kernel_unsent(transport)]
             taken = 0
             while taken < 2_000_000:

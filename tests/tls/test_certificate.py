@@ -331,6 +331,7 @@ def test_der_is_refused_with_a_hint() -> None:
         (GOOD.chain * 2000, GOOD.key, Flaw.TOO_LARGE),
         (GOOD.chain, GOOD.key * 2000, Flaw.TOO_LARGE),
     ],
+    ids=range(11),  # keys are new in each process
 )
 def test_broken_material_is_refused(chain: bytes, key: bytes, flaw: Flaw) -> None:
     assert flaw_of(chain, key) is flaw
