@@ -43,6 +43,9 @@ IDLE_UNDER_PRESSURE: Final = 5.0
 IDLE_LEAST: Final = 0.5
 """Seconds that it may be idle however few there are: who has just come is about to say something."""
 MOST_LOOKED_AT: Final = 10_000
+MAX_LINGERING: Final = 512
+"""Clients of one process that have their answer and are still sending. Beyond it the one that was answered longest ago
+is closed: whoever sends for ever must not take the places of those who wait for an answer."""
 CLOSED_A_TICK: Final = 256
 """Idle connections that are closed at a time when memory is short: closing one costs as much as a small request."""
 TRIM_SECONDS: Final = 2.0
@@ -77,6 +80,7 @@ class Core:
         "entering",
         "handshakes",
         "ids",
+        "lingering",
         "log",
         "loop",
         "memory",
@@ -114,6 +118,8 @@ class Core:
         self.connections: set[Http1Downstream | Stream] = set()
         self.entering: set[Entrance] = set()
         """Connections that have not shown yet whether a PROXY header comes first."""
+        self.lingering: dict[Http1Downstream, None] = {}
+        """Connections that are answered and closed on our side, in that order, whose clients are still sending."""
         self.draining = False
         self.closing = False
         """Draining, or short of memory: answers say close."""
@@ -235,11 +241,21 @@ class Core:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
+        self.lingering.pop(connection, None)
         self.counters.open_connections["https" if secure else "http"] -= 1
         if not secure:  # over TLS its channel was there before it, and is there a little longer
             self.departed(connection.address)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
+
+    def lingers(self, connection: Http1Downstream) -> None:
+        """A client has its answer and is still sending: its connection closes later, unless too many do so."""
+        lingering = self.lingering
+        lingering[connection] = None
+        if len(lingering) > MAX_LINGERING:
+            oldest = next(iter(lingering))
+            del lingering[oldest]
+            oldest.make_room()
 
     def joined(self, stream: Stream) -> None:
         """A client connection on a port of its own is there, and one to an endpoint will be."""

@@ -25,6 +25,8 @@ __all__ = [
     "HANDSHAKE_SECONDS",
     "LEAST_RATE",
     "LEAVE_SECONDS",
+    "LINGER_SECONDS",
+    "LINGER_SILENCE",
     "PROXY_SECONDS",
     "STALL_SECONDS",
     "Deadline",
@@ -46,7 +48,13 @@ still has of it counts as not taken: its buffers would hide a slow reader's prog
 LEAVE_SECONDS: Final = 1.0
 """How long an idle connection is kept while the router leaves: a request that is on its way is answered, not reset."""
 DRAIN_SECONDS: Final = 1.0
-"""For the rest of a request that was answered before it was complete, and for a client to say goodbye."""
+"""For a client to say goodbye, once it is answered and we have said it."""
+LINGER_SILENCE: Final = 5.0
+"""How long a client whose request was answered before it was complete may be silent. Its connection is half closed, and
+what it still sends is read and dropped: many clients read nothing before they have sent everything, and a close with
+unread bytes is a reset, which discards what they have not read."""
+LINGER_SECONDS: Final = 30.0
+"""For how long that goes on in all."""
 HALF_CLOSED_SECONDS: Final = 0.8
 """How long a client that has ended its side may wait for the head of its answer. A FIN does not tell ``nc -N``, which
 still listens, from a browser whose user has left: the first gets its answer if it comes soon, the second does not keep
@@ -158,9 +166,9 @@ DEADLINES: Final = (
     ),
     Deadline(
         "body_rest",
-        "the rest of a body whose request is answered already",
-        f"{DRAIN_SECONDS:g} s",
-        "the answer",
+        "the rest of a request that is answered already, of which everything is dropped",
+        f"{LINGER_SILENCE:g} s of silence, {LINGER_SECONDS:g} s in all; {_SLOW} while an answer is still on its way",
+        "its last byte; in all: the answer",
         "closed",
     ),
     Deadline(

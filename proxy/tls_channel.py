@@ -365,10 +365,15 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         if self._closing:
             return
         self._closing = True
+        # ``unwrap`` looks for the peer's goodbye as well, and data that it finds instead makes the connection useless
+        # for reading: it must find nothing.
+        unread = self._inside.read()
         try:
             self._tls.unwrap()
         except ssl.SSLError:
             pass  # the peer has not said goodbye yet: it need not, before the connection closes (RFC 8446 6.1)
+        if unread:
+            self._inside.write(unread)
         if self._outside.pending and not self._raw.is_closing():
             self._raw.write(self._outside.read())
 

@@ -20,6 +20,8 @@ from proxy.deadlines import (
     HALF_TUNNEL_SECONDS,
     LEAST_RATE,
     LEAVE_SECONDS,
+    LINGER_SECONDS,
+    LINGER_SILENCE,
     STALL_SECONDS,
 )
 from proxy.errors import Failure, status_for
@@ -48,8 +50,6 @@ __all__ = ["Http1Downstream"]
 
 MAX_WAITING: Final = 64 * 1024
 """Bytes of pipelined requests kept while one is under way; beyond it the socket is not read."""
-MAX_DRAIN: Final = 64 * 1024
-"""Bytes of an unwanted body that are read to keep a connection usable, and to let the client read its answer."""
 TURN_BYTES: Final = 64 * 1024
 """A read of this many bytes is followed by everybody else's turn: the loop goes on reading while a socket fills whole
 buffers, and one client on a fast line would have it for itself (hardening W-05)."""
@@ -63,11 +63,10 @@ MAX_HOPS: Final = 5
 _HEAD: Final = 0  # between requests, or in the middle of a head
 _BODY: Final = 1  # reading a request's body for an exchange
 _WAIT: Final = 2  # the request is complete, the response is not
-_DRAIN: Final = 3  # the response is complete, the request's body is not: read and drop the rest
-_LINGER: Final = 4  # said goodbye; read and drop so that the client can still read the answer
-_TUNNEL: Final = 5  # upgraded: whatever comes goes to the app as it is
-_CLOSED: Final = 6
-_FULL: Final = 7  # between requests, but the client has yet to read what it was answered: the next one waits
+_LINGER: Final = 3  # said goodbye; read and drop so that the client can still read the answer
+_TUNNEL: Final = 4  # upgraded: whatever comes goes to the app as it is
+_CLOSED: Final = 5
+_FULL: Final = 6  # between requests, but the client has yet to read what it was answered: the next one waits
 
 _NOTHING: Final = 0  # of the last head is repeated
 _FIELDS: Final = 1  # all but its request line
@@ -91,7 +90,6 @@ class Http1Downstream(asyncio.Protocol):
         "_close",
         "_core",
         "_decoder",
-        "_drained",
         "_edge",
         "_ended",
         "_exchange",
@@ -105,6 +103,7 @@ class Http1Downstream(asyncio.Protocol):
         "_left",
         "_line",
         "_line_end",
+        "_linger_until",
         "_parsing",
         "_peer",
         "_reencode",
@@ -148,6 +147,8 @@ class Http1Downstream(asyncio.Protocol):
         self._line = _NO_LINE
         self._fields = _NO_FIELDS
         self._unsent = 0
+        self._linger_until = 0.0
+        """When the connection is closed although the client still sends; 0: it does not linger."""
         self.deadline = FAR
         self.slot = 0
         # per request
@@ -156,11 +157,10 @@ class Http1Downstream(asyncio.Protocol):
         self._decoder: ChunkDecoder | None = None
         self._close = False
         self._reencode = False
-        self._drained = 0
         # ``_body_since`` and ``_held_at`` are set by ``_find_app`` for requests whose body is not complete.
 
     def __repr__(self) -> str:
-        names = ("head", "body", "wait", "drain", "linger", "tunnel", "closed", "full")
+        names = ("head", "body", "wait", "linger", "tunnel", "closed", "full")
         return f"<Http1Downstream {self._peer.address} {names[self._state]}>"
 
     # ── what the loop says ────────────────────────────────────────────────────────────────────────────────────────
@@ -212,12 +212,8 @@ class Http1Downstream(asyncio.Protocol):
                     self._exchange.request_body(data, False)
                     if len(data) >= TURN_BYTES and self._state == _TUNNEL:
                         self._rest()
-            elif state == _DRAIN:
-                self._drain(data)
             elif state == _LINGER:
-                self._drained += len(data)
-                if self._drained > MAX_DRAIN:
-                    self._abort()
+                self._drop(len(data))
         except Exception as error:
             note(self._core.counters, "client", error)
             self._crash(asked=True)
@@ -294,8 +290,9 @@ class Http1Downstream(asyncio.Protocol):
             self._await_body(exchange.bytes_in, now())
         elif state == _TUNNEL and exchange is not None:
             self._core.wheel.arm(self, now() + HALF_TUNNEL_SECONDS if exchange.first_to_end else FAR)
-        elif state in (_DRAIN, _LINGER):
-            self._core.wheel.arm(self, now() + DRAIN_SECONDS)
+        elif state == _LINGER:
+            self._unsent = 0
+            self._core.wheel.arm(self, self._goodbye_deadline(now()))
         if exchange is not None:
             exchange.client_ready()
 
@@ -385,7 +382,7 @@ class Http1Downstream(asyncio.Protocol):
         elif state in (_WAIT, _FULL):
             stopped = len(self._buffer) > MAX_WAITING
         else:
-            stopped = state != _HEAD
+            stopped = state not in (_HEAD, _LINGER)
         if not stopped:
             self._transport.resume_reading()
 
@@ -683,17 +680,6 @@ class Http1Downstream(asyncio.Protocol):
         else:
             self.deadline = deadline
 
-    def _drain(self, data: bytes) -> None:
-        """The rest of a body of stated length (see ``_can_drain``) whose answer is already given."""
-        self._left -= len(data)
-        if self._left > 0:
-            return
-        rest = data[self._left :] if self._left else b""
-        if self._close:
-            self._linger()
-        else:
-            self._next(rest, now())
-
     # ── what the exchange says ────────────────────────────────────────────────────────────────────────────────────
 
     def respond(self, head: ResponseHead, data: bytes, last: bool, now: float) -> None:
@@ -704,8 +690,8 @@ class Http1Downstream(asyncio.Protocol):
         if fields:
             head = stand_beside(head, fields)
         identity = exchange.identity
-        if not exchange.request_done and not self._can_drain():
-            self._close = True
+        if not exchange.request_done:
+            self._close = True  # who says keep-alive here would have to read a body of any length first
         if head.framed and identity and not self._close and exchange.line.minor and not exchange.fields.correlation_id:
             # The warm path: a length, a date, and nothing to add but what identifies the request.
             self._reencode = False
@@ -890,7 +876,7 @@ class Http1Downstream(asyncio.Protocol):
         self._close = True
         self._left = 0
         self._decoder = None
-        self._state = _WAIT
+        self._state = _BODY  # where the request ends is not known: the client may still be sending it
         self._answer(exchange, failure)
 
     def turn_away(self, failure: Failure) -> None:
@@ -900,7 +886,7 @@ class Http1Downstream(asyncio.Protocol):
 
     def _own(self, exchange: Exchange, head: bytes, body: bytes) -> None:
         """Write an answer of the router's own, and go on as after any other."""
-        if self._state == _BODY and not self._can_drain():
+        if self._state == _BODY:
             self._close = True
         parts = [head, b"Date: %b\r\n" % http_date()]
         if exchange.identity:
@@ -920,12 +906,6 @@ class Http1Downstream(asyncio.Protocol):
 
     # ── between requests ──────────────────────────────────────────────────────────────────────────────────────────
 
-    def _can_drain(self) -> bool:
-        """Whether the rest of the request's body is worth reading for the sake of the connection."""
-        return (
-            self._decoder is None and self._left <= MAX_DRAIN and not (self._exchange and self._exchange.fields.expect)
-        )
-
     def _finished(self, exchange: Exchange, moment: float) -> None:
         """The response is written. Count it, then take the next request, or part."""
         exchange.took = moment - exchange.started
@@ -938,11 +918,6 @@ class Http1Downstream(asyncio.Protocol):
             self._linger()
         elif state == _WAIT:
             self._next(self._buffer, moment)
-        elif state == _BODY:
-            self._state = _DRAIN
-            self._held = False
-            self._transport.resume_reading()
-            self._core.wheel.arm(self, now() + DRAIN_SECONDS)
 
     def _next(self, data: bytes, moment: float) -> None:
         """Ready for the next request, which may be here already."""
@@ -983,17 +958,39 @@ class Http1Downstream(asyncio.Protocol):
             self._record(exchange)
 
     def _linger(self) -> None:
-        """Say goodbye so that the answer survives: bytes still on their way would turn a plain close into a reset."""
+        """End the writing side only, and read and drop what still comes: a close with unread bytes would be a reset,
+        which can take the answer away from a client that has not finished sending (RFC 9112 9.6)."""
+        unfinished = self._state == _BODY
         self._buffer = b""
         self._state = _LINGER
-        self._drained = 0
+        self._held = False
         self._unsent = self._waiting() if self._transport.get_write_buffer_size() else 0
+        moment = now()
+        self._linger_until = 0.0
         if self._ended:
             self._transport.close()
         else:
+            if unfinished:
+                self._linger_until = moment + LINGER_SECONDS
+                self._core.lingers(self)
             self._transport.write_eof()
             self._transport.resume_reading()
-        self._core.wheel.arm(self, now() + (STALL_SECONDS if self._unsent else DRAIN_SECONDS))
+        self._core.wheel.arm(self, moment + STALL_SECONDS if self._unsent else self._goodbye_deadline(moment))
+
+    def _goodbye_deadline(self, moment: float) -> float:
+        """When a client that is silent from now on is taken to have read its answer."""
+        return min(moment + LINGER_SILENCE, self._linger_until) if self._linger_until else moment + DRAIN_SECONDS
+
+    def _drop(self, size: int) -> None:
+        """``size`` more bytes of what is not wanted any more."""
+        moment = now()
+        if not self._linger_until:  # nothing was missing, and yet it sends: pipelined requests, as a rule
+            self._linger_until = moment + LINGER_SECONDS
+            self._core.lingers(self)
+        if not self._unsent:
+            self.deadline = self._goodbye_deadline(moment)
+        if size >= TURN_BYTES:
+            self._rest()
 
     def _abort(self) -> None:
         """Close at once; what the kernel has of an answer still goes out."""
@@ -1059,6 +1056,10 @@ class Http1Downstream(asyncio.Protocol):
 
     def idle_since(self) -> float:
         """Since when nothing is asked or answered here (monotonic seconds); FAR while something is."""
+        if self._state == _LINGER:
+            # Nobody waits for anything here, but as long as a client may be silent it may also read its answer.
+            since = self._linger_until - LINGER_SECONDS
+            return since if self._linger_until and now() - since >= LINGER_SILENCE else FAR
         if self._state != _HEAD or self._buffer or self._full:
             return FAR
         edge = self._edge
@@ -1081,17 +1082,24 @@ class Http1Downstream(asyncio.Protocol):
             leaves = now() + LEAVE_SECONDS
             if self.slot < 0 or self.deadline > leaves:
                 self._core.wheel.arm(self, leaves)
+        elif self._state == _LINGER:
+            self._linger_until = min(self._linger_until, now() + LINGER_SILENCE)
 
     @isolated
     def make_room(self) -> None:
         """Others need what an idle connection takes: it closes at once. A busy one closes after its answer."""
         if self._state == _HEAD and not self._buffer:
             self._transport.close()
+        elif self._state == _LINGER:
+            self._abort()
         else:
             self._close = True
 
     @isolated
     def abort_now(self) -> None:
         """Give up at once."""
+        if self._state == _LINGER:
+            self._abort()  # it has its whole answer
+            return
         self._gone(Failure.DRAINING if self._state == _TUNNEL else Failure.CLIENT_GONE)
         self._break_off()

@@ -21,7 +21,7 @@ NAMED = {
     "leaving": deadlines.LEAVE_SECONDS,
     "body_idle": Edge().body_timeout,
     "body_rate": deadlines.BODY_GRACE,
-    "body_rest": deadlines.DRAIN_SECONDS,
+    "body_rest": deadlines.LINGER_SILENCE,
     "turn": Edge().app_queue_timeout,
     "connect": Policy().connect_timeout,
     "app_takes": Policy().idle_timeout,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fakes.story import GET, HOST, POD, Story
+from tests.fakes.story import GET, HOST, Story
 
 PIECE = b"x" * 65536
 UPLOAD = b"POST /up HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n"
@@ -123,10 +123,8 @@ def test_both_directions_at_once(story: Story) -> None:
     app.hears(b"ef")
     app.says(b"EF")
     story.client_hears(b"CDEF")
-    assert story.caller.is_kept
+    assert not story.caller.is_kept  # nobody could promise that, when the answer began
     assert not app.is_kept  # it answered before the request was complete: not to be trusted with another
-    story.client(GET)
-    assert story.dialled == [POD]
 
 
 def test_a_body_that_came_in_spite_of_a_stop_leaves_the_connection_readable(story: Story) -> None:

@@ -282,13 +282,24 @@ def test_time_in_which_the_app_takes_nothing_is_not_the_clients(story: Story) ->
 
 
 @stops_in("body_rest")
-def test_the_rest_of_an_answered_request_has_a_second(story: Story) -> None:
-    story.client(b"POST / HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: 100\r\n\r\n")
+def test_the_rest_of_an_answered_request_has_five_seconds_of_silence_and_thirty_in_all(story: Story) -> None:
+    story.client(b"POST / HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: 100000\r\n\r\n")
     story.answer("unknown_host", 404)
-    story.passes(0.8)
+    for _ in range(7):
+        story.passes(4.2)
+        story.client(b"x")
     assert not story.caller.is_cut
     story.passes(0.4)
+    story.client(b"x")
+    story.passes(0.4)
     assert story.caller.is_cut
+    caller = story.calls()
+    story.client(b"POST / HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: 100000\r\n\r\n")
+    story.answer("unknown_host", 404)
+    story.passes(4.8)
+    assert not caller.is_cut
+    story.passes(0.4)
+    assert caller.is_cut
 
 
 def test_a_body_that_stalls_after_the_answer_began_breaks_it_off(story: Story) -> None:

@@ -13,75 +13,151 @@ def upload(length: int) -> bytes:
     return b"POST /up HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % length
 
 
-def test_a_small_rest_is_read_and_the_client_kept(story: Story) -> None:
-    story.client(upload(100) + 50 * b"x")
+@pytest.mark.parametrize(
+    "rest", [b"Content-Length: 100\r\n", b"Content-Length: 10000000\r\n", b"Transfer-Encoding: chunked\r\n"]
+)
+def test_an_answer_before_the_rest_of_the_request_says_close(story: Story, rest: bytes) -> None:
+    """However small the rest is: a promise to keep the connection would oblige the router to read a body to its end."""
+    story.client(b"POST /up HTTP/1.1\r\n" + HOST + rest + b"\r\n")
     app = story.lends()
     app.says(DENIED)
-    heard = story.client_hears(b"HTTP/1.1 403 Forbidden\r\n", ..., b"no")
-    assert b"Connection: close" not in heard
+    story.client_hears(b"HTTP/1.1 403 Forbidden\r\n", ..., b"Connection: close\r\n\r\nno")
     assert not app.is_kept  # it may still be reading: never reused
-    story.client(30 * b"x", 20 * b"x" + GET)
-    assert story.dialled == [POD]
-    story.lends().hears(b"GET / HTTP/1.1\r\n", ...)
+    assert story.caller.transport.ended  # said goodbye, and yet
+    assert not story.caller.transport.closing  # what comes is read
 
 
-def test_the_rest_is_never_taken_for_a_request(story: Story) -> None:
-    story.client(upload(len(GET) + 5))
-    story.lends().says(DENIED)
-    story.client_hears(..., b"no")
+def test_an_answer_to_a_request_that_is_here_as_a_whole_keeps_the_connection(story: Story) -> None:
+    story.serves(maintenance=True)
+    story.client(upload(5) + b"12345")
+    assert b"Connection: close" not in story.answer("maintenance", 503)
     story.client(GET)
-    assert story.dialled == []
-    story.client(b"12345")
-    assert story.dialled == []
-    story.client(GET)
-    assert story.dialled == [POD]
-
-
-def test_a_large_rest_closes_the_connection(story: Story) -> None:
-    story.client(upload(100_000))
-    app = story.lends()
-    app.says(DENIED)
-    story.client_hears(b"HTTP/1.1 403 Forbidden\r\n", ..., b"Connection: close\r\n\r\nno")
-    assert not app.is_kept
-    assert not story.caller.is_kept
-
-
-def test_a_chunked_rest_closes_the_connection(story: Story) -> None:
-    """Nobody knows how much it is."""
-    story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
-    story.lends().says(DENIED)
-    story.client_hears(b"HTTP/1.1 403 Forbidden\r\n", ..., b"Connection: close\r\n\r\nno")
-    assert not story.caller.is_kept
-
-
-def test_a_rest_that_does_not_come_within_a_second_ends_the_connection(story: Story) -> None:
-    story.client(upload(100))
-    story.lends().says(DENIED)
-    story.client_hears(..., b"no")
-    story.passes(0.8)
+    story.answer("maintenance", 503)
     assert story.caller.is_kept
-    story.passes(0.4)
-    assert not story.caller.is_kept
 
 
-def test_after_goodbye_at_most_64_kib_are_read(story: Story) -> None:
+@pytest.mark.parametrize("said", ["own", "app's"])
+def test_the_rest_is_dropped_whatever_it_is(story: Story, said: str) -> None:
+    if said == "own":
+        story.serves(maintenance=True)
     story.client(upload(10_000_000))
-    story.lends().says(DENIED)
-    story.client_hears(..., b"no")
-    story.client(*([16 * 1024 * b"x"] * 4))
+    if said == "own":
+        story.answer("maintenance", 503)
+    else:
+        story.lends().says(DENIED)
+        story.client_hears(..., b"no")
+    for _ in range(40):
+        story.client(GET, 250_000 * b"x")
+        story.passes(0.1)
+    story.client_hears_nothing()
+    assert story.dialled == []
     assert not story.caller.transport.closing
-    story.client(b"x")
-    assert story.caller.is_cut
+    story.caller.closes()
+    assert story.caller.transport.closing and not story.caller.is_cut
 
 
-def test_after_goodbye_at_most_a_second_is_waited(story: Story) -> None:
+def test_a_client_that_sends_on_has_thirty_seconds_in_all(story: Story) -> None:
     story.client(upload(10_000_000))
     story.lends().says(DENIED)
-    story.passes(0.8)
+    for _ in range(29):
+        story.client(100 * b"x")
+        story.passes(1)
+    assert not story.caller.transport.closing
+    story.client(100 * b"x")
+    story.passes(1.2)
+    assert story.caller.is_cut
+    story.client_hears(..., b"no")
+
+
+def test_a_client_that_sends_nothing_more_has_five_seconds(story: Story) -> None:
+    story.client(upload(10_000_000))
+    story.lends().says(DENIED)
+    story.client(100 * b"x")
+    story.passes(4.8)
     assert not story.caller.transport.closing
     story.passes(0.4)
     assert story.caller.transport.closing
     story.client_hears(..., b"no")
+
+
+def test_a_large_piece_of_the_rest_is_followed_by_everybody_elses_turn(story: Story) -> None:
+    story.client(upload(10_000_000))
+    story.lends().says(DENIED)
+    protocol = story.caller.transport.protocol
+    protocol.data_received(64 * 1024 * b"x")
+    assert story.caller.transport.paused
+    story.loop.settle()
+    assert not story.caller.transport.paused
+
+
+def test_requests_that_follow_a_goodbye_are_dropped_like_a_rest(story: Story) -> None:
+    """Pipelined ones: more of them than a socket holds would reset the answer out of the client's hands."""
+    story.client(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+    story.lends().says(DENIED)
+    for _ in range(20):
+        story.passes(0.8)
+        story.client(500 * GET)
+    assert not story.caller.transport.closing
+    story.client_hears(..., b"no")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"POST / HTTP/1.1\r\n" + HOST + b"X-Large: " + 40_000 * b"x",
+        b"CONNECT shop.example:443 HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
+    ],
+    ids=["a bad head", "half a head", "a tunnel", "a bad chunk"],
+)
+def test_what_follows_a_refusal_is_dropped_like_a_rest(story: Story, request_: bytes) -> None:
+    story.client(request_)
+    for _ in range(20):
+        story.client(10_000 * b"x")
+        story.passes(0.8)
+    assert not story.caller.transport.closing
+    assert b"Connection: close\r\n" in story.client_hears(b"HTTP/1.1 ", ...)
+
+
+def test_only_so_many_may_send_on(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond that the one that was answered first is closed."""
+    monkeypatch.setattr("proxy.core.MAX_LINGERING", 3)
+    story.serves(maintenance=True)
+    callers = [story.calls() for _ in range(5)]
+    for caller in callers:
+        caller.says(upload(100_000))
+    assert [caller.is_cut for caller in callers] == [True, True, False, False, False]
+    callers[3].closes()
+    callers.append(story.calls())
+    story.client(upload(100_000))
+    assert [caller.is_cut for caller in callers] == [True, True, False, False, False, False]
+
+
+def test_who_sends_on_goes_first_when_places_are_few(story: Story) -> None:
+    story.serves(maintenance=True)
+    story.client(upload(100_000))
+    story.passes(4.5)
+    story.client(b"x")
+    story.core.admission.most = 1
+    story.core.relieve(story.clock.seconds)
+    assert not story.caller.is_cut  # it may still be about to read
+    story.passes(1)
+    story.core.relieve(story.clock.seconds)
+    assert story.caller.is_cut
+
+
+def test_a_router_that_leaves_waits_five_seconds_for_who_sends_on(story: Story) -> None:
+    story.serves(maintenance=True)
+    story.client(upload(100_000))
+    story.drains()
+    for _ in range(6):
+        story.client(b"x")
+        story.passes(0.8)
+    assert not story.caller.is_cut
+    story.client(b"x")
+    story.passes(0.6)
+    assert story.caller.is_cut
 
 
 def test_a_goodbye_waits_for_a_client_that_still_reads(story: Story) -> None:
@@ -107,15 +183,15 @@ def test_a_goodbye_does_not_wait_for_a_client_that_takes_nothing(story: Story) -
     assert story.caller.is_cut
 
 
+@pytest.mark.parametrize("expects", [b"", b"Expect: 100-continue\r\n"])
 @pytest.mark.parametrize("length", [100, 10_000_000])
-def test_a_body_for_nobody_is_handled_alike(story: Story, length: int) -> None:
-    """Own answers are early answers too."""
-    story.client(b"POST / HTTP/1.1\r\nHost: nobody.example\r\nContent-Length: %d\r\n\r\n" % length)
-    story.answer("unknown_host", 404)
-    assert story.caller.is_kept == (length == 100)
-    if length == 100:
-        story.client(100 * b"x" + GET)
-        assert story.dialled == [POD]
+def test_a_body_for_nobody_is_handled_alike(story: Story, length: int, expects: bytes) -> None:
+    """Own answers are early answers too; and a client that waits for a 100 may send nevertheless."""
+    story.client(b"POST / HTTP/1.1\r\nHost: nobody.example\r\n%bContent-Length: %d\r\n\r\n" % (expects, length))
+    assert b"Connection: close\r\n" in story.answer("unknown_host", 404)
+    story.client(min(length, 1_000_000) * b"x" + GET)
+    assert story.dialled == []
+    assert not story.caller.transport.closing
 
 
 def test_an_early_answer_while_the_request_goes_on_is_finished(story: Story) -> None:
@@ -124,6 +200,6 @@ def test_an_early_answer_while_the_request_goes_on_is_finished(story: Story) -> 
     app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
     story.client(b"67890")
     app.says(b"cd")
-    story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"abcd")
-    assert story.caller.is_kept
+    story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"Connection: close\r\n", ..., b"abcd")
+    assert not story.caller.is_kept
     assert not app.is_kept
