@@ -374,6 +374,28 @@ def test_saying_the_last_word_leaves_the_other_direction_open(talk: Conversation
     assert not talk.wire.aborted, "a reset would take the answer with it"
 
 
+@pytest.mark.parametrize("records", [1, 2, 5])
+def test_a_last_word_between_two_records_leaves_the_others_readable(talk: Conversation, records: int) -> None:
+    """Said while the first is read, with the others still to be decrypted: they are no reason to break off."""
+    talk.shake()
+    heard = talk.inner.data_received
+
+    def answers_at_once(data: bytes) -> None:
+        heard(data)
+        talk.channel.write_eof()
+
+    talk.inner.data_received = answers_at_once  # type: ignore[method-assign]  # what a protocol may do
+    for _ in range(records):
+        talk.client.write(1000 * b"x")
+    data = talk.to_router.read()
+    talk.channel.data_received(data[:-7])
+    talk.channel.data_received(data[-7:])
+    talk.client.write(b"late")
+    talk.channel.data_received(talk.to_router.read())
+    assert talk.inner.heard == records * 1000 * b"x" + b"late"
+    assert talk.wire.ended and not talk.wire.is_closing()
+
+
 def test_the_clients_goodbye_is_heard_also_after_ours(talk: Conversation) -> None:
     talk.shake()
     talk.channel.write_eof()

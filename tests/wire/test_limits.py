@@ -20,8 +20,10 @@ GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 
 
 async def greeter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An app that answers whatever it is asked, and agrees to every upgrade."""
+    """An app that answers whatever it is asked, once it has all of it, and agrees to every upgrade."""
     while head := await reader.readuntil(b"\r\n\r\n"):
+        if b"Content-Length: 5\r\n" in head:
+            await reader.readexactly(5)
         if b"Upgrade: websocket" in head:
             writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
             await reader.read()
