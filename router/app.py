@@ -16,7 +16,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
@@ -27,12 +27,13 @@ import uvloop
 from proxy.log_sink import LineSink
 from proxy.memory import find
 from proxy.metrics import Counters
-from router import __version__, garbage, runtime
+from router import __version__, garbage, interfaces, runtime
+from router.addresses import Fence
 from router.admin.apps import breathe
 from router.admin.health import Health
 from router.admin.metrics import RouterMetrics, WorkerReport, Workers
 from router.admin.server import AdminServer
-from router.compile import Compiler, OwnNames, OwnPorts
+from router.compile import API_SERVICE, Compiler, OwnNames, OwnPorts
 from router.feedback import Feedback
 from router.git_gateway import GitGateway, keep
 from router.kubernetes.client import Api
@@ -119,7 +120,8 @@ class _ControlPlane:
         cluster = self._cluster
         taken = frozenset({settings.http_port, settings.https_port, settings.admin_port})
         ports_taken = OwnPorts(settings.git_port, taken)
-        compiler = Compiler(own, trusted_endpoints=cluster is None, ports=ports_taken, reader=reader)
+        fence = await _fence(settings, self._api, taken | {settings.git_port}) if self._api else None
+        compiler = Compiler(own, trusted_endpoints=cluster is None, fence=fence, ports=ports_taken, reader=reader)
         self._git = git
         if git:
             self.reconciler = Reconciler(compiler, publisher, detour=git.lead)
@@ -192,6 +194,25 @@ class _ControlPlane:
         await self.admin.close()
         if self._api:
             await self._api.close()
+
+
+async def _fence(settings: Settings, api: Api, ports: Iterable[int]) -> Fence:
+    """What this process knows when it starts about addresses that no app may have; objects tell of others later."""
+    try:
+        local = interfaces.addresses()
+    except OSError as error:  # a sandbox without netlink: POD_IPS remains
+        log.warning("the addresses of network interfaces are not known: %s", error)
+        local = []
+    watched = settings.watch_namespaces
+    fence = Fence.around(
+        os.environ,
+        interfaces=local,
+        api=await api.addresses(),
+        ports=(port for port in ports if port),
+        sees_api=not watched or API_SERVICE.namespace in watched,
+    )
+    log.info("addresses that no app may have: %r", fence)
+    return fence
 
 
 # ── one process ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -244,9 +244,9 @@ class _Door:
     trusted: bool
     """Whether the objects are the operator's own: then loopback is in order."""
 
-    def address(self, text: str) -> str:
-        """The canonical address. Raises AddressRefused."""
-        return endpoint_address(text, self.fence, loopback_allowed=self.trusted)
+    def address(self, text: str, port: int | None = None) -> str:
+        """The canonical address, if it may be connected to at this port. Raises AddressRefused."""
+        return endpoint_address(text, self.fence, port, loopback_allowed=self.trusted)
 
 
 def _addresses(
@@ -270,19 +270,23 @@ def _addresses(
         return ()
     found: dict[ObjectKey | Address, set[Address]] = {}
     refused = False
-    # A Service that was deleted and created anew has slices of its own soon; until then those of the old one linger.
-    views = [view for view in slices if not (view.owner and service.uid and view.owner != service.uid)]
+    own_address = spec.upstream == "service"
+    views = list(slices)
+    if not own_address:
+        # A Service that was deleted and created anew has its own slices soon; until then those of the old one linger.
+        views = [view for view in views if not (view.owner and service.uid and view.owner != service.uid)]
     for view in views:
-        for target, address in _slice_addresses(view, port, door, says):
+        for target, address in _slice_addresses(view, port, door, says, unready=own_address):
             if address is None:
                 refused = True
             else:
                 found.setdefault(target if target and target.name else address, set()).add(address)
-    if spec.upstream == "service":
-        # Which of them it comes to is the cluster's choice, so all have to be in order.
-        ready = bool(found) or (door.trusted and not views)
+    if own_address:
+        # kube-proxy chooses among all slices with the Service's label, whoever owns them, and by conditions of its own:
+        # it sends to a terminating endpoint that says it is ready. So every address in them has to be in order.
+        ready = any(endpoint.ready for view in views for endpoint in view.endpoints)
         own = _cluster_address(service, port, door, says)
-        return own if ready and not refused else ()
+        return own if not refused and ((found and ready) or (door.trusted and not views)) else ()
     six = ":" in service.cluster_ip
     if len(found) == 1:
         [addresses] = found.values()
@@ -314,28 +318,30 @@ def _cluster_address(service: Service, port: ServicePort, door: _Door, says: _Vo
         says.say(Reason.NO_ADDRESS, "upstream", "service", message)
         return ()
     try:
-        return {(door.address(service.cluster_ip), port.port)}
+        return {(door.address(service.cluster_ip, port.port), port.port)}
     except AddressRefused as refused:
         says.say_about(Reason.REFUSED_ADDRESS, service.key, "spec.clusterIP", service.cluster_ip, str(refused))
         return ()
 
 
 def _slice_addresses(
-    view: EndpointSlice, port: ServicePort, door: _Door, says: _Voice
+    view: EndpointSlice, port: ServicePort, door: _Door, says: _Voice, *, unready: bool
 ) -> Iterator[tuple[ObjectKey | None, Address | None]]:
     """The ready addresses of a slice at the port that bears the Service port's name, as kube-proxy matches them, each
-    with what its endpoint says it is; None for one that is refused."""
+    with what its endpoint says it is; None for one that is refused. ``unready``: those of all endpoints."""
     if view.address_type == "FQDN":
         message = "expected IPv4 or IPv6: names are not looked up"
         says.say_about(Reason.REFUSED_ADDRESS, view.key, "addressType", view.address_type, message)
         return
-    numbers = [each.port for each in view.ports if each.name == port.name and each.protocol == port.protocol]
+    numbers: list[int | None] = [
+        each.port for each in view.ports if each.name == port.name and each.protocol == port.protocol
+    ]
     if view.endpoints and not numbers:
         called = f"named {port.name!r}" if port.name and port.name.isascii() else "without a name"
         message = f"expected a TCP port {called}, as the Service calls it"
         says.say_about(Reason.NO_PORT, view.key, "ports", "", message)
     for number, endpoint in enumerate(view.endpoints):
-        if not endpoint.ready:
+        if not endpoint.ready and not unready:
             continue
         target = endpoint.target
         if target and (target.kind == "Node" or target.namespace not in ("", view.key.namespace)):
@@ -344,14 +350,16 @@ def _slice_addresses(
             yield target, None
             continue
         for text in endpoint.addresses:
-            try:
-                address = door.address(text)
-            except AddressRefused as refused:
-                says.say_about(Reason.REFUSED_ADDRESS, view.key, f"endpoints[{number}].addresses", text, str(refused))
-                yield target, None
-            else:
-                for each in numbers:
-                    yield target, (address, each)
+            for each in numbers or [None]:
+                try:
+                    address = door.address(text, each)
+                except AddressRefused as refused:
+                    where = f"endpoints[{number}].addresses"
+                    says.say_about(Reason.REFUSED_ADDRESS, view.key, where, text, str(refused))
+                    yield target, None
+                else:
+                    if each is not None:
+                        yield target, (address, each)
 
 
 # ── under which rules ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -143,8 +143,7 @@ class Cluster:
     def addresses(self, service: ObjectKey) -> Iterator[str]:
         """Every address in the slices of a Service, ready or not, as written."""
         for view in self._slices.get(service, {}).values():
-            for endpoint in view.endpoints:
-                yield from endpoint.addresses
+            yield from view.addresses()
 
 
 def _is_too_long(texts: Mapping[str, str]) -> bool:

@@ -49,7 +49,7 @@ from tls.certificate import Certificate
 from tls.change import CertificateChange
 from tls.policy import TlsPolicy
 
-__all__ = ["Compiler", "OwnNames", "OwnPorts"]
+__all__ = ["API_SERVICE", "Compiler", "OwnNames", "OwnPorts"]
 
 DEFAULT_ROUTE: Final = "default"
 """Name of the route for unknown hosts; names of apps have a slash."""
@@ -131,7 +131,8 @@ class Compiler:
         self._trusted = trusted_endpoints
         self._told_fence = fence or Fence()
         self._fence = self._told_fence
-        self._learned: dict[str, str] = {}  # addresses behind the fence that objects tell of → whose they are
+        # What objects tell of addresses behind the fence: address → whose it is, and address → port → whose that is.
+        self._learned: tuple[dict[str, str], dict[str, dict[int, str]]] = ({}, {})
         # What was said, and what each app comes to by itself.
         self._cluster = Cluster()
         self._config = read_router(self._router_keys[0], {}, None)[0]
@@ -294,6 +295,10 @@ class Compiler:
         self._ledger.put("builder", problems)
         self._dirty_streams = True
         if config != self._config:
+            self._dirty_fence |= (config.denied_networks, config.allowed_networks) != (
+                self._config.denied_networks,
+                self._config.allowed_networks,
+            )
             self._config = config
             self._default_policy = default_policy(config)
             _add(self._dirty_apps, (*self._apps, *self._unheard.apps()))
@@ -352,25 +357,42 @@ class Compiler:
         return [view for view in views if view is not None]
 
     def _read_fence(self) -> None:
-        """Learn where the router's replicas and the API server are; apps with endpoints there are dirty.
+        """Learn where the router's replicas and the API server are, and what the operator says about networks; apps
+        with endpoints there are dirty.
 
         Who could write these objects could do worse with them than to name somebody else's addresses there.
         """
         self._dirty_fence = False
-        learned = {
-            form: OWN
-            for service in self._own_service_views()
-            for text in (service.cluster_ip, *service.balancers)
-            for form in forms(text)
-        }
-        for key, whose in (*((key, OWN) for key in self._own_services), (API_SERVICE, API_SERVER)):
-            learned.update((form, whose) for text in self._cluster.addresses(key) for form in forms(text))
-        changed = learned.keys() ^ self._learned.keys()
+        places: dict[str, str] = {}
+        nodes: dict[str, dict[int, str]] = {}
+        for service in self._own_service_views():
+            places.update((form, OWN) for form in forms(service.cluster_ip))
+            balancers = {form for text in service.balancers for form in forms(text)}
+            if any(map(self._told_fence.is_node, balancers)):  # the balancer of a small cluster: its nodes themselves
+                _put_ports(nodes, balancers, (port.port for port in service.ports), OWN)
+            else:
+                places.update(dict.fromkeys(balancers, OWN))
+        for key in self._own_services:
+            for view in self._cluster.slices(key):
+                if self._told_fence.in_host_network:
+                    _put_ports(nodes, view.addresses(), (port.port for port in view.ports), OWN)
+                else:
+                    places.update((form, OWN) for text in view.addresses() for form in forms(text))
+        api = self._cluster.get(Service, API_SERVICE.namespace, API_SERVICE.name)
+        places.update((form, API_SERVER) for form in forms(api.cluster_ip if api else ""))
+        for view in self._cluster.slices(API_SERVICE):
+            _put_ports(nodes, view.addresses(), (port.port for port in view.ports), API_SERVER)
+        before_places, before_nodes = self._learned
+        self._learned = places, nodes
+        config = self._config
+        self._fence = self._told_fence.beside(
+            places, nodes, denied=config.denied_networks, allowed=config.allowed_networks
+        )
+        changed = {address for address, _ in places.items() ^ before_places.items()}
+        changed.update(each for each in nodes.keys() | before_nodes.keys() if nodes.get(each) != before_nodes.get(each))
         if changed:
-            self._learned = learned
-            self._fence = self._told_fence.beside(learned)
             _add(self._dirty_apps, (name for name, app in self._apps.items() if self._is_at(app.service, changed)))
-            self._dirty_streams = True
+        self._dirty_streams = True
 
     def _is_at(self, service: Service, places: Container[str]) -> bool:
         """Whether an endpoint of a Service, or its own address, is at one of these places."""
@@ -868,6 +890,14 @@ class Compiler:
             uids={key: uid for key in about if (uid := self._cluster.uid(key)) is not None},
             record=record,
         )
+
+
+def _put_ports(nodes: dict[str, dict[int, str]], texts: Iterable[str], ports: Iterable[int], whose: str) -> None:
+    """Note whose ``ports`` are, at each of these addresses."""
+    there = dict.fromkeys(ports, whose)
+    for text in texts:
+        for form in forms(text):
+            nodes.setdefault(form, {}).update(there)
 
 
 def _about(app: CompiledApp, reason: Reason, key: str, value: str, message: str) -> Problem:

@@ -69,6 +69,8 @@ class RouterConfig(msgspec.Struct, frozen=True):
     max_per_client: int
     max_requests: int
     trusted: tuple[str, ...]
+    denied_networks: tuple[str, ...]
+    allowed_networks: tuple[str, ...]
     proxy_protocol: bool
     https_port: int
     enforce_allow: bool

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, NamedTuple
@@ -139,6 +139,11 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     ports: tuple[SlicePort, ...]
     owner: str = ""
     """The uid of the Service that it was made for; "" where it does not say."""
+
+    def addresses(self) -> Iterator[str]:
+        """Every address, ready or not, as written."""
+        for endpoint in self.endpoints:
+            yield from endpoint.addresses
 
 
 @dataclass(frozen=True, slots=True)

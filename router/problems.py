@@ -193,8 +193,8 @@ class Reason(enum.Enum):
     )
     REFUSED_ADDRESS = (
         "refused_address",
-        "An endpoint that no app may have: loopback, metadata, the router itself, another namespace's Pod, a name.",
-        "Point the Service at Pods of its own namespace.",
+        "An endpoint that no app may have: loopback, metadata, the router, the cluster's own, another namespace's Pod.",
+        "Point the Service at Pods of its own namespace. The operator can make exceptions with `allowedNetworks`.",
     )
     UNKNOWN_SERVICE = (
         "unknown_service",

@@ -324,6 +324,21 @@ FIELDS: Final[tuple[Field, ...]] = (
         "Peers whose word about the client's address is believed; without it nobody's.",
     ),
     _router(
+        "deniedNetworks",
+        "denied_networks",
+        values.NETWORKS,
+        None,
+        "Addresses that no app may have as endpoints, besides loopback, link-local, metadata, the router's own, the API"
+        " server's, and those of nodes on ports of Kubernetes components.",
+    ),
+    _router(
+        "allowedNetworks",
+        "allowed_networks",
+        values.NETWORKS,
+        None,
+        "Exceptions: addresses that apps may have although they are among those, deniedNetworks included.",
+    ),
+    _router(
         "useProxyProtocol",
         "proxy_protocol",
         values.FLAG,

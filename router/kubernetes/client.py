@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import random
 import socket
 import ssl
@@ -23,6 +24,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit  # noqa: TID251 -- of the URL that credentials name, not of what a client sends
 
 import aiohttp
 import msgspec
@@ -44,10 +46,14 @@ from router.kubernetes.resources import Resource
 
 __all__ = ["WATCH_SECONDS", "Api", "Listed", "RawObject", "WatchEvent"]
 
+log = logging.getLogger(__name__)
+
 RawObject = Mapping[str, Any]
 """A JSON object as the API server wrote it."""
 
 CONNECT_SECONDS: Final = 5.0
+LOOK_UP_SECONDS: Final = 2.0
+"""For the server's name, where it is known by one."""
 ANSWER_SECONDS: Final = 15.0
 """For one whole answer that is not a watch."""
 HEAD_SECONDS: Final = 10.0
@@ -112,6 +118,18 @@ class Api:
     def host(self) -> str:
         """The server's URL."""
         return str(self._configuration.host)
+
+    async def addresses(self) -> list[tuple[str, int]]:
+        """Where the server is by its URL: (address, port). A name is looked up; none: it cannot be, or not soon."""
+        url = urlsplit(self.host)
+        host, port = url.hostname or "", url.port or (80 if url.scheme == "http" else 443)
+        try:
+            async with asyncio.timeout(LOOK_UP_SECONDS):
+                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, TimeoutError, UnicodeError) as error:
+            log.warning("the address of %s is not known: %s", host, str(error) or "no answer")
+            return []
+        return [(str(address[0]), port) for *_, address in found]
 
     async def close(self) -> None:
         """Break off whatever is under way."""

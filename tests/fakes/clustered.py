@@ -1,6 +1,6 @@
 """A router in this process that follows a fake API server over real sockets: source, compiler, publisher and gateway as
-``router.app`` puts them together, with apps on loopback behind it (so its compiler takes the objects for the operator's
-own), and steady traffic through it."""
+``router.app`` puts them together, with apps on loopback behind it, which its operator allows, and steady traffic
+through it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from proxy.gateway import Gateway
 from proxy.routes import Address
+from router.addresses import Fence
 from router.compile import Compiler
 from router.kubernetes.client import Api
 from router.own import OwnNames
@@ -169,7 +170,8 @@ async def replica(
     source = ClusterSource(api, own, namespaces, **tuning)
     store = CertificateStore(self_signed(datetime.now(UTC)))
     gateway = Gateway(loop, tls=Front(store))
-    reconciler = Reconciler(Compiler(own, trusted_endpoints=True), Publisher(store, gateway))
+    fence = Fence().beside({}, allowed=["127.0.0.0/8"])
+    reconciler = Reconciler(Compiler(own, trusted_endpoints=False, fence=fence), Publisher(store, gateway))
     ports = await gateway.listen("127.0.0.1", 0, 0)
     assert ports.https is not None
 

@@ -136,24 +136,103 @@ FENCE = Fence.around(
         "KUBERNETES_SERVICE_HOST": "10.96.0.1",
     },
     ("192.168.0.0/24", "fd00:9::/64"),
+    interfaces=("10.1.0.5", "fd00:1::5", "10.77.0.1", "127.0.0.1"),
+    api=(("172.18.0.2", 16443),),
+    ports=(8080, 8443, 9090),
 )
+"""A router in the Pod network, and what it is told when it starts."""
 
 
 @pytest.mark.parametrize(
-    ("address", "whose"),
+    ("address", "port", "whose"),
     [
-        ("10.1.0.5", "the router's own"),
-        ("192.168.7.1", "the router's node"),
-        ("10.96.0.1", "the API server's"),
-        ("192.168.0.77", "the operator denies"),
+        ("10.1.0.5", 5000, "the router's own"),
+        ("10.77.0.1", 5000, "the router's own"),
+        ("192.168.7.1", 10250, "10250, where a component of Kubernetes or the router listens on nodes"),
+        ("172.18.0.2", 16443, "the API server's"),
+        ("10.96.0.1", 443, "the API server's"),
+        ("192.168.0.77", 5000, "the operator denies"),
     ],
 )
-def test_what_is_behind_the_fence_is_refused_in_every_form(address: str, whose: str) -> None:
+def test_what_is_behind_the_fence_is_refused_in_every_form(address: str, port: int, whose: str) -> None:
     assert len(set(written(address))) == 9
     for text in written(address):
         with pytest.raises(AddressRefused, match=whose):
-            endpoint_address(text, FENCE, loopback_allowed=True)
-        assert endpoint_address(text, Fence(), loopback_allowed=False)
+            endpoint_address(text, FENCE, port, loopback_allowed=True)
+        assert endpoint_address(text, Fence(), port, loopback_allowed=False)
+    assert endpoint_address(address, FENCE.beside({}, allowed=[f"{address}/32"]), port, loopback_allowed=False)
+
+
+COMPONENTS = [6443, 10250, 10255, 10256, 10257, 10258, 10259, 2379, 2380]
+
+
+@pytest.mark.parametrize("node", ["192.168.7.1", "172.18.0.2"])
+def test_a_node_is_refused_on_the_ports_of_components_and_not_as_a_whole(node: str) -> None:
+    """An app in the host network has its node's address."""
+    for port in (*COMPONENTS, 8080, 8443, 9090):
+        with pytest.raises(AddressRefused, match=f"port {port}"):
+            endpoint_address(node, FENCE, port, loopback_allowed=False)
+    for free in (None, 80, 3000, 10251, 10254, 10260):
+        assert endpoint_address(node, FENCE, free, loopback_allowed=False) == node
+
+
+def test_kubelets_ports_are_refused_everywhere_as_any_address_may_be_a_node() -> None:
+    for port in (10250, *range(10255, 10260)):
+        with pytest.raises(AddressRefused):
+            endpoint_address("192.168.7.2", FENCE, port, loopback_allowed=False)
+    for port in (6443, 2379, 2380, 8080):  # of a virtual cluster in a Pod, of an app's own etcd
+        assert endpoint_address("10.1.3.3", FENCE, port, loopback_allowed=False) == "10.1.3.3"
+
+
+def test_where_nobody_tells_of_the_api_servers_endpoints_its_ports_are_refused_everywhere() -> None:
+    fence = Fence.around({"HOST_IP": "192.168.7.1"}, sees_api=False)
+    for port in COMPONENTS:
+        with pytest.raises(AddressRefused, match=f"port {port}"):
+            endpoint_address("172.18.0.9", fence, port, loopback_allowed=False)
+
+
+def test_in_the_host_network_the_routers_address_is_its_nodes() -> None:
+    fence = Fence.around(
+        {"POD_IPS": "192.168.7.1", "HOST_IPS": "192.168.7.1,fd00:7::1", "HOST_PORTS": "80,443"},
+        interfaces=("192.168.7.1", "10.244.0.1"),
+        ports=(9090,),
+    )
+    assert fence.in_host_network
+    for port in (80, 443, 9090, 10250, 6443):
+        with pytest.raises(AddressRefused):
+            endpoint_address("192.168.7.1", fence, port, loopback_allowed=False)
+        with pytest.raises(AddressRefused):
+            endpoint_address("fd00:7::1", fence, port, loopback_allowed=False)
+    assert endpoint_address("192.168.7.1", fence, 3000, loopback_allowed=False)
+    with pytest.raises(AddressRefused, match="router's own"):
+        endpoint_address("10.244.0.1", fence, 3000, loopback_allowed=False)
+
+
+LIFTED = ["127.0.0.1", "169.254.1.1", "100.100.100.200", "fd00:ec2::254", "64:ff9b::127.0.0.1", "64:ff9b:1::1", "::1"]
+
+
+@pytest.mark.parametrize("text", LIFTED)
+def test_the_operator_makes_exceptions_of_every_rule(text: str) -> None:
+    everything = Fence().beside({}, allowed=["0.0.0.0/0", "::/0"])
+    assert endpoint_address(text, everything, 80, loopback_allowed=False)
+    with pytest.raises(AddressRefused):
+        endpoint_address(text, Fence(), 80, loopback_allowed=False)
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0", "::", "0.1.2.3", "224.0.0.1", "ff02::1", "255.255.255.255", "240.0.0.1"])
+def test_an_exception_makes_no_machine_of_what_is_none(text: str) -> None:
+    """Linux connects an unspecified address to the machine itself."""
+    everything = Fence().beside({}, allowed=["0.0.0.0/0", "::/0"])
+    for form in [text, f"64:ff9b::{text}"] if "." in text else [text]:
+        with pytest.raises(AddressRefused):
+            endpoint_address(form, everything, 80, loopback_allowed=False)
+
+
+def test_an_exception_for_one_form_of_an_address_is_none_for_what_it_carries() -> None:
+    fence = Fence().beside({}, allowed=["64:ff9b::/96"])
+    for text in ("64:ff9b::127.0.0.1", "64:ff9b::a9fe:a9fe"):
+        with pytest.raises(AddressRefused):
+            endpoint_address(text, fence, 80, loopback_allowed=False)
 
 
 @pytest.mark.parametrize("text", ["fd00:1::5", "FD00:1:0:0::5", "fd00:9::1", "fd00:9::ffff:ffff"])
@@ -168,7 +247,7 @@ def test_their_neighbours_are_nobody_special(text: str) -> None:
 
 
 def test_an_environment_that_says_nothing_fences_nothing_in() -> None:
-    assert repr(Fence.around({})) == "<Fence around 0 addresses and 0 networks>"
+    assert repr(Fence.around({})) == "<Fence around 0 addresses, 0 nodes and 0 networks>"
     assert repr(Fence.around({"KUBERNETES_SERVICE_HOST": "api.example", "POD_IP": "", "POD_IPS": ","})) == repr(Fence())
 
 

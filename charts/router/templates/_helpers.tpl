@@ -114,6 +114,19 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: metadata.name
+        # Addresses that no app may name as an endpoint: the Pod's own, and the node's on ports of Kubernetes components.
+        - name: POD_IPS
+          valueFrom:
+            fieldRef:
+              fieldPath: status.podIPs
+        - name: HOST_IPS
+          valueFrom:
+            fieldRef:
+              fieldPath: status.hostIPs
+        {{- if .hostPorts.enabled }}
+        - name: HOST_PORTS
+          value: {{ printf "%v,%v,%v" .hostPorts.http .hostPorts.https .hostPorts.git | quote }}
+        {{- end }}
       ports:
         - name: http
           containerPort: 8080
