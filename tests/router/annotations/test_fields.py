@@ -15,6 +15,7 @@ OF_THE_CONTRACT = {
         maxConnections maxConnectionsPerClient maxRequestsPerConnection maxRequestsPerApp
                maxQueuedPerApp queueTimeout maxIdleUpstreamConnections upstreamIdleTimeout
         keepAliveTimeout proxyRealIpCidrs
+               deniedNetworks allowedNetworks
         useProxyProtocol httpsPort enforceWhitelists defaultWhitelist whitelistMode requestIDs requestStartHeader
         enableRegexDomains defaultServiceEnabled defaultAppName defaultServiceIP disableServerTokens http2Enabled
         referrerPolicy accessLog.format accessLog.enabled gzip.enabled gzip.compLevel gzip.disable gzip.httpVersion
