@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from proxy.http1.parser import CHUNKED, MAX_PORT, RequestFields, ResponseHead, is_host, set_fields
+from proxy.http1.parser import MAX_PORT, RequestFields, ResponseHead, is_host, set_fields
 from proxy.peer import NetworkSet, client_address
 
 __all__ = ["Peer", "RequestIds", "build_outgoing", "forwarded_fields", "route_fields", "stand_beside"]
@@ -77,7 +77,7 @@ def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> No
     What it was made of, ``fields.rest``, is given up.
 
     From a stranger every statement about the client is dropped and made anew; from a trusted peer what it said is kept
-    (contract 6). Framing is re-emitted from the parsed length, never copied.
+    (contract 6). A length is written from the parsed one, never copied; how chunks go on is decided with each request.
     """
     host = fields.host
     about = peer.fields
@@ -87,9 +87,7 @@ def build_outgoing(fields: RequestFields, peer: Peer, trusted: NetworkSet) -> No
     else:
         fields.client = peer.address
         fields.scheme = b"https" if peer.secure else b"http"
-    if fields.length == CHUNKED:
-        others += b"Transfer-Encoding: chunked\r\n"
-    elif fields.stated:
+    if fields.stated:
         others += b"Content-Length: %d\r\n" % fields.length
     others += b"X-Router-Hops: %d\r\n" % (fields.hops + 1) if fields.hops else _FIRST_HOP
     if fields.expect:

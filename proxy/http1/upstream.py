@@ -40,6 +40,9 @@ says 102 every some seconds (RFC 2518 10.1), a resumable upload 104."""
 INTERIM_BYTES: Final = 4 * 1024
 """Bytes of a 1xx response that count as one of those; a larger one counts as so many more."""
 
+MAX_WHOLE: Final = 64 * 1024
+"""Bytes of a chunked request body that go to the app with a length, if all of it is here when the request is sent."""
+
 _IDLE: Final = 0
 _HEAD: Final = 1
 _LENGTH: Final = 2
@@ -256,11 +259,17 @@ class Http1Upstream(asyncio.Protocol):
         self._exchange = exchange
         self._state = _HEAD
         self._interim = 0.0
+        added = route.request_fields() if route.dated and not fields.dated else b""
         if fields.length:
             self._chunked_request = fields.length == CHUNKED
             if self._chunked_request:
-                data = (encode(data) if data else b"") + (LAST_CHUNK if last else b"")
-        added = route.request_fields() if route.dated and not fields.dated else b""
+                if last and len(data) <= MAX_WHOLE:
+                    # All of it is here: its length is known (RFC 9112 6.1). WSGI servers read nothing without one.
+                    self._chunked_request = False
+                    added += b"Content-Length: %d\r\n" % len(data)
+                else:
+                    added += b"Transfer-Encoding: chunked\r\n"
+                    data = (encode(data) if data else b"") + (LAST_CHUNK if last else b"")
         if fields.upgrade and _may_switch(exchange):
             added += _UPGRADE
         identity = exchange.identity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.http1.upstream import MAX_WHOLE
 from tests.fakes.story import GET, HOST, POD, Story, fields_of
 
 HEAD = b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -168,13 +169,56 @@ def test_a_chunked_request_body_is_decoded_and_encoded_anew(story: Story) -> Non
 
 
 def test_a_chunked_request_body_that_came_whole(story: Story) -> None:
-    story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
-    story.lends().hears(b"POST / HTTP/1.1\r\n", ..., b"\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    """It goes with its length: WSGI servers read no body without one."""
+    chunked = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+    app = None
+    for body in (b"abc", b"abc", b"ab"):  # a head that repeats has a length of its own each time
+        story.client(chunked + b"1\r\na\r\n%x;x=y\r\n%b\r\n0\r\nX-Sum: 1\r\n\r\n" % (len(body) - 1, body[1:]))
+        app = story.lends(reused=app is not None)
+        heard = app.hears(b"POST / HTTP/1.1\r\n", ..., b"\r\n\r\n" + body)
+        fields = fields_of(heard)
+        assert fields[b"content-length"] == [b"%d" % len(body)]
+        assert not {b"transfer-encoding", b"trailer", b"x-sum"} & fields.keys()
+        app.says(b"HTTP/1.1 204 No Content\r\n\r\n")
+        assert app.is_kept
+    story.client(chunked + b"3\r\nabc\r\n")  # and one that comes in pieces has none
+    heard = story.lends(reused=True).hears(b"POST / HTTP/1.1\r\n", ..., b"\r\n\r\n3\r\nabc\r\n")
+    assert fields_of(heard)[b"transfer-encoding"] == [b"chunked"]
+    assert b"content-length" not in fields_of(heard)
+    story.client(b"0\r\n\r\n" + GET)
+    story.apps[0].hears(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize(("size", "whole"), [(MAX_WHOLE, True), (MAX_WHOLE + 1, False)])
+def test_a_chunked_request_body_that_came_whole_and_is_large(story: Story, size: int, whole: bool) -> None:
+    body = size * b"x"
+    story.client(
+        b"PUT / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (size, body)
+    )
+    heard = story.lends().hears(b"PUT / HTTP/1.1\r\n", ...)
+    fields = fields_of(heard)
+    if whole:
+        assert fields[b"content-length"] == [b"%d" % size]
+        assert heard.endswith(b"\r\n\r\n" + body)
+    else:
+        assert fields[b"transfer-encoding"] == [b"chunked"]
+        assert heard.endswith(b"\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (size, body))
+    assert (b"content-length" in fields) is not (b"transfer-encoding" in fields)
+
+
+def test_a_chunked_request_that_is_sent_again_has_its_length_again(story: Story) -> None:
+    app = story.keeps_warm()
+    story.client(b"PUT / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+    app.hears(b"PUT / HTTP/1.1\r\n", ..., b"abc")
+    app.closes()
+    heard = story.lends().hears(b"PUT / HTTP/1.1\r\n", ..., b"\r\n\r\nabc")
+    assert fields_of(heard)[b"content-length"] == [b"3"]
 
 
 def test_an_empty_chunked_request_body(story: Story) -> None:
     story.client(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
-    story.lends().hears(b"POST / HTTP/1.1\r\n", ..., b"\r\n\r\n0\r\n\r\n")
+    heard = story.lends().hears(b"POST / HTTP/1.1\r\n", ..., b"\r\n\r\n")
+    assert fields_of(heard)[b"content-length"] == [b"0"]
 
 
 def test_a_post_of_nothing_says_so_to_the_app(story: Story) -> None:

@@ -315,7 +315,7 @@ def test_a_bad_chunk_never_becomes_a_whole_request(story: Story, case: str, piec
 def test_trailers_reach_nobody(story: Story, trailer: bytes) -> None:
     story.client(CHUNKED + b"5;a=b\r\nhello\r\n00\r\n" + trailer + b"\r\n\r\n")
     app = story.lends()
-    heard = app.hears(b"POST / HTTP/1.1\r\n", ..., b"\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    heard = app.hears(b"POST / HTTP/1.1\r\n", ..., b"\r\n\r\nhello")
     assert trailer not in heard
     app.says(OK)
     story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")

@@ -63,7 +63,6 @@ def test_the_block_of_a_trusted_peer() -> None:
     [
         (b"Content-Length: 0005", b"Content-Length: 5"),
         (b"Content-Length: 0", b"Content-Length: 0"),
-        (b"Transfer-Encoding: CHUNKED", b"Transfer-Encoding: chunked"),
         (b"Expect: 100-CONTINUE", b"Expect: 100-continue"),
     ],
 )
