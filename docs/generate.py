@@ -1,4 +1,5 @@
-"""Write the pages of ``docs/`` that are made from code, so that they cannot say anything else than the code does.
+"""Write the pages of ``docs/`` that are made from code, and the chart's schema of annotations, so that they cannot say
+anything else than the code does.
 
 Run as ``make docs``; a test fails where a committed page differs from what is made here. What must not enter: prose
 that is not about one row of a table in the code. Such prose has its own page, written by hand.
@@ -11,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from docs import values_schema
 from proxy.deadlines import DEADLINES
 from proxy.errors import Failure, Retry, Side, status_for
 from router.annotations import reference
@@ -163,8 +165,9 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
 
 def main() -> int:
     """Write every page whose text changed; name each on standard error."""
-    for name, page in PAGES.items():
-        path, text = Path(__file__).with_name(name), page()
+    pages = {Path(__file__).with_name(name): page for name, page in PAGES.items()}
+    for path, page in {**pages, values_schema.SCHEMA: values_schema.page}.items():
+        text = page()
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
             sys.stderr.write(f"{path}: written\n")

@@ -67,6 +67,10 @@ class Scalar(Generic[T]):
     name: str
     """For the reference page."""
     read: Callable[[str], T]
+    bounds: tuple[int, int] | None = None
+    """Least and largest value, of numbers and sizes: for the chart's schema, as ``words``."""
+    words: tuple[str, ...] = ()
+    """The only texts that ``read`` takes, if there are so few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ class ListOf(Generic[T]):
     separator: str = ","
     fails_closed: bool = False
     """What it means when it stands there and no element is usable: nobody, rather than whatever was good last."""
+    words: tuple[str, ...] = ()
+    """The only elements that ``read`` takes, if there are so few."""
 
     def split(self, text: str) -> list[str]:
         """The elements as written, stripped; the empty ones too."""
@@ -133,7 +139,7 @@ def size(minimum: int, maximum: int) -> Scalar[int]:
         raise Unfit(f"a size {_bounds}")
 
     _bounds = f"from {minimum} to {maximum} bytes, such as 16k" if minimum else "such as 512k, 10m or 0"
-    return Scalar("size", read)
+    return Scalar("size", read, (minimum, maximum))
 
 
 _INTEGER: Final = re.compile(r"[0-9]{1,18}")
@@ -147,18 +153,18 @@ def integer(minimum: int, maximum: int) -> Scalar[int]:
             return int(text)
         raise Unfit(f"a number from {minimum} to {maximum}")
 
-    return Scalar(f"number {minimum} to {maximum}", read)
+    return Scalar(f"number {minimum} to {maximum}", read, (minimum, maximum))
 
 
 def choice(*alternatives: str) -> Scalar[str]:
     """One of a few words, exactly as written here."""
-    return Scalar(" · ".join(alternatives), _one_of(alternatives))
+    return Scalar(" · ".join(alternatives), _one_of(alternatives), words=alternatives)
 
 
 def words(*alternatives: str, separator: str = " ") -> ListOf[str]:
     """A list of some of a few words."""
     kinds = {" ": "words", ":": "words joined by ':'"}[separator]
-    return ListOf(f"{kinds} out of: {' '.join(alternatives)}", _one_of(alternatives), separator)
+    return ListOf(f"{kinds} out of: {' '.join(alternatives)}", _one_of(alternatives), separator, words=alternatives)
 
 
 def _one_of(alternatives: tuple[str, ...]) -> Callable[[str], str]:

@@ -16,6 +16,7 @@ EVERYTHING: dict[str, Any] = {
     "image": {"repository": "registry.example/router", "digest": "sha256:" + "a1" * 32},
     "imagePullSecrets": [{"name": "registry"}],
     "routerAnnotations": {"platformDomain": "apps.example.com", "ssl.enforce": True, "ssl.hsts.maxAge": 15552000},
+    "tcpPorts": {"5432": "shop/database:5432", "1883": "iot/broker"},
     "settings": {"watchNamespaces": ["shop", "blog"], "accessLog": False},
     "service": {
         "annotations": {"example.com/idle": "1200"},

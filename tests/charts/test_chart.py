@@ -201,8 +201,9 @@ def test_the_services_choose_the_pods_that_serve_and_name_their_ports(installati
     objects = of(installation)
     labels = objects.pods()["metadata"]["labels"]
     ports = {port["name"]: port["containerPort"] for port in objects.container()["ports"]}
+    further = {int(port): int(port) for port in INSTALLATIONS[installation].get("tcpPorts", {})}
     for name, expected in {
-        "drycc-router": {80: 8080, 443: 8443, 2222: 2222},
+        "drycc-router": {80: 8080, 443: 8443, 2222: 2222} | further,
         "drycc-router-admin": {9090: 9090},
     }.items():
         spec = objects.one("Service", name)["spec"]
@@ -215,7 +216,7 @@ def test_the_load_balancer_is_told_who_may_come_and_keeps_their_addresses() -> N
     assert service["spec"]["type"] == "LoadBalancer"
     assert service["spec"]["externalTrafficPolicy"] == "Local"
     assert service["spec"]["loadBalancerSourceRanges"] == ["192.0.2.0/24", "2001:db8::/32"]
-    assert [port["nodePort"] for port in service["spec"]["ports"]] == [30080, 30443, 30022]
+    assert [port.get("nodePort") for port in service["spec"]["ports"]][:3] == [30080, 30443, 30022]
     assert service["metadata"]["annotations"] == {"example.com/idle": "1200"}
 
 
@@ -332,7 +333,16 @@ def test_router_annotations_reach_the_router_as_they_were_meant(tmp_path: Path) 
 
 @ALL
 def test_the_router_has_no_problem_with_its_own_objects(installation: str, tmp_path: Path) -> None:
-    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all(of(installation)), encoding="utf-8")
+    services = [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": dict(zip(("namespace", "name"), target.partition(":")[0].split("/"), strict=True)),
+            "spec": {"ports": [{"port": int(target.partition(":")[2] or 1)}]},
+        }
+        for target in INSTALLATIONS[installation].get("tcpPorts", {}).values()
+    ]
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump_all([*of(installation), *services]), encoding="utf-8")
     assert [str(problem) for problem in compiled(tmp_path, "drycc").problems] == []
 
 
@@ -344,7 +354,10 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text(encoding="utf-8"))
 def test_the_schema_knows_the_routers_keys_and_no_others() -> None:
     properties = SCHEMA["properties"]["routerAnnotations"]["properties"]
     told = {key: each["description"] for key, each in properties.items()}
-    assert told == {field.key: field.help for field in FIELDS if field.place is Place.ROUTER}
+    elsewhere = {"tcpPorts"}  # a value of its own, as its ports are opened in other objects too
+    assert told == {
+        field.key: field.help for field in FIELDS if field.place is Place.ROUTER and field.key not in elsewhere
+    }
 
 
 def test_every_value_has_a_default_and_every_default_a_schema() -> None:

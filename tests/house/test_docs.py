@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from docs import values_schema
 from docs.generate import PAGES
 from proxy.access_log import FORMATS
 from proxy.errors import Failure
@@ -42,6 +43,10 @@ def relative_links(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_the_one_that_is_committed(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run `make docs`"
+
+
+def test_the_charts_schema_of_annotations_is_the_one_that_the_grammars_make() -> None:
+    assert values_schema.SCHEMA.read_text(encoding="utf-8") == values_schema.page(), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", PAGES)

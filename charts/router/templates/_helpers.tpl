@@ -41,6 +41,13 @@ helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version }}
 {{- end }}
 router.drycc.cc/{{ $key }}: {{ $value | toString | quote }}
 {{- end }}
+{{- if .Values.tcpPorts }}
+{{- $mappings := list }}
+{{- range $port, $service := .Values.tcpPorts }}
+{{- $mappings = append $mappings (printf "%s:%s" $port $service) }}
+{{- end }}
+router.drycc.cc/tcpPorts: {{ join ", " $mappings | quote }}
+{{- end }}
 {{- /* Clients of a single server reach https on the node's port. */}}
 {{- if and .Values.hostPorts.enabled (ne (int .Values.hostPorts.https) 443) (not (hasKey .Values.routerAnnotations "httpsPort")) }}
 router.drycc.cc/httpsPort: {{ int .Values.hostPorts.https | quote }}
@@ -143,6 +150,13 @@ spec:
           containerPort: 2222
           {{- if .hostPorts.enabled }}
           hostPort: {{ .hostPorts.git }}
+          {{- end }}
+        {{- end }}
+        {{- range $port, $_ := .tcpPorts }}
+        - name: tcp-{{ $port }}
+          containerPort: {{ $port }}
+          {{- if $root.Values.hostPorts.enabled }}
+          hostPort: {{ $port }}
           {{- end }}
         {{- end }}
         - name: admin
