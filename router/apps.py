@@ -8,8 +8,9 @@ What must not enter: claims' outcome, certificates' contents, deltas.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -275,8 +276,11 @@ def _addresses(
     if not own_address:
         # A Service that was deleted and created anew has its own slices soon; until then those of the old one linger.
         views = [view for view in views if not (view.owner and service.uid and view.owner != service.uid)]
+    meant = _Meant.EVERY if own_address else _Meant.READY
+    if not own_address and not any(each.ready for view in views if _numbers(view, port) for each in view.endpoints):
+        meant = _Meant.LEAVING
     for view in views:
-        for target, address in _slice_addresses(view, port, door, says, unready=own_address):
+        for target, address in _slice_addresses(view, port, door, says, meant):
             if address is None:
                 refused = True
             else:
@@ -284,7 +288,7 @@ def _addresses(
     if own_address:
         # kube-proxy chooses among all slices with the Service's label, whoever owns them, and by conditions of its own:
         # it sends to a terminating endpoint that says it is ready. So every address in them has to be in order.
-        ready = any(endpoint.ready for view in views for endpoint in view.endpoints)
+        ready = any(endpoint.ready or endpoint.leaving for view in views for endpoint in view.endpoints)
         own = _cluster_address(service, port, door, says)
         return own if not refused and ((found and ready) or (door.trusted and not views)) else ()
     six = ":" in service.cluster_ip
@@ -324,24 +328,36 @@ def _cluster_address(service: Service, port: ServicePort, door: _Door, says: _Vo
         return ()
 
 
+class _Meant(Enum):
+    """Which endpoints of a Service's slices count."""
+
+    READY = "ready"
+    LEAVING = "leaving"
+    """None is ready: those that terminate and still serve, as kube-proxy does it (KEP-1669)."""
+    EVERY = "every"
+
+
+def _numbers(view: EndpointSlice, port: ServicePort) -> list[int]:
+    """The slice's numbers of the port that bears the Service port's name, as kube-proxy matches them."""
+    return [each.port for each in view.ports if each.name == port.name and each.protocol == port.protocol]
+
+
 def _slice_addresses(
-    view: EndpointSlice, port: ServicePort, door: _Door, says: _Voice, *, unready: bool
+    view: EndpointSlice, port: ServicePort, door: _Door, says: _Voice, meant: _Meant
 ) -> Iterator[tuple[ObjectKey | None, Address | None]]:
-    """The ready addresses of a slice at the port that bears the Service port's name, as kube-proxy matches them, each
-    with what its endpoint says it is; None for one that is refused. ``unready``: those of all endpoints."""
+    """The addresses of a slice's endpoints that are ``meant``, each with what its endpoint says it is; None for one
+    that is refused."""
     if view.address_type == "FQDN":
         message = "expected IPv4 or IPv6: names are not looked up"
         says.say_about(Reason.REFUSED_ADDRESS, view.key, "addressType", view.address_type, message)
         return
-    numbers: list[int | None] = [
-        each.port for each in view.ports if each.name == port.name and each.protocol == port.protocol
-    ]
+    numbers: Sequence[int | None] = _numbers(view, port)
     if view.endpoints and not numbers:
         called = f"named {port.name!r}" if port.name and port.name.isascii() else "without a name"
         message = f"expected a TCP port {called}, as the Service calls it"
         says.say_about(Reason.NO_PORT, view.key, "ports", "", message)
     for number, endpoint in enumerate(view.endpoints):
-        if not endpoint.ready and not unready:
+        if not (meant is _Meant.EVERY or (endpoint.leaving if meant is _Meant.LEAVING else endpoint.ready)):
             continue
         target = endpoint.target
         if target and (target.kind == "Node" or target.namespace not in ("", view.key.namespace)):

@@ -119,6 +119,8 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     ready: bool
     target: ObjectKey | None = None
     """What it says it is: as a rule a Pod. Written by whoever wrote the slice."""
+    leaving: bool = False
+    """It terminates and still serves: it may be given new connections while no endpoint is ready."""
 
 
 class SlicePort(msgspec.Struct, frozen=True, gc=False):
@@ -212,6 +214,7 @@ def _any_service(key: ObjectKey, raw: Mapping[str, Any]) -> Service:
 
 def parse_endpoint_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlice:
     """Read an EndpointSlice; an unset ``ready`` means ready, as the API defines it; terminating ones are never ready.
+    An unset ``serving`` means serving, as kube-proxy reads it.
 
     Raises:
         ObjectError: some field the router reads has another shape than Kubernetes gives it.
@@ -228,12 +231,14 @@ def _any_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlice:
         conditions = _mapping(item.get("conditions"), f"{path}.conditions")
         ready = _flag(conditions.get("ready"), f"{path}.conditions.ready", absent=True)
         terminating = _flag(conditions.get("terminating"), f"{path}.conditions.terminating", absent=False)
+        serving = _flag(conditions.get("serving"), f"{path}.conditions.serving", absent=True)
         addresses = _list(item.get("addresses"), f"{path}.addresses")
         endpoints.append(
             Endpoint(
                 addresses=tuple(_text(text, f"{path}.addresses[{n}]") for n, text in enumerate(addresses)),
                 ready=ready and not terminating,
                 target=_reference(item.get("targetRef"), f"{path}.targetRef"),
+                leaving=terminating and serving,
             )
         )
     ports = []
@@ -339,6 +344,7 @@ class _SliceMetadata(msgspec.Struct, gc=False):
 
 class _Conditions(msgspec.Struct, frozen=True, gc=False):
     ready: bool = True
+    serving: bool = True
     terminating: bool = False
 
 
@@ -395,6 +401,7 @@ def _usual_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlice | None
                 each.addresses,
                 each.conditions.ready and not each.conditions.terminating,
                 None if target is None else ObjectKey(target.kind, target.namespace, target.name),
+                each.conditions.terminating and each.conditions.serving,
             )
         )
     owner = ""

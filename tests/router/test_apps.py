@@ -240,6 +240,73 @@ def test_who_is_about_to_go_gets_nothing_new() -> None:
     assert compiled(web(), slices).route.endpoints == (("10.0.0.1", 5000), ("10.0.0.6", 5000))
 
 
+def conditions(ready: bool, serving: bool, terminating: bool) -> dict[str, bool]:
+    return {"ready": ready, "serving": serving, "terminating": terminating}
+
+
+READY = conditions(True, True, False)
+STARTING = conditions(False, False, False)
+LEAVING = conditions(False, True, True)
+GONE = conditions(False, False, True)
+UNREADY_WANTED = conditions(True, True, True)
+"""Of a Service with publishNotReadyAddresses."""
+
+
+@pytest.mark.parametrize(
+    ("states", "served"),
+    [
+        ((LEAVING, LEAVING), (1, 2)),
+        ((LEAVING, GONE, STARTING), (1,)),
+        ((UNREADY_WANTED, GONE), (1,)),
+        ((LEAVING, READY), (2,)),
+        ((READY, LEAVING), (1,)),
+        ((GONE, STARTING), ()),
+        (({"terminating": True, "ready": False}, STARTING), (1,)),  # an unset serving means serving, as to kube-proxy
+    ],
+)
+@pytest.mark.parametrize("apart", [False, True], ids=["one slice", "a slice each"])
+def test_while_no_endpoint_is_ready_those_that_terminate_and_serve_do(
+    states: tuple[dict[str, bool], ...], served: tuple[int, ...], apart: bool
+) -> None:
+    """As kube-proxy does it (KEP-1669): the last Pod of an app that is rolled out or drained answers to its end."""
+    all_of_them = [at(f"10.0.0.{number}", None, **state) for number, state in enumerate(states, 1)]
+    if apart:
+        slices = [endpoints("shop/web", each, slice_=str(number)) for number, each in enumerate(all_of_them)]
+    else:
+        slices = [endpoints("shop/web", *all_of_them)]
+    app = compiled(web(), *slices)
+
+    assert app.route.endpoints == tuple((f"10.0.0.{number}", 5000) for number in served)
+    assert app.problems == ()
+
+
+def test_what_is_ready_at_another_port_does_not_count() -> None:
+    app = compiled(
+        web(),
+        endpoints("shop/web", at("10.0.0.1", None, **LEAVING)),
+        endpoints("shop/web", at("10.0.0.2", None, **READY), called="admin", slice_="2"),
+    )
+
+    assert app.route.endpoints == (("10.0.0.1", 5000),)
+
+
+def test_a_ready_endpoint_that_is_refused_does_not_bring_leaving_ones_back() -> None:
+    """kube-proxy would send to the ready one."""
+    slices = endpoints("shop/web", at("169.254.169.254", None, **READY), at("10.0.0.2", None, **LEAVING))
+
+    assert compiled(web(), slices).route.endpoints == ()
+    assert reasons(compiled(web(), slices)) == [Reason.REFUSED_ADDRESS]
+
+
+def test_the_cluster_address_serves_while_endpoints_terminate_and_serve() -> None:
+    served = service("shop/web", {"domains": "shop", "upstream": "service"}, clusterIP="10.96.0.7")
+
+    assert compiled(served, endpoints("shop/web", at("10.0.0.1", None, **LEAVING))).route.endpoints == (
+        ("10.96.0.7", 80),
+    )
+    assert compiled(served, endpoints("shop/web", at("10.0.0.1", None, **GONE))).route.endpoints == ()
+
+
 def test_one_port_may_have_another_number_in_each_slice() -> None:
     """As it is while a rollout changes what ``targetPort: http`` means."""
     ports = ({"name": "http", "port": 80}, {"name": "metrics", "port": 9090})

@@ -94,7 +94,7 @@ def test_another_shape_is_refused_with_the_path_to_it(raw: dict[str, Any], path:
 
 
 def test_ready_endpoints_are_in_and_terminating_ones_are_not() -> None:
-    """An unset ``ready`` means ready; ``serving && terminating`` gets nothing new (contract 1)."""
+    """An unset ``ready`` means ready; what is terminating gets nothing new unless it serves and none is ready."""
     raw = {
         "metadata": {"labels": {"kubernetes.io/service-name": "web"}},
         "addressType": "IPv4",
@@ -103,6 +103,9 @@ def test_ready_endpoints_are_in_and_terminating_ones_are_not() -> None:
             {"addresses": ["10.0.0.2"], "conditions": {"ready": False}},
             {"addresses": ["10.0.0.3"], "conditions": {"ready": True, "serving": True, "terminating": True}},
             {"addresses": ["10.0.0.4"], "conditions": {"ready": None, "terminating": None}},
+            {"addresses": ["10.0.0.5"], "conditions": {"ready": False, "serving": False, "terminating": True}},
+            {"addresses": ["10.0.0.6"], "conditions": {"ready": False, "terminating": True}},
+            {"addresses": ["10.0.0.7"], "conditions": {"ready": False, "serving": True}},
         ],
         "ports": [{"name": "http", "port": 5000}, {"name": "any", "port": None}],
     }
@@ -113,8 +116,11 @@ def test_ready_endpoints_are_in_and_terminating_ones_are_not() -> None:
     assert view.endpoints == (
         Endpoint(("10.0.0.1",), ready=True),
         Endpoint(("10.0.0.2",), ready=False),
-        Endpoint(("10.0.0.3",), ready=False),
+        Endpoint(("10.0.0.3",), ready=False, leaving=True),
         Endpoint(("10.0.0.4",), ready=True),
+        Endpoint(("10.0.0.5",), ready=False),
+        Endpoint(("10.0.0.6",), ready=False, leaving=True),
+        Endpoint(("10.0.0.7",), ready=False),
     )
     assert view.ports == (SlicePort("http", 5000, "TCP"),)
 
@@ -251,7 +257,7 @@ ODD: tuple[Any, ...] = (
     {"router.deis.io/x": 1, "other": 1},
     {"router.deis.io/x": "1", "other": 1},
 )
-BESIDE = ("status", "namespace", "labels", "terminating", "\ud800", "é")
+BESIDE = ("status", "namespace", "labels", "terminating", "serving", "\ud800", "é")
 
 
 def _places(raw: Any) -> Iterator[tuple[Any, Any]]:
