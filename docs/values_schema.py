@@ -154,6 +154,10 @@ def _grammar(grammar: Grammar) -> Schema:
     lowest, highest = grammar.bounds
     if grammar.name == "size":
         return _number(_sizes(lowest, highest), lowest, highest)
+    if grammar.name == "time in whole seconds":
+        units = (("s?", 1), ("m", 60), ("h", 3600), ("d", 86400))
+        times = "|".join(f"{number_pattern(-(-lowest // size), highest // size)}{unit}" for unit, size in units)
+        return _number(times, lowest, highest)
     return _number(number_pattern(lowest, highest), lowest, highest)
 
 

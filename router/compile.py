@@ -60,7 +60,7 @@ API_SERVICE: Final = ObjectKey("Service", "default", "kubernetes")
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 _NOTHING: Final = frozenset[ObjectKey]()
 
-_IN_FORCE: Final = frozenset({Reason.DOMAIN_WITHOUT_CERTIFICATE, Reason.CERTIFICATE_EXPIRES_SOON})
+_IN_FORCE: Final = frozenset({Reason.DOMAIN_WITHOUT_CERTIFICATE, Reason.CERTIFICATE_EXPIRES_SOON, Reason.HOST_BITS})
 """Problems of apps all of whose words are in force."""
 
 K = TypeVar("K", bound=Hashable)

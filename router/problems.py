@@ -134,6 +134,11 @@ class Reason(enum.Enum):
         "An element of a list that is not in order; the others count.",
         "Correct the element, or remove it from the list.",
     )
+    HOST_BITS = (
+        "host_bits",
+        "A network with bits beyond its prefix length, such as 10.0.0.7/8; the network as a whole is in force.",
+        "Write the network (10.0.0.0/8), or the address alone if only that was meant (10.0.0.7).",
+    )
     EMPTY_ELEMENT = (
         "empty_element",
         "Empty elements in a list; they are ignored.",

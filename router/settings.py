@@ -187,7 +187,7 @@ def _time(text: str) -> float:
 
 
 def _size(text: str) -> int:
-    found = re.fullmatch("([0-9]{1,12})([kmg]?)i?", text.lower())
+    found = re.fullmatch("([0-9]{1,12}) ?([kmg]?)(?:i?b|i)?", text.lower())
     if not found:
         raise ValueError
     return int(found[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[found[2]]

@@ -21,12 +21,11 @@ from typing import Final
 import idna
 from publicsuffixlist import PublicSuffixList
 
+from router.annotations import mistakes
 from router.annotations.errors import Unfit
 from router.problems import Reason
 
 __all__ = ["canonical", "covers", "names_above", "platform_domain", "resolve"]
-
-EXPECTED: Final = "a name such as www.example.com, *.example.com or shop"
 
 LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 NAME: Final = re.compile(rf"{LABEL}(?:\.{LABEL})*")
@@ -111,7 +110,7 @@ def _name(text: str) -> str:
             try:
                 name = idna.encode(name, uts46=True, std3_rules=True).decode("ascii")
             except UnicodeError:  # idna's own errors are UnicodeErrors; their texts quote the input
-                raise Unfit(EXPECTED) from None
+                raise Unfit(mistakes.in_name(text)) from None
         name = name.lower()
         if len(name) <= 253 and NAME.fullmatch(name):
             last = name.rpartition(".")[2]
@@ -121,7 +120,7 @@ def _name(text: str) -> str:
                 raise Unfit("a name, not an address", Reason.REFUSED_DOMAIN)
             if len(last) > 1:
                 return name
-    raise Unfit(EXPECTED)
+    raise Unfit(mistakes.in_name(text))
 
 
 def _not_internal(name: str) -> str:

@@ -79,7 +79,7 @@ _REFERRER_POLICIES: Final = values.choice(
     "unsafe-url",
     "none",
 )
-_MAX_AGE: Final = values.integer(0, 10 * 365 * 86400)
+_MAX_AGE: Final = values.whole_seconds(0, 10 * 365 * 86400)
 _VERSIONS: Final = values.words(*(version.value for version in Version))
 _CIPHERS: Final = values.words(*CIPHERS, *CIPHERS_1_3, separator=":")
 
@@ -166,7 +166,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         None,
         "Send Strict-Transport-Security on https, and redirect http; else the router's.",
     ),
-    _app("ssl.hsts.maxAge", "hsts_max_age", _MAX_AGE, None, "max-age in seconds; else the router's."),
+    _app("ssl.hsts.maxAge", "hsts_max_age", _MAX_AGE, None, "max-age; else the router's."),
     _app(
         "ssl.hsts.includeSubDomains",
         "hsts_include_subdomains",
@@ -396,7 +396,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         "false",
         "Send Strict-Transport-Security, and redirect http, for apps that say nothing.",
     ),
-    _router("ssl.hsts.maxAge", "hsts_max_age", _MAX_AGE, "15552000", "max-age in seconds."),
+    _router("ssl.hsts.maxAge", "hsts_max_age", _MAX_AGE, "15552000", "max-age."),
     _router("ssl.hsts.includeSubDomains", "hsts_include_subdomains", values.FLAG, "false", "Add includeSubDomains."),
     _router("ssl.hsts.preload", "hsts_preload", values.FLAG, "false", "Add preload."),
     _later(Place.ROUTER, "enableRegexDomains", values.FLAG, "false", "Let apps use regexDomain."),
@@ -410,7 +410,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     ),
     _later(Place.ROUTER, "gzip.enabled", values.FLAG, "true", "Compress responses that are not yet compressed."),
     _later(Place.ROUTER, "gzip.compLevel", values.integer(1, 9), "5", "Effort, from 1 to 9."),
-    _later(Place.ROUTER, "gzip.minLength", values.integer(0, 1 << 40), "256", "Smallest response worth it, in bytes."),
+    _later(Place.ROUTER, "gzip.minLength", values.size(0, 1 << 40), "256", "Smallest response worth it, in bytes."),
     _later(
         Place.ROUTER,
         "gzip.types",
@@ -475,7 +475,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     _builder(
         "connectionRate",
         "connection_rate",
-        values.integer(0, 100_000),
+        values.per_second(0, 100_000),
         "10",
         "New connections per second from one client address, 0 for any number.",
     ),

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from router.annotations import mistakes
 from router.annotations.errors import Unfit
 from router.annotations.fields import NGINX, Effect, Field, Place, defaults, known_keys
 from router.annotations.values import BLANKS, LIST_LIMIT, ListOf
@@ -208,6 +209,14 @@ def _value(field: Field, owner: ObjectKey, key: str, text: str, last_good: Any) 
     return value, problems
 
 
+def _is_good(grammar: ListOf[Any], element: str) -> bool:
+    try:
+        grammar.read(element)
+    except Unfit as unfit:
+        return unfit.taken is not None
+    return True
+
+
 def _bad_value(owner: ObjectKey, key: str, text: str, expected: str, reason: Reason | None = None) -> Problem:
     return Problem(reason or Reason.BAD_VALUE, owner, key, text, f"expected {expected}")
 
@@ -232,10 +241,13 @@ def _elements(
         try:
             good[grammar.read(part)] = None
         except Unfit as unfit:
+            if unfit.taken is not None:
+                good[unfit.taken] = None
             bad += 1
             if bad <= REPORTED:
                 reason = unfit.reason or Reason.BAD_ELEMENT
-                problems.append(Problem(reason, owner, key, part, f"expected {unfit.expected}"))
+                expected = mistakes.in_list(grammar.separator, part, partial(_is_good, grammar)) or unfit.expected
+                problems.append(Problem(reason, owner, key, part, f"expected {expected}"))
     if bad > REPORTED:
         message = f"expected other elements; {bad - REPORTED} more are not in order"
         problems.append(Problem(Reason.BAD_ELEMENT, owner, key, "", message))

@@ -29,8 +29,9 @@ Service the token `nginx.` may stand before a key, as the ancestors wrote it.
 |---|---|
 | flag | `true` or `false`, in any letter case |
 | time | an integer or a decimal with `ms`, `s`, `m`, `h` or `d`; a bare number is seconds; from 1ms to 365d |
-| size | an integer, optionally with `k`, `m` or `g` (powers of 1024); in bytes |
-| networks | IPv4 and IPv6 addresses and prefixes such as `10.0.0.0/8`; no netmasks |
+| size | an integer, optionally with `k`, `m` or `g`, also as in `10Mi` and `10 MB` (powers of 1024); in bytes |
+| number | an integer, optionally with `k` or `m` for thousands or millions |
+| networks | IPv4 and IPv6 addresses and prefixes such as `10.0.0.0/8`; no netmasks, and no bits beyond the prefix |
 | names | with a dot as it is, or `*.` before it for all names below it; without one, below the platform's domain |
 
 Elements of a list are separated by commas unless it says otherwise, and each is judged by itself: good ones count, bad

@@ -18,9 +18,10 @@ from functools import lru_cache
 from typing import Any, Final, Generic, TypeVar
 
 from proxy.routes import canonical_path
-from router.annotations import domains
+from router.annotations import domains, mistakes
 from router.annotations.errors import Unfit
 from router.durations import seconds
+from router.problems import Reason
 from router.quotas import LIST_LIMIT
 
 __all__ = [
@@ -50,7 +51,9 @@ __all__ = [
     "Scalar",
     "choice",
     "integer",
+    "per_second",
     "size",
+    "whole_seconds",
     "words",
 ]
 
@@ -123,7 +126,7 @@ def _duration_or_none(text: str) -> float:
     return 0.0 if text == "0" else _duration(text)
 
 
-_SIZE: Final = re.compile(r"([0-9]{1,19})([kKmMgG]?)")
+_SIZE: Final = re.compile(r"([0-9]{1,19}) ?([kKmMgG]?)(?:i?[bB]|i)?")
 _BYTES: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -143,17 +146,50 @@ def size(minimum: int, maximum: int) -> Scalar[int]:
 
 
 _INTEGER: Final = re.compile(r"[0-9]{1,18}")
+_NUMBER: Final = re.compile(r"([0-9]{1,18})([kKmM]?)")
+_THOUSANDS: Final = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
 def integer(minimum: int, maximum: int) -> Scalar[int]:
-    """An integer within bounds."""
+    """An integer within bounds; with k or m it is in thousands or millions."""
 
     def read(text: str) -> int:
-        if _INTEGER.fullmatch(text) and minimum <= int(text) <= maximum:
-            return int(text)
+        found = _NUMBER.fullmatch(text)
+        if found:
+            number = int(found[1]) * _THOUSANDS[found[2].lower()]
+            if minimum <= number <= maximum:
+                return number
         raise Unfit(f"a number from {minimum} to {maximum}")
 
     return Scalar(f"number {minimum} to {maximum}", read, (minimum, maximum))
+
+
+def whole_seconds(minimum: int, maximum: int) -> Scalar[int]:
+    """A number of seconds within bounds, or a time that is one."""
+
+    def read(text: str) -> int:
+        try:
+            time = seconds(text)
+        except ValueError:
+            time = -1.0
+        if time.is_integer() and minimum <= time <= maximum:
+            return int(time)
+        raise Unfit(f"a number of seconds from {minimum} to {maximum}, or a time such as 180d")
+
+    return Scalar("time in whole seconds", read, (minimum, maximum))
+
+
+def per_second(minimum: int, maximum: int) -> Scalar[int]:
+    """How often in a second, within bounds; ``10`` or ``10/s``."""
+    number = integer(minimum, maximum)
+
+    def read(text: str) -> int:
+        try:
+            return number.read(text.removesuffix("/s").removesuffix("r"))
+        except Unfit:
+            raise Unfit(f"a number per second from {minimum} to {maximum}, such as 10 or 10/s") from None
+
+    return Scalar(f"number {minimum} to {maximum} per second", read, (minimum, maximum))
 
 
 def choice(*alternatives: str) -> Scalar[str]:
@@ -194,22 +230,28 @@ _NETWORK: Final = re.compile(r"([0-9A-Fa-f:.]{2,45})(?:/([0-9]{1,3}))?")
 
 @lru_cache(maxsize=1 << 14)  # the same networks stand in many lists; what is unfit is not kept
 def _network(text: str) -> str:
-    """Canonical CIDR text; host bits are cut off. IPv4 in IPv6's clothes becomes IPv4, as clients' addresses do.
+    """Canonical CIDR text. IPv4 in IPv6's clothes becomes IPv4, as clients' addresses do.
+
+    Bits beyond the prefix cannot be meant: the network is taken, and whoever meant one address is told.
 
     A prefix length only: netmask notation means different things to different readers (lineage 2.4).
     """
-    found = _NETWORK.fullmatch(text)
-    if found:
+    if _NETWORK.fullmatch(text):
         try:
             network = ipaddress.ip_network(text, strict=False)
         except ValueError:
             pass
         else:
+            address = ipaddress.ip_address(text.partition("/")[0])
+            has_host_bits = address != network.network_address
             mapped = network.network_address.ipv4_mapped if network.version == 6 else None
             if mapped is not None and network.prefixlen >= 96:
                 network = ipaddress.ip_network((mapped, network.prefixlen - 96))
+            if has_host_bits:
+                expected = f"no bits beyond the prefix length: {network} is in force"
+                raise Unfit(expected, Reason.HOST_BITS, taken=str(network))
             return str(network)
-    raise Unfit("an address or network such as 203.0.113.7, 10.0.0.0/8 or 2001:db8::/32")
+    raise Unfit(mistakes.in_network(text))
 
 
 def _address(text: str) -> str:
@@ -233,23 +275,25 @@ def _certificate(text: str) -> tuple[str, str]:
     """``domain:name`` → (canonical domain, name)."""
     domain, colon, name = text.partition(":")
     if not colon:
-        raise Unfit("a mapping domain:name, such as www.example.com:www")
-    return domains.canonical(domain.strip(BLANKS)), _object_name(name.strip(BLANKS))
+        raise Unfit(mistakes.in_mapping(text) or mistakes.A_MAPPING)
+    try:
+        return domains.canonical(domain.strip(BLANKS)), _object_name(name.strip(BLANKS))
+    except Unfit as unfit:
+        raise Unfit(mistakes.in_mapping(text) or unfit.expected, unfit.reason) from None
 
 
-_PATH: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})+)+/?")
+_PATH: Final = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()+,;=:@-]|%[0-9A-Fa-f]{2})+)+/?")
+"""RFC 3986, 3.3, without the star, which is written as if it stood for something."""
 
 
 def _location(text: str) -> str:
     """A literal prefix of whole segments, in the spelling in which paths are compared, and without its last slash:
     ``/api/``, ``/%61pi`` and ``/api`` are the same place."""
-    if not text.startswith("/"):
-        raise Unfit("a path such as /api (patterns and modifiers of the ancestors are not understood)")
     if text == "/":
         raise Unfit("a path such as /api: the whole of a name belongs to the app that holds it")
     segments = text.lower().replace("%2e", ".").split("/")  # RFC 3986, 6.2.2: what the proxy takes for dots
     if len(text) > 1024 or not _PATH.fullmatch(text) or "." in segments or ".." in segments:
-        raise Unfit("a path such as /api or /shop/cart, without query, empty segments and dot segments")
+        raise Unfit(mistakes.in_path(text))
     return canonical_path(text.encode("ascii")).decode("ascii").removesuffix("/")
 
 

@@ -42,6 +42,7 @@ _WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+_STAR: Final = "write a value that begins with * in quotes, such as '*.example.com'"
 _NUMBER_START: Final = frozenset("0123456789+-.")
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
 _BASED: Final = re.compile(r"0o[0-7]{1,20}|0x[0-9a-fA-F]{1,15}")
@@ -70,6 +71,10 @@ def read_yaml(text: str) -> list[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         what = _QUOTED.sub(_without_text, error.problem or "not YAML")
+        if error.context == "while scanning an alias":
+            what = _STAR
+        elif error.context == "while scanning an anchor":
+            what = "an anchor (&) without a name; write a value that begins with & in quotes"
         raise DocumentError(mark.line + 1 if mark else 1, what) from None
     except yaml.YAMLError:
         # The reader's only complaint that carries no mark: a character that YAML does not allow.
@@ -180,7 +185,7 @@ def _documents(text: str) -> Iterator[Document]:
             if top is not None and isinstance(top.value, dict) and top.key is None:
                 raise _refusal(event, "a key that is not a word")
             if event.anchor not in anchors:
-                raise _refusal(event, "an alias to nothing that is complete before it")
+                raise _refusal(event, f"an alias to nothing that is complete before it; {_STAR}")
             value, size = anchors[event.anchor]
             nodes += size
         elif isinstance(event, yaml.DocumentStartEvent):

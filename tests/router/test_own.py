@@ -114,7 +114,7 @@ def test_the_closest_word_counts_and_beats_the_platforms_reservations() -> None:
         ("shop.example Shop", "a name and a namespace"),
         ("shop.example shop web", "a name and a namespace"),
         ("*.com shop", "a wildcard of a domain of one's own"),
-        ("foo_bar shop", "a name such as"),
+        ("foo_bar shop", "a name without an underscore"),
         ("a.example blog", "each name once"),
     ],
 )

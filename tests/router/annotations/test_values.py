@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from router.annotations import values
 from router.annotations.errors import Unfit
 from router.annotations.values import Grammar, ListOf
+from router.problems import Reason
 
 HOSTILE = [
     "",
@@ -68,13 +69,27 @@ def test_zero_means_none_where_it_may() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "octets"), [("0", 0), ("20", 20), ("1k", 1024), ("2K", 2048), ("10m", 10 << 20), ("1G", 1 << 30)]
+    ("text", "octets"),
+    [
+        ("0", 0),
+        ("20", 20),
+        ("1k", 1024),
+        ("2K", 2048),
+        ("10m", 10 << 20),
+        ("1G", 1 << 30),
+        ("512b", 512),
+        ("10mb", 10 << 20),
+        ("10 MB", 10 << 20),
+        ("1 k", 1024),
+        ("10Mi", 10 << 20),
+        ("1GiB", 1 << 30),
+    ],
 )
 def test_sizes_are_bytes(text: str, octets: int) -> None:
     assert read(values.SIZE, text) == octets
 
 
-@pytest.mark.parametrize("text", ["10mb", "1.5m", "1 k", "m", "9999999999g", "10Mi"])
+@pytest.mark.parametrize("text", ["1.5m", "m", "9999999999g", "10Mx", "10bb", "1  k", "10ib!"])
 def test_sizes_are_whole_and_bounded(text: str) -> None:
     with pytest.raises(Unfit, match="such as 512k, 10m or 0"):
         read(values.SIZE, text)
@@ -90,7 +105,6 @@ def test_a_size_within_bounds_says_which() -> None:
     [
         ("203.0.113.7", "203.0.113.7/32"),
         ("10.0.0.0/8", "10.0.0.0/8"),
-        ("10.1.2.3/8", "10.0.0.0/8"),
         ("0.0.0.0/0", "0.0.0.0/0"),
         ("2001:DB8::/32", "2001:db8::/32"),
         ("::1", "::1/128"),
@@ -100,6 +114,56 @@ def test_a_size_within_bounds_says_which() -> None:
 )
 def test_networks_are_canonical(text: str, network: str) -> None:
     assert read(values.NETWORKS, text) == network
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("10.1.2.3/8", "10.0.0.0/8"),
+        ("203.0.113.7/24", "203.0.113.0/24"),
+        ("2001:db8::1/32", "2001:db8::/32"),
+        ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+    ],
+)
+def test_a_network_with_host_bits_is_taken_and_told(text: str, network: str) -> None:
+    with pytest.raises(Unfit, match=f"expected no bits beyond the prefix length: {network} is in force") as caught:
+        read(values.NETWORKS, text)
+    assert (caught.value.taken, caught.value.reason) == (network, Reason.HOST_BITS)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "text", "number"),
+    [
+        (values.whole_seconds(0, 10**9), "0", 0),
+        (values.whole_seconds(0, 10**9), "15552000", 15552000),
+        (values.whole_seconds(0, 10**9), "180d", 15552000),
+        (values.whole_seconds(0, 10**9), "1.5m", 90),
+        (values.per_second(0, 100), "10", 10),
+        (values.per_second(0, 100), "10/s", 10),
+        (values.per_second(0, 100), "10r/s", 10),
+        (values.integer(0, 10**6), "10k", 10_000),
+        (values.integer(0, 10**6), "1M", 1_000_000),
+    ],
+)
+def test_units_are_taken_where_a_number_is_wanted(grammar: Grammar, text: str, number: int) -> None:
+    assert read(grammar, text) == number
+
+
+@pytest.mark.parametrize(
+    ("grammar", "text", "words"),
+    [
+        (values.whole_seconds(0, 86400), "0.5", "a number of seconds from 0 to 86400"),
+        (values.whole_seconds(0, 86400), "2d", "a number of seconds from 0 to 86400"),
+        (values.whole_seconds(0, 86400), "long", "a number of seconds from 0 to 86400"),
+        (values.per_second(0, 100), "10/m", "a number per second from 0 to 100"),
+        (values.per_second(0, 100), "101/s", "a number per second from 0 to 100"),
+        (values.integer(0, 1000), "2k", "a number from 0 to 1000"),
+        (values.integer(0, 1000), "1g", "a number from 0 to 1000"),
+    ],
+)
+def test_a_number_with_a_unit_is_bounded_too(grammar: Grammar, text: str, words: str) -> None:
+    with pytest.raises(Unfit, match=words):
+        read(grammar, text)
 
 
 @pytest.mark.parametrize(
