@@ -25,8 +25,9 @@ import binascii
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final, NamedTuple
 
@@ -40,10 +41,13 @@ __all__ = [
     "RecordError",
     "Recorded",
     "Stamp",
+    "claim_name",
     "decode",
     "encode",
     "entries",
+    "fitted",
     "stamp",
+    "weigh",
 ]
 
 ENTRY: Final = "v1"
@@ -58,6 +62,9 @@ _HEAD: Final = 4096
 """Characters of an entry that surely hold its first line, however it was compressed."""
 
 _PAGES: Final = 256
+_LINE_REST: Final = len(" + 1790000000123\n")
+_CUT: Final = 0.98
+"""What is left out when a text is too long is a little more than in proportion, so that few attempts are needed."""
 
 _FIRST: Final = re.compile(r"by ([0-9a-z]{1,64}) ([0-9]{1,15})\n")
 _LINE: Final = r"[-a-z0-9_.*]{1,255} [-a-z0-9.]{1,255}/[-a-z0-9.]{1,255} [+-] [0-9]{1,15}\n"
@@ -151,11 +158,25 @@ class RecordError(ValueError):
     """A text that is not a record. Says what was expected, never what stood there."""
 
 
+def claim_name(host: str, app: str) -> str:
+    """What a claim is called in its line."""
+    return f"{host} {app}"
+
+
+def weigh(name: str) -> int:
+    """Octets of a claim's line, by its name."""
+    return len(name) + _LINE_REST
+
+
 def encode(record: Record) -> str:
-    """The text of a record. May be longer than :data:`MAX_ENCODED`: then it cannot be written."""
-    lines = [f"{host} {app} {'+' if held else '-'} {since}\n" for (host, app), (since, held) in record.claims.items()]
+    """The text of a record. May be longer than :data:`MAX_ENCODED`: see :func:`fitted`."""
+    return _encode(record.stamp, record.claims.items())
+
+
+def _encode(stamp: Stamp, claims: Iterable[tuple[ClaimKey, Recorded]]) -> str:
+    lines = [f"{claim_name(host, app)} {'+' if held else '-'} {since}\n" for (host, app), (since, held) in claims]
     lines.sort()
-    text = f"by {record.stamp.author} {record.stamp.serial}\n{''.join(lines)}"
+    text = f"by {stamp.author} {stamp.serial}\n{''.join(lines)}"
     return base64.b64encode(gzip.compress(text.encode("ascii"), 6, mtime=0)).decode("ascii")
 
 
@@ -164,6 +185,42 @@ def entries(record: Record) -> dict[str, str]:
     text = encode(record)
     kept = record.unread[: max(0, MAX_ENCODED - len(text))]
     return {ENTRY: text, UNREADABLE: kept} if kept else {ENTRY: text}
+
+
+def fitted(record: Record) -> tuple[Record, Mapping[str, int]]:
+    """As much of a record as fits into :data:`MAX_ENCODED`, and how many claims of each namespace are left out.
+
+    Each namespace has the same share of the room, so none loses anything by what others write; what a small one leaves
+    of its share is for the large ones. Of one namespace the names that it holds come first, then the oldest claims.
+    Compresses a large record several times: not for the loop.
+    """
+    left_out: Counter[str] = Counter()
+    if sum(weigh(claim_name(*key)) for key in record.claims) < MAX_ENCODED // 2:  # whatever its letters are
+        return record, left_out
+    length = len(encode(record))
+    if length <= MAX_ENCODED:
+        return record, left_out
+    claims = _by_share(record.claims)
+    kept = len(claims)
+    while length > MAX_ENCODED:
+        kept = int(kept * MAX_ENCODED / length * _CUT)
+        length = len(_encode(record.stamp, claims[:kept]))
+    left_out.update(app.partition("/")[0] for (_, app), _ in claims[kept:])
+    return replace(record, claims=dict(claims[:kept])), left_out
+
+
+def _by_share(claims: Mapping[ClaimKey, Recorded]) -> list[tuple[ClaimKey, Recorded]]:
+    """The claims, those first that keep their places however few there are: by what stands before each of them in its
+    own namespace."""
+    ordered = sorted(claims.items(), key=lambda claim: (not claim[1].held, claim[1].since, claim[0]))
+    used: Counter[str] = Counter()
+    ranked = []
+    for key, recorded in ordered:
+        namespace = key[1].partition("/")[0]
+        used[namespace] += weigh(claim_name(*key))
+        ranked.append((used[namespace], key, recorded))
+    ranked.sort()
+    return [(key, recorded) for _, key, recorded in ranked]
 
 
 def decode(text: str) -> Record:

@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Collection, Container, Hashable, Iterable, Mapping, Set
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -34,14 +34,14 @@ from router.annotations.fields import Place
 from router.annotations.reading import read_builder, read_router, written_as
 from router.apps import CompiledApp, compile_app, default_policy, names_nothing, routable
 from router.certificates import Pairs, Reader, candidates, judge, next_judgement
-from router.claim_record import ENTRY, UNREADABLE, ClaimKey, RecordError, decode, stamp
+from router.claim_record import ENTRY, UNREADABLE, ClaimKey, RecordError, claim_name, decode, stamp, weigh
 from router.claims import Claimant, Claims
 from router.cluster import Cluster
 from router.model import Builder
 from router.objects import Change, ConfigMap, Deployment, ObjectKey, Service
 from router.own import OwnNames, OwnPorts
 from router.problems import Ledger, Problem, Reason, bounded
-from router.quotas import CERTIFICATES, DOMAINS, LOCATIONS, Allowance
+from router.quotas import CERTIFICATES, DOMAINS, LOCATIONS, RECORD_OCTETS, Allowance
 from router.snapshot import AppReport, CertificateReport, HostReport, Role, Snapshot, State
 from router.streams import compile_streams, targets
 from router.unheard import UNHEARD, Unheard
@@ -146,6 +146,8 @@ class Compiler:
         self._remembered: Collection[ClaimKey] = ()  # claims that another replica's record speaks of
         self._unheard = Unheard()
         self._domains = Allowance(DOMAINS, self._is_exempt)
+        self._lines = Allowance(RECORD_OCTETS, self._is_exempt, weigh)
+        """Claims, by what they are in the record."""
         self._secrets = Allowance(CERTIFICATES, self._is_exempt)
         self._contributors: dict[str, set[str]] = {}  # host → apps with paths for it
         self._users: dict[ObjectKey, set[str]] = {}  # Secret or ConfigMap → apps that name it
@@ -344,6 +346,7 @@ class Compiler:
                 self._claims.recall(record, now)
                 self._remembered = record.claims.keys()
                 self._domains.defer_to(self._remembered)
+                self._lines.defer_to({(claim_name(*key), key[1]) for key in self._remembered})
                 _add(self._dirty_apps, self._unheard.recall(self._remembered))
             except RecordError as error:
                 message = f"{error}; it is written anew, from what is known"
@@ -492,15 +495,29 @@ class Compiler:
         """Settle what each namespace may have; returns the apps that have more or less of it now. What of their hosts
         they may have is what the dirty apps, and these, claim."""
         moved = self._domains.settle()
-        for name in self._dirty_apps | dict.fromkeys(moved):
+        changed = self._dirty_apps | dict.fromkeys(moved)
+        remembered = _Lines(self._remembered)
+        for name in changed:
             app = self._apps.get(name)
             refused = self._domains.refused(name)
+            lines = [claim_name(host, name) for host in app.hosts if host not in refused] if app else ()
+            self._lines.put(name, app.claimant.created if app else _NEVER, lines, remembered)
+        surplus = self._lines.settle()
+        for name in changed | dict.fromkeys(surplus):
+            app = self._apps.get(name)
             if app is None:
                 self._claims.put(Claimant.of(name, None), self._claimed_unheard(name))
             else:
-                hosts = [host for host in app.hosts if host not in refused] if refused else app.hosts
-                self._claims.put(app.claimant, hosts)
-        return moved | self._secrets.settle()
+                self._claims.put(app.claimant, self._within_quota(app))
+        return moved | surplus | self._secrets.settle()
+
+    def _within_quota(self, app: CompiledApp) -> Iterable[str]:
+        """The hosts that an app may claim."""
+        name = app.route.name
+        refused, surplus = self._domains.refused(name), self._lines.refused(name)
+        if not refused and not surplus:
+            return app.hosts
+        return [host for host in app.hosts if host not in refused and claim_name(host, name) not in surplus]
 
     def _claimed_unheard(self, name: str) -> list[str]:
         """What is claimed for an app that is not there, as nobody could hear of it: nothing that it may not have."""
@@ -548,11 +565,19 @@ class Compiler:
         problems: list[Problem] = []
         held = []
         standings: dict[str, str] = {}
-        refused_hosts = self._domains.refused(name)
+        refused_hosts, surplus = self._domains.refused(name), self._lines.refused(name)
         for host, written in app.hosts.items():
             if host in refused_hosts:
                 standings[host] = ""
                 message = f"expected at most {DOMAINS} names in one namespace; this one has that many already"
+                problems.append(_about(app, Reason.OVER_QUOTA, "domains", written, message))
+                continue
+            if surplus and claim_name(host, name) in surplus:
+                standings[host] = ""
+                message = (
+                    f"expected fewer or shorter names: those of all Services of this namespace together take more than "
+                    f"{RECORD_OCTETS >> 10} KiB of the record of claims"
+                )
                 problems.append(_about(app, Reason.OVER_QUOTA, "domains", written, message))
                 continue
             standing = self._claims.in_the_way(name, host)
@@ -890,6 +915,19 @@ class Compiler:
             uids={key: uid for key in about if (uid := self._cluster.uid(key)) is not None},
             record=record,
         )
+
+
+class _Lines:
+    """Remembered claims, as :class:`Allowance` asks for them: by (line, app)."""
+
+    __slots__ = ("_claims",)
+
+    def __init__(self, claims: Collection[ClaimKey]) -> None:
+        self._claims = claims
+
+    def __contains__(self, key: object) -> bool:
+        line, app = cast(tuple[str, str], key)
+        return bool(self._claims) and (line.partition(" ")[0], app) in self._claims
 
 
 def _put_ports(nodes: dict[str, dict[int, str]], texts: Iterable[str], ports: Iterable[int], whose: str) -> None:

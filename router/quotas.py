@@ -12,7 +12,8 @@ What must not enter: what is counted, beyond its name, and Problems.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container
+from collections import Counter
+from collections.abc import Callable, Collection, Container, Iterable
 from datetime import UTC, datetime
 from heapq import heapify, heappop, heappush
 from typing import Final
@@ -26,13 +27,17 @@ __all__ = [
     "LIST_LIMIT",
     "LOCATIONS",
     "PAGE_BYTES",
+    "RECORD_OCTETS",
     "SILENCE",
     "Allowance",
 ]
 
 DOMAINS: Final = 500
-"""Names a namespace may claim, all its Services together: each costs memory in every worker, and an entry in the record
-of claims, which has to fit into one ConfigMap."""
+"""Names a namespace may claim, all its Services together: each costs memory in every worker."""
+RECORD_OCTETS: Final = 64 * 1024
+"""Octets of a namespace's claims as the record has them, a line for each name of each Service: all claims have to fit
+into one ConfigMap. 500 names of one Service, 80 letters each with its name, or fewer names of several Services. It also
+bounds how many Services of a namespace may claim the same names, and so what a change of one of them costs."""
 CERTIFICATES: Final = 200
 """Secrets a namespace may map to names: each costs a third of a millisecond to read, a TLS context, and a request to
 the API server."""
@@ -60,18 +65,27 @@ Memory = Container[tuple[str, str]]
 
 
 class Allowance:
-    """Which things each namespace gets, of those that its Services want, when it may have so many. One writer.
+    """Which things each namespace gets, of those that its Services want, when it may have so much. One writer.
 
-    A thing is counted once, whoever wants it, and who wants one that the namespace has, has it too. What a namespace
-    has it keeps for as long as one of its Services wants it; what becomes free goes to whoever waits and comes first.
+    ``limit`` is compared with the sum of what the things weigh: by default one each, so with their number. A thing is
+    counted once, whoever wants it, and who wants one that the namespace has, has it too. What a namespace has it keeps
+    for as long as one of its Services wants it; what becomes free goes to whoever waits and comes first.
     Cost follows the change. ``exempt``: namespaces without a limit.
     """
 
-    __slots__ = ("_exempt", "_fresh", "_given", "_limit", "_moved", "_queues", "_vacated", "_wanted")
+    __slots__ = ("_exempt", "_fresh", "_given", "_limit", "_moved", "_queues", "_used", "_vacated", "_wanted", "_weigh")
 
-    def __init__(self, limit: int, exempt: Callable[[str], bool] = lambda namespace: False) -> None:
+    def __init__(
+        self,
+        limit: int,
+        exempt: Callable[[str], bool] = lambda namespace: False,
+        weigh: Callable[[str], int] = lambda thing: 1,
+    ) -> None:
         self._limit = limit
         self._exempt = exempt
+        self._weigh = weigh
+        self._used: Counter[str] = Counter()
+        """namespace → what the things that it has weigh."""
         self._wanted: dict[str, Collection[str]] = {}
         """app → things."""
         self._given: dict[str, dict[str, tuple[str, ...]]] = {}
@@ -126,11 +140,11 @@ class Allowance:
             given = self._given[namespace]
             for thing in self._vacated.pop(namespace, ()):
                 if given.get(thing) == ():
-                    del given[thing]
+                    self._take_back(namespace, given, thing)
             wishes = [(rank, thing) for rank, thing in fresh if thing in self._wanted.get(rank[2], ())]
             self._share_out(namespace, given, wishes)
             if not given:
-                del self._given[namespace]
+                del self._given[namespace], self._used[namespace]
         self._fresh = {}
         moved, self._moved = self._moved, set()
         return moved
@@ -138,19 +152,31 @@ class Allowance:
     def _share_out(self, namespace: str, given: dict[str, tuple[str, ...]], wishes: list[tuple[Rank, str]]) -> None:
         queue = self._queues.get(namespace)
         if queue is None:
-            if len(given) + len({thing for _, thing in wishes}) <= self._limit or self._exempt(namespace):
+            wanted = self._used[namespace] + sum(map(self._weigh, {thing for _, thing in wishes}))
+            if wanted <= self._limit or self._exempt(namespace):
+                self._used[namespace] = wanted
                 for rank, thing in wishes:
                     given[thing] = (*given.get(thing, ()), rank[2])
                 return
             queue = self._queues[namespace] = _Queue()
         for rank, thing in wishes:
             queue.join(thing, rank)
-        while len(given) < self._limit and len(queue):
-            thing, apps = queue.first()
-            given[thing] = apps
-            self._moved.update(apps)
+        while len(queue) and self._used[namespace] + self._weigh(queue.first()) <= self._limit:
+            self._moved.update(self._give(namespace, given, queue))
         if not len(queue):
             del self._queues[namespace]
+
+    def _give(self, namespace: str, given: dict[str, tuple[str, ...]], queue: _Queue, thing: str = "") -> Iterable[str]:
+        """Let whoever waits for a thing, by default for the first one, have it; returns them."""
+        thing = thing or queue.first()
+        given[thing] = queue.take(thing)
+        self._used[namespace] += self._weigh(thing)
+        return given[thing]
+
+    def _take_back(self, namespace: str, given: dict[str, tuple[str, ...]], thing: str) -> tuple[str, ...]:
+        """Let nobody have a thing any more; returns who had it."""
+        self._used[namespace] -= self._weigh(thing)
+        return given.pop(thing)
 
     def defer_to(self, remembered: Collection[tuple[str, str]]) -> None:
         """Let those come first who had their things before, also where others have taken their place.
@@ -163,14 +189,19 @@ class Allowance:
             if queue is None or not queue.has(thing, app):
                 continue
             given = self._given[namespace]
-            others = (each for each in given if not any((each, owner) in remembered for owner in given[each]))
-            last = max(others, key=lambda each: (given[each], each), default=None)
-            if last is not None:
-                losers = given.pop(last)
+            others = [each for each in given if not any((each, owner) in remembered for owner in given[each])]
+            others.sort(key=lambda each: (given[each], each))
+            room = self._limit - self._used[namespace] - self._weigh(thing)
+            if room + sum(map(self._weigh, others)) < 0:
+                continue
+            while room < 0:
+                last = others.pop()
+                room += self._weigh(last)
+                losers = self._take_back(namespace, given, last)
                 for loser in losers:
                     queue.join(last, (True, _LAST, loser, 0))
-                given[thing] = queue.take(thing)
-                self._moved.update(losers, given[thing])
+                self._moved.update(losers)
+            self._moved.update(self._give(namespace, given, queue, thing))
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -220,12 +251,13 @@ class _Queue:
             if not apps:
                 del self._ranks[thing]
 
-    def first(self) -> tuple[str, tuple[str, ...]]:
-        """Take out the thing of whoever comes first; returns it, and everybody who waited for it."""
+    def first(self) -> str:
+        """The thing of whoever comes first. Only while somebody waits."""
         while True:
-            rank, thing = heappop(self._heap)
+            rank, thing = self._heap[0]
             if self._ranks.get(thing, {}).get(rank[2]) == rank:
-                return thing, self.take(thing)
+                return thing
+            heappop(self._heap)
 
     def take(self, thing: str) -> tuple[str, ...]:
         """Take a thing out; returns everybody who waited for it."""

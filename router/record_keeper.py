@@ -5,7 +5,8 @@ In between: read what is there, ask the record whether it follows that, put it i
 A record that does not follow is not written; the snapshot that has heard the other replica's word brings a better one.
 
 Bounded: one write at a time, none sooner than its size allows (:data:`PACE`), none that an API server would refuse for
-its size. Where the right to write is missing that is a Problem, once, and everything goes on without a record.
+its size: claims that do not fit are left out by shares. Where the right to write is missing that is a Problem, once,
+and everything goes on without a record.
 
 What must not enter: who holds what and why (``router.claims``), and the form of the text (``router.claim_record``).
 """
@@ -17,10 +18,10 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
-from router.claim_record import ENTRY, MAX_ENCODED, Record, entries, stamp
+from router.claim_record import ENTRY, MAX_ENCODED, Record, entries, fitted, stamp
 from router.kubernetes.backoff import Backoff
 from router.kubernetes.client import RawObject
 from router.kubernetes.errors import ApiError, Conflict, Forbidden, NotFound, Refused
@@ -38,6 +39,8 @@ PACE: Final = 64 * 1024
 """Characters that may be written per second: the record of twenty thousand claims is written every few seconds."""
 LOOK_AGAIN: Final = 15.0
 """Seconds after which a record that still is to be written, though it was, is compared with what is there once more."""
+NAMED: Final = 10
+"""Namespaces that are named in the Problem of a record that is too large."""
 REFUSED: Final = 300.0
 """Seconds until it is tried again where the right is missing."""
 
@@ -134,7 +137,8 @@ class RecordKeeper:
         pause = PAUSE
         try:
             # Compressing twenty thousand claims takes a while, and the loop has requests to serve.
-            data = await asyncio.to_thread(entries, record)
+            fitting, left_out = await asyncio.to_thread(fitted, record)
+            data = await asyncio.to_thread(entries, fitting)
             async with asyncio.timeout(self._leader.left):
                 outcome = await self._put(record, data)
         except Conflict:  # somebody wrote in between, maybe into another entry: look again
@@ -150,18 +154,26 @@ class RecordKeeper:
             asked = error.retry_after if isinstance(error, Refused) else 0.0
             return self._backoff.failed(self._clock(), asked)
         else:
-            self._complain(self._too_large() if outcome == "too_large" else ())
+            self._complain(self._too_large(left_out, is_written=outcome != "too_large"))
             if outcome == "written":
                 pause = max(PAUSE, sum(map(len, data.values())) / PACE)
         self.outcomes[outcome] += 1
         self._done = record
         return pause
 
-    def _too_large(self) -> tuple[Problem, ...]:
-        message = f"expected claims that fit into {MAX_ENCODED >> 10} KiB; what was written before stays"
+    def _too_large(self, left_out: Mapping[str, int], *, is_written: bool) -> tuple[Problem, ...]:
+        if is_written and not left_out:
+            return ()
+        message = f"expected claims that fit into {MAX_ENCODED >> 10} KiB; "
+        if is_written:
+            most = sorted(left_out, key=lambda namespace: (-left_out[namespace], namespace))
+            whose = ", ".join(most[:NAMED]) + (f" and {len(most) - NAMED} more" if len(most) > NAMED else "")
+            message += f"after a restart, {sum(left_out.values())} claims begin anew, of the namespaces {whose}"
+        else:
+            message += "what was written before stays"
         return (Problem(Reason.OVER_QUOTA, self._key, f"data[{ENTRY}]", "", message),)
 
-    async def _put(self, record: Record, data: dict[str, str]) -> str:
+    async def _put(self, record: Record, data: Mapping[str, str]) -> str:
         if len(data[ENTRY]) > MAX_ENCODED:
             return "too_large"
         try:
@@ -183,7 +195,7 @@ class RecordKeeper:
         await self._writer.patch(CONFIG_MAPS, self._key.namespace, self._key.name, change)
         return "written"
 
-    async def _create(self, data: dict[str, str]) -> None:
+    async def _create(self, data: Mapping[str, str]) -> None:
         metadata = {"namespace": self._key.namespace, "name": self._key.name}
         document = {"apiVersion": CONFIG_MAPS.api_version, "kind": CONFIG_MAPS.kind, "metadata": metadata, "data": data}
         await self._writer.create(CONFIG_MAPS, self._key.namespace, document)

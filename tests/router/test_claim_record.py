@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import random
 import string
 from collections.abc import Mapping
 
@@ -22,7 +23,9 @@ from router.claim_record import (
     decode,
     encode,
     entries,
+    fitted,
     stamp,
+    weigh,
 )
 
 NAMES = st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=20)
@@ -171,3 +174,56 @@ def test_a_book_is_a_mapping_and_what_was_handed_out_stays_as_it_was(
     assert book == plain
     assert len(book) == len(plain)
     assert all(copy == then for copy, then in handed_out)
+
+
+# ── more than finds a place ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def long_names(namespace: str, count: int, chance: random.Random) -> dict[ClaimKey, Recorded]:
+    """Names of 250 letters that no compression makes shorter."""
+    letters = string.ascii_lowercase + string.digits
+    hosts = (".".join("".join(chance.choices(letters, k=62)) for _ in range(4)) for _ in range(count))
+    return {(f"{host[:-1]}a", f"{namespace}/web"): Recorded(1, held=True) for host in hosts}
+
+
+def test_a_record_that_fits_is_left_as_it_is() -> None:
+    few = record({("a.example", "shop/web"): Recorded(1, held=True)})
+    assert fitted(few) == (few, {})
+
+
+def test_no_namespace_loses_its_place_in_the_record_by_what_others_write() -> None:
+    chance = random.Random(8)
+    victims = {(f"app-{n}.example", f"shop-{n}/web"): Recorded(1_000_000 + n, held=True) for n in range(2000)}
+    claims = dict(victims)
+    for number in range(9):
+        claims |= long_names(f"evil-{number}", 500, chance)
+    full = record(claims)
+    assert len(encode(full)) > MAX_ENCODED
+
+    kept, left_out = fitted(full)
+
+    assert MAX_ENCODED * 0.9 < len(encode(kept)) <= MAX_ENCODED
+    assert kept.stamp == full.stamp
+    assert kept.claims.items() >= victims.items(), "though they are younger and more"
+    assert left_out.keys() == {f"evil-{number}" for number in range(9)}
+    assert sum(left_out.values()) == len(claims) - len(kept.claims)
+    assert max(left_out.values()) - min(left_out.values()) <= 1
+
+
+def test_of_one_namespace_held_names_come_first_and_then_the_oldest_claims() -> None:
+    chance = random.Random(9)
+    everything = list(long_names("evil", 5000, chance))
+    claims = {key: Recorded(number, held=number % 2 == 0) for number, key in enumerate(everything)}
+
+    kept, _ = fitted(record(claims))
+
+    lost = claims.keys() - kept.claims.keys()
+    assert lost
+    assert not any(claims[key].held for key in lost)
+    assert max(since for since, held in kept.claims.values() if not held) < min(claims[key].since for key in lost)
+
+
+def test_what_a_claim_weighs_is_what_its_line_has() -> None:
+    claims = {("a.example", "shop/web"): Recorded(1790000000123, held=True)}
+    lines = gzip.decompress(base64.b64decode(encode(record(claims)))).split(b"\n", 1)[1]
+    assert weigh("a.example shop/web") == len(lines)

@@ -207,3 +207,62 @@ def test_it_takes_what_is_put_twice_before_it_is_settled(order: str) -> None:
     allowance.settle()
 
     assert list(allowance.refused("ns/b")) == (["d"] if order == "wanted first" else [])
+
+
+def test_what_a_thing_weighs_counts_and_not_how_many_there_are() -> None:
+    allowance = Allowance(10, weigh=len)
+    allowance.put("ns/a", OLD, ["four", "fives"])
+    allowance.put("ns/b", NEW, ["x", "yy"])
+    allowance.settle()
+    assert list(allowance.refused("ns/a")) == []
+    assert list(allowance.refused("ns/b")) == ["yy"]
+
+    allowance.put("ns/a", OLD, ["four", "sixsix"])
+    allowance.settle()
+    assert list(allowance.refused("ns/a")) == ["sixsix"], "x is there already"
+    allowance.put("ns/a", OLD, ["four"])
+    allowance.settle()
+    assert list(allowance.refused("ns/b")) == []
+
+
+def test_who_waits_for_something_heavy_is_not_overtaken() -> None:
+    allowance = Allowance(4, weigh=len)
+    allowance.put("ns/a", OLD, ["aaa"])
+    allowance.put("ns/b", OLD, ["bbb"])
+    allowance.put("ns/c", NEW, ["c"])
+    allowance.settle()
+    assert [bool(allowance.refused(app)) for app in ("ns/a", "ns/b", "ns/c")] == [False, True, True]
+
+    allowance.put("ns/a", OLD, ())
+    assert allowance.settle() == {"ns/b", "ns/c"}
+
+
+def test_who_is_remembered_gets_room_for_something_heavy() -> None:
+    allowance = Allowance(6, weigh=len)
+    allowance.put("ns/a", OLD, ["a1", "a2", "a3"])
+    allowance.settle()
+    allowance.put("ns/b", NEW, ["bbb"])
+    allowance.settle()
+    allowance.defer_to({("bbb", "ns/b"), ("a1", "ns/a")})
+    assert allowance.settle() == {"ns/a", "ns/b"}
+    assert list(allowance.refused("ns/a")) == ["a2", "a3"]
+    assert not allowance.refused("ns/b")
+
+
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.text("xyz", min_size=1, max_size=4), unique=True))))
+def test_no_history_gives_more_than_the_limit_or_keeps_what_would_fit_from_whoever_is_next(
+    history: list[tuple[str, list[str]]],
+) -> None:
+    allowance = Allowance(8, weigh=len)
+    wanted: dict[str, list[str]] = {}
+    for app, things in history:
+        wanted[app] = things
+        allowance.put(f"ns/{app}", OLD, things)
+        allowance.settle()
+        given_to = {
+            thing for app, things in wanted.items() for thing in things if thing not in allowance.refused(f"ns/{app}")
+        }
+        assert sum(map(len, given_to)) <= 8
+        if sum(map(len, {thing for things in wanted.values() for thing in things})) <= 8:
+            assert not any(allowance.refused(f"ns/{app}") for app in wanted)

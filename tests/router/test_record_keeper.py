@@ -204,6 +204,26 @@ def test_what_an_api_server_would_refuse_is_not_sent_and_is_said_once(monkeypatc
     story(tell)
 
 
+def test_a_record_that_is_too_large_is_written_without_what_does_not_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One owner's claims must not keep everybody's from being remembered."""
+    monkeypatch.setattr("router.record_keeper.fitted", lambda record: (record, {"evil": 7, "bad": 9}))
+
+    async def tell(desk: Desk) -> None:
+        desk.there()
+        desk.keeper.hear(desk.record())
+        await asyncio.sleep(2)
+        assert len(desk.writes()) == 1
+        [problem] = desk.problems
+        assert problem.reason is Reason.OVER_QUOTA
+        assert problem.message.endswith("16 claims begin anew, of the namespaces bad, evil")
+        monkeypatch.undo()
+        desk.keeper.hear(desk.record(1))
+        await asyncio.sleep(2)
+        assert desk.problems == ()
+
+    story(tell)
+
+
 @pytest.mark.parametrize("verb", ["get", "patch", "create"])
 def test_without_the_right_to_write_it_is_said_once_and_nothing_else_happens(verb: str) -> None:
     async def tell(desk: Desk) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from examples.authority import Authority
-from router.claim_record import encode
+from router.claim_record import MAX_ENCODED, encode, entries, fitted, weigh
 from router.objects import Change, ObjectKey
 from router.problems import ALIKE, Reason
-from router.quotas import ANNOTATION_BYTES, CERTIFICATES, DOMAINS, ENDPOINTS, LOCATIONS, PAGE_BYTES
+from router.quotas import (
+    ANNOTATION_BYTES,
+    CERTIFICATES,
+    DOMAINS,
+    ENDPOINTS,
+    LOCATIONS,
+    PAGE_BYTES,
+    RECORD_OCTETS,
+)
 from router.snapshot import State
 from tests.fakes.kube import NOW, World, deployment, endpoints, gone, page, secret, service
 
@@ -142,6 +153,94 @@ def test_the_platform_and_manifests_on_disk_have_no_quotas() -> None:
     disk = World(trusted_endpoints=True)
     disk.hears(app("greedy/web", many(0, DOMAINS + 10)))
     assert len(held(disk, "greedy")) == DOMAINS + 10
+
+
+# ── the record of claims ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def recorded(there: World) -> Change:
+    """The ConfigMap as the elected replica writes it now, if it fits."""
+    assert there.last.record is not None
+    data = entries(fitted(there.last.record)[0])
+    assert sum(map(len, data.values())) <= MAX_ENCODED
+    return Change(ObjectKey("ConfigMap", "drycc", "drycc-router-claims"), {"data": data})
+
+
+def test_two_hundred_services_with_the_same_names_take_their_namespace_s_part_of_the_record_and_no_more() -> None:
+    there = town()
+    crowd = [app(f"evil/web-{number:03}", many(0, DOMAINS), OLD) for number in range(200)]
+    there.hears(*crowd)
+
+    assert there.last.record is not None
+    lines = [weigh(f"{host} {name}") for host, name in there.last.record.claims if name.startswith("evil/")]
+    assert RECORD_OCTETS - 100 < sum(lines) <= RECORD_OCTETS
+    assert held(there, "evil") == set(many(0, DOMAINS).split(",")), "each name is held by one of them"
+    [told] = {message for message in messages(there, Reason.OVER_QUOTA) if "record" in message}
+    assert told.endswith("more than 64 KiB of the record of claims")
+    assert "shop.example" in there.owners()
+
+    there.hears(*map(gone, crowd[:190]))
+    assert held(there, "evil") == set(many(0, DOMAINS).split(",")), "who waited took over"
+
+
+def letters(chance: random.Random, count: int) -> str:
+    return "".join(chance.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=count))
+
+
+def test_no_namespaces_that_fill_the_record_take_a_name_from_anybody_after_a_restart() -> None:
+    """Nine of them with names that no compression makes shorter; their Services are older than everybody's."""
+    chance = random.Random(1)
+    there = town()
+    evil = []
+    for number in range(20):
+        hosts = (f"{letters(chance, 60)}.{letters(chance, 60)}.{letters(chance, 60)}.evil.example" for _ in range(500))
+        evil.append(app(f"evil-{number}/web", ",".join(hosts), OLD))
+    there.hears(*evil)
+    victims = [app(f"shop-{number}/web", f"app-{number}.example", NEW) for number in range(50)]
+    there.hears(*victims, now=NOW + timedelta(seconds=1))
+    thieves = [
+        app(f"evil-{number}/thief", ",".join(f"app-{n}.example" for n in range(50)), OLD) for number in range(20)
+    ]
+    there.hears(*thieves, now=NOW + timedelta(seconds=2))
+    before = {host: owner for host, owner in there.owners().items() if owner.startswith("shop")}
+    assert len(before) == 51
+
+    restarted = World()
+    restarted.hears(recorded(there), *thieves, *evil, *victims, app("shop/web", "shop.example"))
+
+    assert {host: owner for host, owner in restarted.owners().items() if owner.startswith("shop")} == before
+
+
+# A namespace, what its Service claims; a restart.
+STEPS = st.lists(
+    st.none() | st.tuples(st.integers(0, 5), st.lists(st.integers(0, 60), max_size=40, unique=True)), max_size=20
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(STEPS)
+def test_in_no_history_with_restarts_does_a_namespace_lose_what_it_holds_by_what_others_write(
+    history: list[tuple[int, list[int]] | None],
+) -> None:
+    """With a record that has room for about a hundred claims."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("router.claim_record.MAX_ENCODED", 2048)
+        victim = app("shop/web", "n7.greedy.example,n8.greedy.example,shop.example", NEW)
+        there = World()
+        there.hears(victim)
+        said: dict[int, Change] = {}
+        for second, step in enumerate(history):
+            now = NOW + timedelta(seconds=second)
+            if step is None:
+                record = recorded(there)
+                there = World()
+                there.hears(*said.values(), victim, record, now=now)
+            else:
+                number, names = step
+                domains = ",".join(f"n{name}.greedy.example" for name in names)
+                said[number] = app(f"evil-{number}/web", domains, OLD)
+                there.hears(said[number], now=now)
+            assert held(there, "shop") == {"n7.greedy.example", "n8.greedy.example", "shop.example"}
 
 
 # ── certificates ──────────────────────────────────────────────────────────────────────────────────────────────────────
