@@ -1,6 +1,6 @@
 """What we ask of sockets that the loop's transports do not offer. Each call borrows the descriptor and gives it back.
 
-What must not enter: reading, writing, and anything on the request path.
+What must not enter: writing, reading from a connection that lives, and anything on the request path.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "reset_on_close",
     "set_app_options",
     "set_inherited",
+    "unread",
 ]
 
 BACKLOG: Final = 4096
@@ -172,6 +173,24 @@ def has_news(transport: asyncio.BaseTransport) -> bool:
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     return bool(poll.poll(0))
+
+
+def unread(transport: asyncio.BaseTransport) -> Iterator[bytes]:
+    """What the kernel received before a connection broke, in pieces, at most ``2 * RECEIVE_BUFFER`` bytes.
+
+    A write that fails ends the transport without another read. Linux keeps what it received before a reset readable.
+    """
+    left = 2 * RECEIVE_BUFFER
+    while left > 0:
+        with _borrowed(transport) as sock:
+            try:
+                data = sock.recv(64 * 1024, socket.MSG_DONTWAIT) if sock is not None else b""
+            except OSError:
+                return  # nothing is left, and this is the reset itself
+        if not data:
+            return
+        left -= len(data)
+        yield data
 
 
 def is_broken(transport: asyncio.BaseTransport) -> bool:

@@ -19,7 +19,7 @@ from proxy.errors import Failure
 from proxy.faults import attempt, note
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
-from proxy.sockets import has_news, set_app_options
+from proxy.sockets import has_news, set_app_options, unread
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
@@ -91,6 +91,7 @@ class Http1Upstream(asyncio.Protocol):
         "_interim_at",
         "_known",
         "_left",
+        "_lost",
         "_request_timeout",
         "_sent_last",
         "_state",
@@ -116,6 +117,8 @@ class Http1Upstream(asyncio.Protocol):
         """The last final head: what begins with it again says the same. Empty: none yet."""
         self._head: ResponseHead = cast(ResponseHead, None)
         self._taken = False
+        self._lost = False
+        """The transport is over; what is read now was received before that."""
         self.lent = False
         """It counts as a load of its endpoint and its upstream."""
         self.reused = False
@@ -128,7 +131,7 @@ class Http1Upstream(asyncio.Protocol):
         self._decoder: ChunkDecoder | None = None
         self._chunked_request = False
         self._clean = False
-        """The request was complete when its answer began: only then can the connection serve another."""
+        """The kernel had the whole request when its answer began: only then can the connection serve another."""
         self._interim = 0.0
         """1xx responses, less those that time has made up for; 0: none came."""
         self._interim_at = 0.0
@@ -196,6 +199,8 @@ class Http1Upstream(asyncio.Protocol):
 
     @_isolated
     def connection_lost(self, error: Exception | None) -> None:
+        if error is not None and self._exchange is not None:
+            attempt(self._upstream.totals, "app", self._read_unread)
         state = self._state
         exchange = self._exchange
         self._state = _CLOSED
@@ -388,6 +393,15 @@ class Http1Upstream(asyncio.Protocol):
         self._state = _CLOSED
         self.slot = -1
 
+    def _read_unread(self) -> None:
+        """The connection broke while we wrote: what the app answered before that may still wait in the socket. An app
+        that refuses a body and closes does just this, as its kernel resets what arrives after that."""
+        self._lost = True
+        for data in unread(self._transport):
+            if self._exchange is None:
+                return
+            self.data_received(data)
+
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _read_head(self, data: bytes) -> None:
@@ -429,7 +443,7 @@ class Http1Upstream(asyncio.Protocol):
             if not data:
                 return
         moment = now()
-        self._clean = exchange.request_done
+        self._clean = exchange.request_done and not (self._lost or self._transport.get_write_buffer_size())
         body = data[end + 4 :]
         length = head.length
         if exchange.line.method == b"HEAD" or head.status == 304 or head.status == 204:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
 import socket
 from typing import cast
@@ -22,6 +23,7 @@ from proxy.sockets import (
     reset_on_close,
     set_app_options,
     set_inherited,
+    unread,
 )
 from tests.fakes.transport import FakeTransport
 
@@ -233,6 +235,43 @@ def test_what_the_kernel_knows_before_the_loop_does(said: str) -> None:
 
 def test_a_transport_without_a_socket_has_no_news() -> None:
     assert not has_news(asyncio.BaseTransport())
+
+
+def test_what_was_received_before_a_reset_can_still_be_read() -> None:
+    """A write fails first, as it does when the reset is here and the loop has not turned since."""
+
+    async def story() -> None:
+        server, transport, client = await connected()
+        async with server:
+            transport.write(b"more than is read")
+            client.recv(4)
+            client.sendall(100_000 * b"x")
+            client.close()  # with unread bytes: a reset
+            transport.write(b"fails")
+            assert transport.is_closing()
+            assert b"".join(unread(transport)) == 100_000 * b"x"
+            assert b"".join(unread(transport)) == b""
+
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(story())
+
+
+def test_no_more_is_read_of_a_broken_connection_than_a_socket_holds() -> None:
+    async def story() -> None:
+        server, transport, client = await connected()
+        async with server:
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # noqa: TID251 -- a test fills the socket
+                while True:
+                    client.send(bytes(1 << 20))
+            assert len(b"".join(unread(transport))) <= 2 * RECEIVE_BUFFER + (64 << 10)
+            client.close()
+            transport.abort()
+
+    asyncio.Runner(loop_factory=uvloop.new_event_loop).run(story())
+
+
+def test_a_transport_without_a_socket_has_nothing_unread() -> None:
+    assert list(unread(asyncio.BaseTransport())) == []
 
 
 def test_how_many_descriptors_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.fakes.story import GET, HOST, Story
+from tests.fakes.story import GET, HOST, POD, AppEnd, Story
 
 DENIED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno"
 
@@ -203,3 +203,93 @@ def test_an_early_answer_while_the_request_goes_on_is_finished(story: Story) -> 
     story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"Connection: close\r\n", ..., b"abcd")
     assert not story.caller.is_kept
     assert not app.is_kept
+
+
+# ── the app's connection ──────────────────────────────────────────────────────────────────────────────────────────────
+def test_an_app_that_answers_before_it_was_sent_everything_is_not_asked_again(story: Story) -> None:
+    """The client's last byte is here, but some of it still waits for the app to read."""
+    story.client(upload(60_000))
+    app = story.lends()
+    app.stops_reading()
+    story.client(60_000 * b"x")
+    assert app.transport.get_write_buffer_size()
+    app.says(DENIED)
+    assert b"Connection: close" not in story.client_hears(b"HTTP/1.1 403 Forbidden\r\n", ..., b"no")
+    assert not app.is_kept
+    assert story.core.counters.upstream_idle == 0
+    story.client(GET)
+    assert story.dialled == [POD]
+
+
+def test_an_app_that_had_everything_but_the_last_bytes_is_not_asked_again(story: Story) -> None:
+    """As above, with the end of a long answer after the app has read everything: it began its answer too early."""
+    story.client(upload(10))
+    app = story.lends()
+    app.stops_reading()
+    story.client(b"0123456789")
+    app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+    app.reads_again()
+    app.says(b"cd")
+    story.client_hears(..., b"abcd")
+    assert not app.is_kept
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, app: AppEnd, *left: bytes) -> None:
+    """A write to the app fails while these bytes of it wait in the socket."""
+    monkeypatch.setattr("proxy.http1.upstream.unread", lambda _: iter(left))
+    app.resets()
+
+
+@pytest.mark.parametrize("request_", [upload(1000) + 500 * b"x", upload(1000) + 1000 * b"x"], ids=["half", "whole"])
+@pytest.mark.parametrize(
+    "left",
+    [
+        (DENIED,),
+        tuple(DENIED[at : at + 1] for at in range(len(DENIED))),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + DENIED, b"more"),
+        (b"HTTP/1.1 403 Forbidden\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nno\r\n", b"0\r\n\r\n"),
+    ],
+    ids=["at once", "in pieces", "after 100", "chunks"],
+)
+def test_what_an_app_said_before_it_broke_off_is_its_answer(
+    story: Story, monkeypatch: pytest.MonkeyPatch, request_: bytes, left: tuple[bytes, ...]
+) -> None:
+    story.client(request_)
+    app = story.lends()
+    breaks(monkeypatch, app, *left)
+    story.client_hears(..., b"HTTP/1.1 403 Forbidden\r\n", ..., b"no", ...)
+    assert story.counted() == {(403, "POST", "http/1.1"): 1}
+    assert story.core.counters.upstream_idle == 0
+    story.calls()
+    story.client(GET)
+    assert story.dialled == [POD]
+
+
+def test_a_request_behind_such_an_answer_does_not_go_to_the_broken_connection(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story.client(upload(5) + b"12345" + GET)
+    breaks(monkeypatch, story.lends(), DENIED)
+    story.client_hears(b"HTTP/1.1 403 Forbidden\r\n", ..., b"no")
+    assert story.dialled == [POD]
+
+
+def test_half_of_what_an_app_said_before_it_broke_off_is_no_answer(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story.client(upload(1000))
+    breaks(monkeypatch, story.lends(), DENIED[:-1])
+    assert story.caller.is_cut
+    story.calls()
+    story.client(upload(1000))
+    breaks(monkeypatch, story.lends(), DENIED[:20])
+    story.answer("bad_response", 502)
+
+
+def test_the_last_words_of_a_tunnel_that_broke_are_passed_on(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    story.client(b"GET /ws HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    app = story.lends()
+    app.says(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    breaks(monkeypatch, app, b"\x88\x02\x03\xe9")
+    story.client_hears(..., b"\x88\x02\x03\xe9")
+    assert story.caller.is_cut

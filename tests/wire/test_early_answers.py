@@ -13,6 +13,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,14 +34,17 @@ ANSWERS = {
     "closed": (503, {"maintenance": "true"}),
     "away": (503, {}),
     "early": (401, {}),
+    "leaves": (401, {}),
 }
 """Service → the status of its early answer, and the annotations that make it so."""
 
 
 class EarlyApp:
-    """An app that answers each request with 401 as soon as it has the head, and reads no body."""
+    """An app that answers each request with 401 as soon as it has the head, and reads no body. ``closes``: it closes
+    after that, and its kernel resets what arrives later."""
 
-    def __init__(self) -> None:
+    def __init__(self, closes: bool) -> None:
+        self._closes = closes
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._connections: list[socket.socket] = []
@@ -60,6 +64,8 @@ class EarlyApp:
                 while b"\r\n\r\n" not in head:
                     head += connection.recv(1024)
                 connection.sendall(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nauth")
+                if self._closes:
+                    connection.close()
 
     def ends(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -84,10 +90,10 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     directory = tmp_path_factory.mktemp("town")
     manifests = directory / "manifests"
     manifests.mkdir()
-    app = EarlyApp()
+    early, leaves = EarlyApp(closes=False), EarlyApp(closes=True)
     try:
         for name, (_, annotations) in ANSWERS.items():
-            apps = () if name == "away" else (cast(App, app),)
+            apps = () if name == "away" else (cast(App, leaves if name == "leaves" else early),)
             (manifests / f"{name}.yaml").write_text(manifest(f"{name}/{name}", *apps, **annotations))
         (manifests / "pair.yaml").write_text(secret("early/early", self_signed(datetime.now(UTC))))
         (directory / "large").write_bytes(LARGE)
@@ -95,7 +101,8 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
             soon(lambda: started.get(host="closed.localhost")[0] == 503)
             yield Town(started, directory)
     finally:
-        app.ends()
+        early.ends()
+        leaves.ends()
 
 
 def context() -> ssl.SSLContext:
@@ -260,3 +267,17 @@ def test_who_is_still_uploading_gets_the_answer(town: Town, client: Client, secu
             wanted[name] = status
     seen = client(town, [f"{name}.localhost" for name in wanted], secure)
     assert dict(zip(wanted, seen, strict=True)) == wanted
+
+
+@pytest.mark.parametrize("size", [500_000, 4_000_000])
+def test_the_answer_of_an_app_that_closes_at_once_is_not_lost_to_its_reset(town: Town, size: int) -> None:
+    """Whichever the router meets first, the answer or the reset: forty times, as that is chance."""
+    seen = Counter(http_client_of(town, "leaves.localhost", bytes(size)) for _ in range(40))
+    assert seen == {401: 40}
+
+
+def http_client_of(town: Town, host: str, body: bytes) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", town.port(False), timeout=SOON)
+    with contextlib.closing(connection):
+        connection.request("POST", "/up", body, {"Host": host})
+        return connection.getresponse().status

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from typing import cast
+
 import pytest
 
+from proxy.gateway import Gateway
 from proxy.http1 import parser, upstream
-from proxy.http1.upstream import MAX_FIELDS, MAX_HEAD, MAX_INTERIM
+from proxy.http1.downstream import Http1Downstream
+from proxy.http1.upstream import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, Http1Upstream
 from tests.fakes.story import GET, Story
+from tests.fakes.wired import HOST, Wired, on_loop, until
 
 OK = b"HTTP/1.1 200 OK\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\nContent-Length: 2\r\n\r\n"
 
@@ -92,3 +99,35 @@ def test_a_connection_is_given_up_a_second_before_the_app_does(story: Story) -> 
 def test_its_repr_tells_the_endpoint_and_the_state(story: Story) -> None:
     app = story.keeps_warm()
     assert repr(app.protocol) == f"<Http1Upstream {app.protocol.endpoint.label.decode()} idle>"
+
+
+@pytest.mark.parametrize("rest", [1, 1_000_000])
+def test_an_answer_that_waits_in_the_socket_while_a_write_fails_is_heard(rest: int) -> None:
+    """Real sockets: the app refuses and closes with the body unread; the client sends more before the loop turns."""
+    app = socket.create_server(("127.0.0.1", 0))
+
+    async def story() -> None:
+        gateway = Gateway(asyncio.get_running_loop())
+        ports = await gateway.listen("127.0.0.1", 0, None)
+        router = Wired(gateway, ports.http, None)
+        router.publish(app.getsockname())
+        try:
+            async with router.caller() as caller:
+                await caller.asks(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 2000000\r\n\r\n" + 1000 * b"x")
+                await until(lambda: gateway.counters.upstream_open == 1)
+                [client] = gateway._core.connections
+                assert isinstance(client, Http1Downstream) and client._exchange is not None
+                connection, _ = app.accept()
+                connection.recv(10)
+                connection.sendall(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
+                connection.close()  # with unread bytes: its kernel sends a reset
+                lent = cast(Http1Upstream, client._exchange.app)
+                lent.send(rest * b"x", False)
+                assert lent._transport.is_closing(), "the write was to fail"
+                assert await caller.answer() == b"no"
+        finally:
+            gateway.close()
+            await asyncio.sleep(0)  # closing sockets takes the loop one more turn
+
+    with app:
+        on_loop(story())
