@@ -7,10 +7,13 @@ that is not about one row of a table in the code. Such prose has its own page, w
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
+
+import yaml
 
 from docs import values_schema
 from proxy.deadlines import DEADLINES
@@ -153,7 +156,37 @@ def settings_page() -> str:
     return "".join(parts)
 
 
+ALERTS_INTRODUCTION: Final = """\
+<!-- Made by `make docs` from charts/router/files/rules.yaml. Edit that, not this. -->
+
+# Alerts
+
+The chart installs these with `prometheusRule.enabled`; without the Prometheus operator, load
+`charts/router/files/rules.yaml` as it is. Scrape with `honor_labels: true`. `critical` is for whoever is on call, at
+any hour; `warning` waits for the morning; `info` is for the owner of an app. Rules that compare replicas do so within
+one job and namespace. Tests bring a router into each state and let Prometheus evaluate the rule.
+"""
+
+RULES: Final = Path(__file__).parents[1] / "charts" / "router" / "files" / "rules.yaml"
+
+
+def alerts_page() -> str:
+    """Return ``docs/alerts.md``: one section per rule, in the order of the chart's file."""
+    parts = [ALERTS_INTRODUCTION]
+    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
+        for rule in group["rules"]:
+            notes, lasts = rule["annotations"], f" for {rule['for']}" if "for" in rule else ""
+            summary = re.sub(r"\{\{ \$labels\.(\w+) \}\}", r"*\1*", notes["summary"])
+            summary = re.sub(r"\{\{ \$value.*?\}\}", "*N*", summary)
+            parts.append(f"\n## {rule['alert']}\n\n`{rule['labels']['severity']}`: {summary}\n\n")
+            parts.append(f"{notes['description']}\n\n```promql\n{rule['expr']}\n```\n")
+            if lasts:
+                parts.append(f"\nThe alert fires when this holds{lasts}.\n")
+    return "".join(parts)
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
+    "alerts.md": alerts_page,
     "annotations.md": reference.page,
     "deadlines.md": deadlines_page,
     "errors.md": errors_page,

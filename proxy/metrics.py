@@ -13,7 +13,7 @@ from typing import Final
 
 from proxy.errors import Failure
 
-__all__ = ["BUCKETS", "GAUGES", "MAXIMA", "Counters", "Histogram", "RouteCounters", "StreamCounters"]
+__all__ = ["BUCKETS", "GAUGES", "MAXIMA", "PARTS", "Counters", "Histogram", "RouteCounters", "StreamCounters"]
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds: the eleven that ingress-nginx users have in their dashboards."""
@@ -40,6 +40,9 @@ GAUGES: Final = frozenset(
 )
 """Counters that come back: attributes, here or of one route, that end with their process. All others only go up, and
 what a process counted stays in the sum when it is gone (``router.processes.sums``)."""
+
+PARTS: Final = ("admission", "app", "client", "entrance", "log", "pool", "record", "refusal", "stream", "tick", "tls")
+"""Parts of the data plane in which mistakes are counted (``proxy.faults``): every value of ``where``."""
 
 MAXIMA: Final = frozenset({"ejected", "memory_limit", "memory_used", "overload_level", "shed_share"})
 """Gauges of which the largest speaks for all processes, not the sum."""

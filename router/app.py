@@ -42,6 +42,7 @@ from router.processes.git_process import GitProcess
 from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Reopen, Serving, Wish
 from router.processes.pair_reader import PairReader
 from router.processes.reins import Reins
+from router.processes.respawn import CAUSES
 from router.processes.sums import Alone
 from router.processes.supervisor import ControlStart
 from router.publisher import Publisher
@@ -471,10 +472,14 @@ def _how_workers_are(workers: FanOut) -> Workers:
             lane.tickets,
             lane.process.get("cpu_seconds", 0.0),
             lane.process.get("resident_bytes", 0.0),
+            lane.process.get("open_fds", 0.0),
+            lane.process.get("max_fds", 0.0),
         )
         for lane in workers.lanes
     ]
-    return Workers(reports, dict(workers.deaths))
+    # Each possible death is 0 from the start: Prometheus sees no increase in a counter that begins with 1.
+    none = {(number, cause): 0 for number in range(workers.expected) for cause in CAUSES}
+    return Workers(reports, none | workers.deaths)
 
 
 async def _first_of(*waits: Coroutine[object, object, object]) -> None:

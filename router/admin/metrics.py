@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from proxy.errors import Failure
-from proxy.metrics import Counters, StreamCounters
+from proxy.metrics import PARTS, Counters, StreamCounters
 from router.admin.apps import SERIES, AppSeries
 from router.admin.exposition import Family, counter, gauge, histogram, text
 from router.admin.objects import CertificateSeries, ProblemSeries
@@ -50,6 +50,9 @@ class WorkerReport:
     shared_tickets: bool
     cpu_seconds: float
     resident_bytes: float
+    open_fds: float = 0.0
+    """0: the kernel does not tell."""
+    max_fds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,7 +307,7 @@ def _health(counters: Counters) -> Iterator[Family]:
     yield counter(
         "router_faults",
         "Mistakes of the router's own, each of which cost one connection at most, by where it was made.",
-        counters.faults,
+        dict.fromkeys(PARTS, 0) | counters.faults,
         "where",
     )
     yield gauge(
@@ -377,6 +380,11 @@ def _processes(workers: Workers) -> Iterator[Family]:
     yield counter("router_worker_cpu_seconds", "Processor time of a worker.", cpu, "worker")
     memory = each(lambda report: report.resident_bytes)
     yield gauge("router_worker_resident_memory_bytes", "Resident memory of a worker.", memory, "worker")
+    telling = [report for report in workers.reports if report.open_fds]
+    open_fds = {report.number: report.open_fds for report in telling}
+    yield gauge("router_worker_open_fds", "Open files of a worker.", open_fds, "worker")
+    max_fds = {report.number: report.max_fds for report in telling}
+    yield gauge("router_worker_max_fds", "Files that a worker may have open.", max_fds, "worker")
     yield counter(
         "router_worker_deaths",
         "Workers that ended unasked: stalled, killed, crashed or exited.",

@@ -214,7 +214,7 @@ class FanOut:
     ) -> None:
         """``expected`` workers there should be. ``replace`` ends one that does not do as it is told; ``bequeath`` keeps
         what the next control process must know; ``listen`` has ports opened, and others closed."""
-        self._expected = expected
+        self.expected = expected
         self._replace = replace
         self._bequeath = bequeath
         self._listen = listen
@@ -274,7 +274,7 @@ class FanOut:
     def acknowledged(self) -> None:
         """A worker has made something current."""
         lanes = self._lanes.values()
-        if len(lanes) >= self._expected and all(lane.acknowledged for lane in lanes):
+        if len(lanes) >= self.expected and all(lane.acknowledged for lane in lanes):
             self.complete.set()
 
     @property

@@ -12,7 +12,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-__all__ = ["Respawn"]
+__all__ = ["CAUSES", "Respawn"]
+
+CAUSES: Final = ("stalled", "killed", "crashed", "exited")
+"""Every way in which a child can end unasked."""
 
 FIRST: Final = 0.1
 """Seconds before a child is started again, the first time."""

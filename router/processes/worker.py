@@ -121,13 +121,21 @@ class Meter:
 
     def __init__(self) -> None:
         self._memory = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        self._files = os.open("/proc/self/fd", os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY)
         self._page = resource.getpagesize()
 
     def read(self) -> dict[str, float]:
-        """Processor seconds and resident bytes."""
+        """Processor seconds, resident bytes, open files and how many there may be.
+
+        Since Linux 6.2 the size of ``/proc/self/fd`` is the number of open files. Before it is 0, and nothing is
+        reported: to list the directory takes milliseconds when there are thousands, on the loop that serves.
+        """
         used = resource.getrusage(resource.RUSAGE_SELF)
         pages = int(os.pread(self._memory, 128, 0).split()[1])
-        return {"cpu_seconds": used.ru_utime + used.ru_stime, "resident_bytes": float(pages * self._page)}
+        told = {"cpu_seconds": used.ru_utime + used.ru_stime, "resident_bytes": float(pages * self._page)}
+        if files := os.fstat(self._files).st_size:
+            told |= {"open_fds": float(files), "max_fds": float(resource.getrlimit(resource.RLIMIT_NOFILE)[0])}
+        return told
 
 
 class _Incoming:

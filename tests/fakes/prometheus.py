@@ -70,12 +70,14 @@ class Prometheus:
 
 
 @contextlib.contextmanager
-def prometheus(base: Path, jobs: Mapping[str, list[int]], rules: Path | None = None) -> Iterator[Prometheus]:
-    """``jobs``: name → ports on loopback, scraped once a second. ``rules``: a file that is evaluated as often."""
+def prometheus(
+    base: Path, jobs: Mapping[str, list[int]], rules: Path | None = None, every: str = "1s"
+) -> Iterator[Prometheus]:
+    """``jobs``: name → ports on loopback, scraped every so often. ``rules``: a file that is evaluated as often."""
     directory = base / "prometheus"
     directory.mkdir()
     config: dict[str, Any] = {
-        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": every, "evaluation_interval": every},
         "scrape_configs": [
             {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
             for job, ports in jobs.items()

@@ -7,23 +7,23 @@ import os
 import socket
 import subprocess
 from contextlib import closing
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from examples.authority import Authority
 from tests.fakes.builder import needs_git
 from tests.fakes.process import SOON, Router, manifest, running, secret, soon
 from tests.fakes.prometheus import needs_prometheus, needs_promtool, prometheus
 from tests.wire.test_git_gateway import Town, make_town
-from tls.fallback import self_signed
+from tls.certificate import parse
 
 pytestmark = [pytest.mark.peer, needs_git, needs_prometheus, needs_promtool]
 
 
-def make_traffic(town: Town) -> None:
-    """Requests, handshakes, a stream, a push, Problems, and a file whose name is not UTF-8."""
+def make_traffic(town: Town, problems: bool = True) -> None:
+    """Requests, handshakes, a stream, a push, and (``problems``) a bad value and a file whose name is not UTF-8."""
     router = town.router
     town.meets_git()
     town.builder.repository("shop")
@@ -31,9 +31,13 @@ def make_traffic(town: Town) -> None:
     town.alice.git("push", town.url("shop"), "main")
     with running("shop") as app:
         manifests = town.base / "manifests"
-        (manifests / "web.yaml").write_text(manifest("shop/web", app, connectTimeout="soon"))
-        (manifests / "pair.yaml").write_text(secret("shop/web-cert", self_signed(datetime.now(UTC))))
-        (manifests / os.fsdecode(b"caf\xe9.yaml")).write_text("{")
+        keys = {"certificates": "web.localhost:web"} | ({"connectTimeout": "soon"} if problems else {})
+        issued = Authority().issue("web.localhost")
+        pair = secret("shop/web-cert", parse(issued.chain, issued.key))
+        (manifests / "web.yaml").write_text(manifest("shop/web", app, **keys) + "---\n" + pair)
+        if problems:
+            (manifests / os.fsdecode(b"caf\xe9.yaml")).write_text("{")
+            soon(lambda: b"caf" in page(router, "text/plain"))
         soon(lambda: router.get()[0] == 200)
         for _ in range(20):
             assert router.get() == (200, "shop")
@@ -41,7 +45,6 @@ def make_traffic(town: Town) -> None:
         router.certificate()
         with socket.create_connection(("127.0.0.1", router.ports["git"]), SOON) as stream:
             assert stream.recv(7) == b"SSH-2.0"
-        soon(lambda: b"caf" in page(router, "text/plain"))
 
 
 def page(router: Router, accept: str) -> bytes:

@@ -282,7 +282,7 @@ def test_no_metric_has_a_host_or_a_path_for_a_label(compiler: Compiler, reconcil
     used = {name for values in samples.values() for key in values for name, _ in key}
     assert used <= {
         "app", "cn", "code", "generation", "le", "listener", "method", "name", "namespace", "outcome", "protocol",
-        "python", "reason", "secret", "service", "stage", "state", "version",
+        "python", "reason", "secret", "service", "stage", "state", "version", "where",
     }  # fmt: skip
     assert not any("a.localhost" in value for values in samples.values() for key in values for _, value in key)
 
