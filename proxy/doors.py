@@ -7,9 +7,12 @@ What must not enter: listening (``gateway``), and anything that happens later on
 from __future__ import annotations
 
 import asyncio
+import re
+from typing import Final
 
 from proxy.core import Core, TlsFront
 from proxy.entrance import Entrance
+from proxy.errors import Failure
 from proxy.faults import attempt, note
 from proxy.http1.downstream import Http1Downstream
 from proxy.http1.metered import MeteredDownstream
@@ -57,6 +60,10 @@ class Visit:
         return kind(core, True, self.address)
 
 
+_IN_CLEAR: Final = re.compile(rb"(?!PROXY )[A-Z]{1,16}(?: |$)")
+"""How HTTP begins that is not encrypted, as far as it is here. TLS begins with a byte that is no letter."""
+
+
 class SecureDoor(TlsChannel):
     """A channel that is counted from its first moment: who only begins a handshake takes a place as well."""
 
@@ -78,6 +85,21 @@ class SecureDoor(TlsChannel):
             transport.abort()  # type: ignore[attr-defined]  # an accepted connection has one
             return
         super().connection_made(transport)
+
+    def _diverts(self, data: bytes) -> bool:
+        """HTTP in clear is answered in clear, so that people see what is wrong: browsers show a reset as an outage."""
+        if _IN_CLEAR.match(data) is None:
+            return False
+        visit = self._visit
+        transport = self._leave()
+        visit.counted = False
+        visit.core.departed(visit.address)  # who answers takes a place of its own
+        kind = MeteredDownstream if visit.core.table.edge.metered else Http1Downstream
+        protocol = kind(visit.core, False, visit.address)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.turn_away(Failure.PLAIN_HTTP)
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         super().connection_lost(error)

@@ -100,6 +100,13 @@ class Failure(enum.Enum):
         Retry.NEVER,
         "Only 'Expect: 100-continue' is understood.",
     )
+    PLAIN_HTTP = (
+        "plain_http",
+        400,
+        Side.CLIENT,
+        Retry.NEVER,
+        "This port speaks https: the address has to begin with https://.",
+    )
     CLIENT_GONE = "client_gone", 0, Side.CLIENT, Retry.NEVER, "The client went away before the answer was complete."
     CLIENT_TOO_SLOW = "client_too_slow", 0, Side.CLIENT, Retry.NEVER, "The client stopped reading the answer."
     TOO_MANY_CONNECTIONS = (

@@ -152,7 +152,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
 
     def _greet(self, data: bytes) -> None:
         """Some of the handshake, or what follows it at once."""
-        if self._closing:
+        if self._closing or (not self._begun and self._diverts(data)):
             return
         self._begun = True
         self._inside.write(data)
@@ -184,6 +184,17 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
                     self._hand_in(waiting, True)
         except Exception as error:
             self.fault(error)
+
+    def _diverts(self, data: bytes) -> bool:
+        """Whether somebody else takes the connection, whose first bytes these are. For who knows more than TLS."""
+        return False
+
+    def _leave(self) -> asyncio.Transport:
+        """Give the transport up to another protocol; here it counts as a handshake that failed."""
+        self._fail()
+        self.slot = -1
+        self._tls = cast(ssl.SSLObject, None)
+        return self._raw
 
     @isolated
     def give_up(self) -> None:

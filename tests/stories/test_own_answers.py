@@ -13,6 +13,7 @@ import pytest
 from docs.generate import errors_page
 from proxy.errors import Failure, Side
 from tests.fakes.story import GET, HOST, Story, fields_of
+from tests.fakes.transport import End
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -110,6 +111,13 @@ def one_too_many(story: Story) -> None:
     story.client(forwarded)
 
 
+def in_clear(story: Story) -> None:
+    """A client connects to the port for TLS and speaks HTTP."""
+    greeted = story.connects()
+    story.callers[-1] = End("the client", greeted.transport, story.loop.settle)
+    story.client(GET)
+
+
 MEETINGS: dict[Failure, Callable[[Story], None]] = {
     Failure.BAD_REQUEST: says(b"GET / HTTP/1.1\r\nHost : x\r\n\r\n"),
     Failure.BAD_PROXY_HEADER: behind_a_balancer("203.0.113.9"),
@@ -126,6 +134,7 @@ MEETINGS: dict[Failure, Callable[[Story], None]] = {
     Failure.METHOD_NOT_ALLOWED: says(b"TRACE / HTTP/1.1\r\n" + HOST + b"\r\n"),
     Failure.VERSION_NOT_SUPPORTED: says(b"GET / HTTP/2.0\r\n" + HOST + b"\r\n"),
     Failure.EXPECTATION_FAILED: says(b"GET / HTTP/1.1\r\n" + HOST + b"Expect: a miracle\r\n\r\n"),
+    Failure.PLAIN_HTTP: in_clear,
     Failure.TOO_MANY_CONNECTIONS: one_too_many,
     Failure.UNKNOWN_HOST: says(b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n"),
     Failure.MISDIRECTED: other_name,
