@@ -30,7 +30,7 @@ MISSING = [tool for tool in TOOLS if not shutil.which(tool)]
 
 pytestmark = [
     pytest.mark.peer,
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(bool(MISSING), reason=f"not installed, so no image was built: {', '.join(MISSING)}"),
     pytest.mark.skipif(os.geteuid() != 0, reason="not root, so no image was built"),
 ]

@@ -22,7 +22,7 @@ from tls.certificate import Certificate
 
 __all__ = ["SOON", "App", "Router", "manifest", "router", "running", "same_ports", "secret", "soon"]
 
-SOON = 20.0
+SOON = 90.0
 """Seconds that anything here may take on a busy machine."""
 
 

@@ -16,7 +16,7 @@ from proxy.routes import Address, HostRule, Policy, Route, TableChange
 __all__ = ["HOST", "Caller", "Handler", "Wired", "head_of", "on_loop", "origin", "until", "wired"]
 
 T = TypeVar("T")
-SOON = 30.0
+SOON = 90.0
 """Seconds that any of these tests may take on a busy machine."""
 
 HOST = b"Host: shop.example\r\n"

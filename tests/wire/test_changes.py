@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import pytest
-
 from tests.fakes.process import App, Router, manifest, router, running, secret, soon
 from tls.certificate import Certificate
 from tls.fallback import self_signed
@@ -120,7 +118,6 @@ class Manifests:
         return self._child().certificate().strip() == self._pair_now.chain_pem.decode().strip()
 
 
-@pytest.mark.timeout(240)
 def test_two_hundred_edits_under_traffic_lose_no_request(tmp_path: Path) -> None:
     async def story(child: Router) -> Counter[object]:
         traffic = Traffic(child)

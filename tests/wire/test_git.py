@@ -94,7 +94,6 @@ def test_what_is_pushed_is_what_arrives_and_what_is_cloned(town: Town) -> None:
     assert town.count('router_stream_connections_total{app="drycc/drycc-builder"') == 3
 
 
-@pytest.mark.timeout(180)
 def test_a_hundred_megabytes_arrive_whole(town: Town) -> None:
     town.builder.repository("shop")
     pushed = town.developer.commit(100 * 2**20)

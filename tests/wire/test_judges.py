@@ -207,7 +207,6 @@ async function talk(url) {
 
 
 @needs("chromium")
-@pytest.mark.timeout(120)
 def test_a_browsers_websocket(tmp_path: Path) -> None:
     """Chromium, in clear and over TLS: subprotocol, compression, text, a mebibyte, and the app's own close code."""
     authority = Authority()

@@ -168,7 +168,6 @@ async def leaves(child: Router, app: Everything, clients: Clients) -> None:
         assert await pair[0].read() == b""
 
 
-@pytest.mark.timeout(120)
 def test_everything_under_way_is_finished_and_nobody_is_turned_away_before(tmp_path: Path) -> None:
     async def story() -> tuple[int, Any]:
         app, clients = Everything(), Clients()
@@ -193,7 +192,6 @@ def test_everything_under_way_is_finished_and_nobody_is_turned_away_before(tmp_p
 
 
 @pytest.mark.peer
-@pytest.mark.timeout(120)
 @pytest.mark.skipif(HAPROXY is None, reason="haproxy is missing: rolling restarts behind a balancer are NOT tested")
 def test_two_replicas_behind_a_balancer_are_restarted_and_no_request_fails() -> None:
     result = uvloop.run(lives.run("rolling", 0.1))

@@ -43,7 +43,6 @@ def problems_of_one(told: str) -> list[dict[str, Any]]:
     return [each for each in json.loads(told)["problems"] if each["name"] == "one" and each["reason"] in reasons]
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("key", BROKEN)
 def test_a_broken_key_harms_nobody_else_and_is_named(tmp_path: Path, key: str) -> None:
     value, reason, expected = BROKEN[key]
@@ -75,7 +74,6 @@ def test_a_broken_key_harms_nobody_else_and_is_named(tmp_path: Path, key: str) -
     assert len(json.loads(checked.stdout)["routes"]) == GOOD + 1
 
 
-@pytest.mark.timeout(120)
 def test_a_file_that_is_half_written_leaves_its_app_as_it_was(tmp_path: Path) -> None:
     with running("app") as app:
         write(tmp_path, app)

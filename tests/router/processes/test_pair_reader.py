@@ -27,7 +27,7 @@ from tls.errors import BadCertificate, Flaw
 from tls.fallback import self_signed
 from tls.secret import CERTIFICATE, KEY, read_pair
 
-LIMIT = 20.0
+LIMIT = 120.0
 
 
 def pair_of(name: str) -> dict[str, bytes]:
