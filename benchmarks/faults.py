@@ -377,7 +377,7 @@ def _is_broken(port: int, host: str, tls: ssl.SSLContext | None) -> bool:
             try:
                 while client.recv(65536):
                     pass
-            except (ConnectionResetError, ssl.SSLEOFError):
+            except (ConnectionResetError, ssl.SSLError):
                 return True
             return False
 

@@ -46,7 +46,7 @@ from examples.authority import Authority, Pair  # noqa: E402 -- after the path
 
 APPS = ("hello", "shop", "ticker")
 LOOPBACK = "127.0.0.1"
-PATIENCE = 15.0
+PATIENCE = 60.0
 """Seconds to wait for a child to say where it listens, or for an edit to show."""
 LOOK = 0.2
 """Seconds between two looks at the names that the router serves."""
@@ -272,7 +272,6 @@ def flags(directory: Path, ports: Ports) -> list[str]:
         "--admin-port": ports.admin,
         "--git-port": ports.git,
         "--access-log": directory / "access.log",
-        "--workers": 0,
         "--drain-delay": 0,
     }
     return [str(word) for pair in pairs.items() for word in pair]

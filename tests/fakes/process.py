@@ -175,14 +175,14 @@ def router(manifests: Path, *arguments: str, files: int = 0, before: str = "") -
     """``files``: the most it may have open, if it matters. ``before``: Python that is run before it starts."""
     command = [sys.executable, "-m", "router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
     free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0", "--drain-delay", "0"]
-    alone = [] if "--workers" in arguments else ["--workers", "0"]
+    shape = [] if "--workers" in arguments else ["--workers", "2"]
     if before:
         command[1:3] = ["-c", f"{before}\nimport sys; from router.cli import main; sys.exit(main(sys.argv[1:]))"]
     if files:
         limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
         command = [sys.executable, "-c", f"{limited}; os.execv(sys.argv[1], sys.argv[1:])", *command]
     process = subprocess.Popen(
-        [*command, *free, *alone, "--access-log", "off", *arguments],
+        [*command, *free, *shape, "--access-log", "off", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -306,6 +306,6 @@ def watched_over_tls(
         try:
             while secure.recv(65536):
                 pass
-        except ssl.SSLEOFError:
+        except ssl.SSLError:
             return False
         return True
