@@ -32,6 +32,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
@@ -301,9 +302,8 @@ async def rolling(home: Path, port: int, share: float) -> dict[str, Any]:
         (room / "manifests").symlink_to(home / "manifests")
         return await Running(room, ports[number], "--drain-delay", "3", "--drain-grace", "2").start()
 
-    running = [await replica(number) for number in range(2)]
+    running: list[Running] = []
     balancer = Balancer(home, entrance, [(mine["http"], mine["admin"]) for mine in ports])
-    await balancer.start()
     statuses: Counter[int] = Counter()
     rounds = max(1, round(10 * share))
 
@@ -313,15 +313,22 @@ async def rolling(home: Path, port: int, share: float) -> dict[str, Any]:
             running[number] = await replica(number)
             await asyncio.sleep(3.5)  # until the balancer has seen it thrice
 
-    restarting = asyncio.ensure_future(restart())
-    talking = asyncio.ensure_future(tunnels(entrance, "chat.test", 20, restarting.done))
-    counts, latencies = await clients(entrance, "app.test", 300.0, restarting.done)
-    await restarting
-    ends = await talking
-    await balancer.stop()
-    for each in running:
-        await each.stop()
-    app.close()
+    async def stop() -> None:
+        for each in running:
+            await each.stop()
+
+    async with AsyncExitStack() as stack:  # after a failure too: a child that is left keeps the loop from closing
+        stack.callback(app.close)
+        stack.push_async_callback(stop)
+        for number in range(2):
+            running.append(await replica(number))  # noqa: PERF401 -- the first one is stopped if the second does not start
+        await balancer.start()
+        stack.push_async_callback(balancer.stop)
+        async with asyncio.TaskGroup() as group:
+            restarting = group.create_task(restart())
+            talking = group.create_task(tunnels(entrance, "chat.test", 20, restarting.done))
+            counts, latencies = await clients(entrance, "app.test", 300.0, restarting.done)
+        ends = talking.result()
     again = counts.pop("asked again")
     ordered = sorted(latencies)
     return {

@@ -51,6 +51,8 @@ PATIENCE: Final = 1.0
 """Seconds that publishing waits for a worker to say that a change is current; the next one does not wait for it."""
 ASK_SECONDS: Final = 3.0
 """How long a report waits for a worker; one that does not answer is reported as it was."""
+COUNTS: Final = frozenset({"idle", "in_flight", "load", "open", "queued"})
+"""Figures of a report that are added over workers. Any other number is a setting or a port, and the same at all."""
 COUNT_SECONDS: Final = 5.0
 """Between two times that workers are asked what they have counted, if nobody scrapes."""
 
@@ -373,7 +375,7 @@ class FanOut:
 
     async def streams(self) -> list[dict[str, Any]]:
         """Every stream route, with what all workers have of it."""
-        return together((await self._ask("streams")).reports, by="stream", same=("port",))
+        return together((await self._ask("streams")).reports, by="stream")
 
     async def _ask(self, what: str) -> _Question:
         self._asked += 1
@@ -415,28 +417,25 @@ class FanOut:
             lane.channel.close()
 
 
-def together(
-    reports: Sequence[list[dict[str, Any]]], by: str = "route", same: Sequence[str] = ()
-) -> list[dict[str, Any]]:
-    """Reports about the same things as one: numbers are added but for those in ``same``, flags that one has are had."""
+def together(reports: Sequence[list[dict[str, Any]]], by: str = "route") -> list[dict[str, Any]]:
+    """Reports of all workers about the same things as one: what is in COUNTS is added, a flag that one worker has is
+    set, everything else is the same everywhere and taken from the first worker that says it."""
     upstreams: dict[str, dict[str, Any]] = {}
     for report in reports:
         for upstream in report:
             name = str(upstream.get(by, ""))
             known = upstreams.get(name)
-            upstreams[name] = dict(upstream) if known is None else _merged(known, upstream, same)
+            upstreams[name] = dict(upstream) if known is None else _merged(known, upstream)
     return [upstreams[name] for name in sorted(upstreams)]
 
 
-def _merged(one: dict[str, Any], other: dict[str, Any], same: Sequence[str] = ()) -> dict[str, Any]:
+def _merged(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     merged = dict(one)
     for key, value in other.items():
         mine = one.get(key)
-        if key in same:
-            merged[key] = value if mine is None else mine
-        elif isinstance(mine, bool):
+        if isinstance(mine, bool):
             merged[key] = mine or bool(value)
-        elif isinstance(mine, (int, float)) and isinstance(value, (int, float)):
+        elif key in COUNTS and isinstance(mine, (int, float)) and isinstance(value, (int, float)):
             merged[key] = mine + value
         elif isinstance(mine, list) and isinstance(value, list):
             merged[key] = _merged_lists(mine, value)

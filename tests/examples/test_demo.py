@@ -137,7 +137,11 @@ def running(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, str(SCRIPT), "--free-ports", "--directory", str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         yield process
-        process.kill()
+        process.terminate()  # it ends its children, which a kill would leave behind
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -172,7 +172,10 @@ class Router:
 
 @contextlib.contextmanager
 def router(manifests: Path, *arguments: str, files: int = 0, before: str = "") -> Iterator[Router]:
-    """``files``: the most it may have open, if it matters. ``before``: Python that is run before it starts."""
+    """The production shape: supervisor, control and two workers. A test that says ``--workers 0`` says why beside it.
+
+    ``files``: the most it may have open, if it matters. ``before``: Python that is run before it starts.
+    """
     command = [sys.executable, "-m", "router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
     free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0", "--drain-delay", "0"]
     shape = [] if "--workers" in arguments else ["--workers", "2"]

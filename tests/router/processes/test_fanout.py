@@ -330,3 +330,10 @@ def test_upstreams_that_only_one_has_and_words_that_differ() -> None:
             "tags": ["t"],
         },
     ]
+
+
+def test_what_is_counted_is_added_and_settings_are_not() -> None:
+    one: dict[str, Any] = {"stream": "git", "port": None, "idle_timeout": 3.0, "open": 2, "endpoints": []}
+    other = one | {"port": 2222, "open": 5}
+
+    assert together([[one], [other]], by="stream") == [one | {"port": 2222, "open": 7}]
