@@ -39,9 +39,9 @@ HANDSHAKE_SECONDS: Final = 10.0
 GOODBYE_SECONDS: Final = 5.0
 """How long the alert that ends a failed handshake may wait for a client that does not read."""
 LEAST_RATE: Final = 240
-"""Bytes a second below which an upload, or the reading of an answer, is an attack or hopeless (hardening S-02)."""
+"""Bytes a second below which the reading of an answer is an attack or hopeless (hardening S-03)."""
 BODY_GRACE: Final = 10.0
-"""From the end of a head: so long its body may come slower than ``LEAST_RATE`` on average."""
+"""From the end of a head: so long its body may come slower than ``bodyRate`` on average (hardening S-02)."""
 STALL_SECONDS: Final = 60.0
 """How long a client may take nothing, or less than ``LEAST_RATE``, of an answer that is ready for it. What the kernel
 still has of it counts as not taken: its buffers would hide a slow reader's progress for minutes (hardening S-03)."""
@@ -150,18 +150,20 @@ DEADLINES: Final = (
     ),
     Deadline(
         "body_idle",
-        "the client is silent in the middle of its body; not while the app does not take what is there",
-        f"{_EDGE.body_timeout:g} s",
-        "its last byte",
-        "answered, closed; broken off if the answer has begun",
+        "the client is silent in the middle of its body; not while the app does not take what is there, nor once the "
+        "answer has begun",
+        f"`bodyTimeout`, {_POLICY.body_timeout:g} s",
+        "its last byte; with `Expect` the app's 100, if the client waits for it",
+        "answered, closed",
         Failure.BODY_TIMEOUT,
     ),
     Deadline(
         "body_rate",
-        "the client's body trickles; time in which the app does not take what is there does not count",
-        f"{BODY_GRACE:g} s, or as long as {LEAST_RATE} bytes/s take for what has come",
-        "the end of the head",
-        "answered, closed; broken off if the answer has begun",
+        "the client's body trickles; time in which the app does not take what is there does not count, nor does "
+        "anything once the answer has begun",
+        f"{BODY_GRACE:g} s, or as long as `bodyRate`, {_POLICY.body_rate} bytes/s, takes for what has come",
+        "the end of the head; with `Expect` the app's 100, or the first byte of a client that does not wait for it",
+        "answered, closed",
         Failure.BODY_TIMEOUT,
     ),
     Deadline(

@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 from typing import Final
 
-from proxy.clock import wall
+from proxy.clock import FAR, wall
+from proxy.deadlines import BODY_GRACE
 from proxy.hosts import HostIndex
 from proxy.http.heads import route_fields
 from proxy.peer import NetworkSet
@@ -29,7 +30,6 @@ class LiveEdge:
     """The operator's settings, with networks ready to ask. Replaced, never changed: identity tells a change."""
 
     __slots__ = (
-        "body_timeout",
         "definition",
         "head_timeout",
         "https_port",
@@ -48,7 +48,6 @@ class LiveEdge:
 
     def __init__(self, definition: Edge) -> None:
         self.definition = definition
-        self.body_timeout = definition.body_timeout
         self.head_timeout = definition.head_timeout
         self.https_port = b"%d" % definition.https_port
         self.https_suffix = b"" if definition.https_port == 443 else b":" + self.https_port
@@ -73,7 +72,10 @@ class LiveRoute:
         "_label",
         "allow",
         "available",
+        "body_grace",
+        "body_pace",
         "body_size",
+        "body_timeout",
         "counters",
         "dated",
         "definition",
@@ -102,6 +104,11 @@ class LiveRoute:
         self.maintenance = policy.maintenance
         self.available = bool(definition.endpoints)
         self.body_size = policy.body_size
+        self.body_timeout = policy.body_timeout or FAR
+        self.body_pace = 1 / policy.body_rate if policy.body_rate else 0.0
+        """Seconds that each byte of a body may take on average."""
+        self.body_grace = BODY_GRACE if policy.body_rate else FAR
+        """Seconds before that counts."""
         self.idle_timeout = policy.idle_timeout
         self.request_timeout = policy.request_timeout
         self.first_timeout = min(policy.idle_timeout, policy.request_timeout or policy.idle_timeout)

@@ -32,6 +32,10 @@ class Policy:
     """From the end of the request to the head of the response; 0: only ``idle_timeout`` counts."""
     body_size: int = 0
     """Largest request body; 0: unlimited."""
+    body_timeout: float = 30.0
+    """Longest silence of a client in the middle of its body, before the answer begins."""
+    body_rate: int = 240
+    """Bytes a second below which that body is too slow on average; 0: no limit."""
     maintenance: bool = False
     maintenance_page: bytes = b""
     """HTML of the maintenance page; empty: the built-in one."""
@@ -145,8 +149,6 @@ class Edge:
     max_target: int = 16 * 1024
     head_timeout: float = 10.0
     """From the first byte of a head (or from accept) to its end."""
-    body_timeout: float = 30.0
-    """Longest silence of a client in the middle of its body."""
     keepalive_timeout: float = 75.0
     """Longest idle time between two requests on a connection."""
     app_requests: int = 0

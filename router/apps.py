@@ -405,12 +405,14 @@ def _encoded(page: str) -> bytes:
 def _limited(spec: App, config: RouterConfig, says: _Voice) -> App:
     """Numbers beyond what an app may ask for become the largest that it may. The operator's own word may be larger."""
     silence = max(SILENCE, config.default_timeout)
-    if spec.connect_timeout <= CONNECT_TIMEOUT and max(spec.tcp_timeout or 0.0, spec.request_timeout) <= silence:
+    longest = max(spec.tcp_timeout or 0.0, spec.request_timeout, spec.body_timeout)
+    if spec.connect_timeout <= CONNECT_TIMEOUT and longest <= silence:
         return spec  # as nearly everybody
     limits = (
         ("connectTimeout", "connect_timeout", CONNECT_TIMEOUT),
         ("tcpTimeout", "tcp_timeout", silence),
         ("requestTimeout", "request_timeout", silence),
+        ("bodyTimeout", "body_timeout", silence),
     )
     limited: dict[str, Any] = {}
     for key, attribute, most in limits:
@@ -435,6 +437,8 @@ def _policy(spec: App, config: RouterConfig, page: bytes) -> Policy:
         idle_timeout=_said(spec.tcp_timeout, config.default_timeout),
         request_timeout=spec.request_timeout,
         body_size=_said(spec.body_size, config.body_size),
+        body_timeout=spec.body_timeout,
+        body_rate=spec.body_rate,
         maintenance=spec.maintenance,
         maintenance_page=page,
         enforce_https=bool(hsts) or _said(spec.ssl_enforce, config.ssl_enforce and spec.ssl_enabled),

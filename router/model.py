@@ -29,6 +29,10 @@ class App(msgspec.Struct, frozen=True, gc=False):
     tcp_timeout: float | None
     request_timeout: float
     body_size: int | None
+    body_timeout: float
+    """0: none."""
+    body_rate: int
+    """Bytes a second; 0: none."""
     maintenance: bool
     maintenance_page: str | None
     ssl_enabled: bool

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from proxy.clock import FAR, HORIZON, TICK, http_date, now
 from proxy.deadlines import (
-    BODY_GRACE,
     DRAIN_SECONDS,
     HALF_CLOSED_SECONDS,
     HALF_TUNNEL_SECONDS,
@@ -541,7 +540,8 @@ class Http1Downstream(asyncio.Protocol):
                 self._answer(exchange, failure)
                 return
         if self._state == _BODY:
-            self._body_since = exchange.started
+            # Who waits for a 100 is not slow: its time begins with that (``inform``).
+            self._body_since = FAR if fields.expect and not body else exchange.started
             self._held_at = 0.0
             self._await_body(len(body), exchange.started)
         else:
@@ -668,13 +668,23 @@ class Http1Downstream(asyncio.Protocol):
             if not self._full:
                 self.deadline = FAR
         elif not self._full:
-            self._await_body(exchange.bytes_in + len(data), now())
+            moment = now()
+            if self._body_since == FAR:
+                self._body_since = moment  # it does not wait for the 100
+            self._await_body(exchange.bytes_in + len(data), moment)
         if data or last:
             exchange.request_body(data, last)
 
     def _await_body(self, received: int, moment: float) -> None:
-        """Set the time for the next piece of a body of which so much has come: never long, and short for a trickle."""
-        deadline = min(moment + self._edge.body_timeout, self._body_since + max(BODY_GRACE, received / LEAST_RATE))
+        """Set the time for the next piece of a body of which so much has come: as its app's owner allows, and shorter
+        for a trickle. Once the answer has begun a slow body is a conversation, and the app's silence is what counts."""
+        exchange = self._exchange
+        if self._body_since == FAR or exchange is None or exchange.responded:
+            self.deadline = FAR
+            return
+        route = cast("LiveRoute", exchange.route)
+        slowest = self._body_since + max(route.body_grace, received * route.body_pace)
+        deadline = min(moment + route.body_timeout, slowest)
         if deadline - moment < HORIZON:
             self._core.wheel.arm(self, deadline)
         else:
@@ -692,6 +702,8 @@ class Http1Downstream(asyncio.Protocol):
         identity = exchange.identity
         if not exchange.request_done:
             self._close = True  # who says keep-alive here would have to read a body of any length first
+            if not (self._full or self._held):
+                self.deadline = FAR
         if head.framed and identity and not self._close and exchange.line.minor and not exchange.fields.correlation_id:
             # The warm path: a length, a date, and nothing to add but what identifies the request.
             self._reencode = False
@@ -740,6 +752,10 @@ class Http1Downstream(asyncio.Protocol):
 
     def inform(self, head: ResponseHead) -> None:
         self._transport.write(b"%b%b\r\n" % (head.line, head.fields))
+        if self._state == _BODY and self._body_since == FAR and head.status == 100:
+            self._body_since = moment = now()
+            if not (self._full or self._held):
+                self._await_body(0, moment)
 
     def send(self, data: bytes) -> None:
         self._transport.write(encode(data) if self._reencode else data)

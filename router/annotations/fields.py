@@ -142,6 +142,22 @@ FIELDS: Final[tuple[Field, ...]] = (
         "Longest wait from the end of the request to the head of the response.",
     ),
     _app("bodySize", "body_size", values.SIZE, None, "Largest request body, 0 for any; else the router's bodySize."),
+    _app(
+        "bodyTimeout",
+        "body_timeout",
+        values.DURATION_OR_NONE,
+        "30s",
+        "Longest silence of a client in the middle of its body, until the answer begins, 0 for no limit; after the"
+        " app's 100 where the client expects one.",
+    ),
+    _app(
+        "bodyRate",
+        "body_rate",
+        values.size(0, 1 << 30),
+        "240",
+        "Bytes a second that a client's body must have on average after ten seconds, until the answer begins, 0 for no"
+        " limit; after the app's 100 where the client expects one.",
+    ),
     _app("maintenance", "maintenance", values.FLAG, "false", "Answer everything with 503 and the maintenance page."),
     _app(
         "maintenance.page",

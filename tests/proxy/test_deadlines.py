@@ -19,7 +19,7 @@ NAMED = {
     "next_head": Edge().head_timeout,
     "keepalive": Edge().keepalive_timeout,
     "leaving": deadlines.LEAVE_SECONDS,
-    "body_idle": Edge().body_timeout,
+    "body_idle": Policy().body_timeout,
     "body_rate": deadlines.BODY_GRACE,
     "body_rest": deadlines.LINGER_SILENCE,
     "turn": Edge().app_queue_timeout,

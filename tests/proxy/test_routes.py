@@ -47,7 +47,8 @@ def test_a_path_has_one_spelling(spelt: bytes, path: bytes) -> None:
 def test_the_defaults_of_a_policy_are_those_of_the_contract() -> None:
     policy = Policy()
     assert (policy.connect_timeout, policy.idle_timeout, policy.request_timeout) == (30.0, 1300.0, 0.0)
-    assert (policy.body_size, policy.allow, policy.deny) == (0, None, ())
+    assert (policy.body_size, policy.body_timeout, policy.body_rate) == (0, 30.0, 240)
+    assert (policy.allow, policy.deny) == (None, ())
     assert not (policy.maintenance or policy.enforce_https or policy.hsts or policy.request_start)
 
 
@@ -56,7 +57,7 @@ def test_the_defaults_of_the_edge_are_those_of_the_contract() -> None:
     assert edge.trusted == ()
     assert edge.request_ids
     assert (edge.max_head, edge.max_fields, edge.max_target) == (32 * 1024, 100, 16 * 1024)
-    assert (edge.head_timeout, edge.body_timeout, edge.keepalive_timeout) == (10.0, 30.0, 75.0)
+    assert (edge.head_timeout, edge.keepalive_timeout) == (10.0, 75.0)
     assert (edge.default_route, edge.log_format, edge.log_enabled) == ("", "json", True)
 
 

@@ -302,14 +302,99 @@ def test_the_rest_of_an_answered_request_has_five_seconds_of_silence_and_thirty_
     assert caller.is_cut
 
 
-def test_a_body_that_stalls_after_the_answer_began_breaks_it_off(story: Story) -> None:
+@pytest.mark.parametrize("held", [False, True], ids=["", "after the app was full"])
+def test_a_slow_body_is_no_fault_once_the_answer_has_begun(story: Story, held: bool) -> None:
+    """Both talk: what the client says is up to the app, whose silence is limited as in any answer."""
+    story.serves(idle_timeout=600.0)
+    story.client(UPLOAD.replace(b"Content-Length: 10000", b"Transfer-Encoding: chunked"))
+    app = story.lends()
+    app.says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n>\r\n")
+    if held:
+        app.stops_reading()
+        story.client(b"11170\r\n" + 70_000 * b"x" + b"\r\n")
+        assert not story.caller.is_heeded
+        app.reads_again()
+    app.hears(...)
+    for _ in range(20):
+        story.passes(2)
+        story.client(b"6\r\nping!\n\r\n")
+        app.hears(..., b"ping!\n\r\n")
+    story.passes(500)
+    app.says(b"5\r\npong\n\r\n")
+    story.client_hears(..., b"pong\n\r\n")
+    story.passes(599)
+    assert not story.caller.is_cut
+    story.passes(2)
+    assert story.caller.is_cut
+    assert story.lines()[-1]["error_reason"] == "response_stalled"
+
+
+@pytest.mark.parametrize(("limit", "spared"), [(0.0, 95.0), (100.0, 95.0), (5.0, 4.0)], ids=["none", "more", "less"])
+def test_how_long_a_client_may_be_silent_is_the_owners_to_say(story: Story, limit: float, spared: float) -> None:
+    story.serves(body_timeout=limit, body_rate=0, idle_timeout=300.0)
+    story.client(UPLOAD)
+    story.lends()
+    story.passes(spared)
+    story.client_hears_nothing()
+    story.client(b"x")
+    if limit:
+        story.passes(limit - 0.2)
+        story.client_hears_nothing()
+        story.passes(0.4)
+        story.answer("body_timeout", 408)
+    else:  # as long as the app may be silent
+        story.passes(299)
+        story.client_hears_nothing()
+        story.passes(2)
+        story.answer("response_timeout", 504)
+
+
+@pytest.mark.parametrize(("rate", "lives"), [(0, True), (10, True), (1000, False)])
+def test_how_slow_a_body_may_be_is_the_owners_to_say(story: Story, rate: int, lives: bool) -> None:
+    story.serves(body_rate=rate)
     story.client(UPLOAD)
     app = story.lends()
-    app.says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-    story.passes(31)
-    story.client_hears(..., b"half")
-    assert story.caller.is_cut
-    assert app.is_cut
+    for _ in range(30):
+        story.client(20 * b"x" if lives else 900 * b"x")
+        story.passes(1)
+    if lives:
+        story.client_hears_nothing()
+        app.hears(..., 600 * b"x")
+        app.says(OK)
+        story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+    else:
+        story.answer("body_timeout", 408)
+
+
+def test_the_time_of_a_body_begins_with_the_100_that_its_client_waits_for(story: Story) -> None:
+    expects = UPLOAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
+    story.client(expects)
+    app = story.lends()
+    story.passes(100)
+    app.says(b"HTTP/1.1 102 Processing\r\n\r\n")
+    story.passes(100)
+    story.client_hears(b"HTTP/1.1 102 Processing\r\n\r\n")
+    app.says(b"HTTP/1.1 100 Continue\r\n\r\n")
+    story.client_hears(b"HTTP/1.1 100 Continue\r\n\r\n")
+    story.passes(9.5)
+    story.client_hears_nothing()
+    story.client(b"x")
+    story.passes(0.8)
+    story.answer("body_timeout", 408)
+
+
+def test_a_client_that_does_not_wait_for_the_100_has_its_time_from_its_first_byte(story: Story) -> None:
+    """An app that never says 100 would let it take for ever."""
+    story.client(UPLOAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+    story.lends()
+    story.passes(100)
+    for _ in range(9):
+        story.client(b"x")
+        story.passes(1)
+    story.client_hears_nothing()
+    story.client(b"x")
+    story.passes(1.2)
+    story.answer("body_timeout", 408)
 
 
 @stops_in("app_takes")

@@ -312,7 +312,9 @@ def test_a_list_of_networks_has_a_thousand_at_most_and_fails_closed(count: int, 
     assert bool(there.problems(Reason.BAD_VALUE)) is (allowed == 0)
 
 
-@pytest.mark.parametrize("key", ["connectTimeout", "tcpTimeout", "requestTimeout", "bodySize", "ssl.hsts.maxAge"])
+@pytest.mark.parametrize(
+    "key", ["connectTimeout", "tcpTimeout", "requestTimeout", "bodyTimeout", "bodyRate", "ssl.hsts.maxAge"]
+)
 @pytest.mark.parametrize("number", ["1e309", "-1", "9" * 400, "inf", "nan", "0x10", "\u0661", "1_000", "", "1e3"])
 def test_a_number_that_is_none_leaves_what_was_good(key: str, number: str) -> None:
     there = town()
@@ -327,12 +329,14 @@ def test_a_number_that_is_none_leaves_what_was_good(key: str, number: str) -> No
 
 def test_times_beyond_what_an_app_may_ask_for_become_the_longest_that_it_may() -> None:
     there = town()
-    says = {"domains": "greedy.example", "connectTimeout": "365d", "tcpTimeout": "365d", "requestTimeout": "365d"}
-    there.hears(service("greedy/web", says))
+    keys = ("bodyTimeout", "connectTimeout", "tcpTimeout", "requestTimeout")
+    there.hears(service("greedy/web", {"domains": "greedy.example", **dict.fromkeys(keys, "365d")}))
 
     policy = there.routes["greedy/web"].policy
     assert (policy.connect_timeout, policy.idle_timeout, policy.request_timeout) == (300.0, 86_400.0, 86_400.0)
+    assert policy.body_timeout == 86_400.0
     assert [(problem.key, problem.message) for problem in there.problems(Reason.OVER_LIMIT)] == [
+        ("router.drycc.cc/bodyTimeout", "expected at most 86400s, which is in force"),
         ("router.drycc.cc/connectTimeout", "expected at most 300s, which is in force"),
         ("router.drycc.cc/requestTimeout", "expected at most 86400s, which is in force"),
         ("router.drycc.cc/tcpTimeout", "expected at most 86400s, which is in force"),

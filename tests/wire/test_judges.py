@@ -73,7 +73,7 @@ async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
 async def attack(router: Wired, path: str, *arguments: str) -> str:
     """The report of slowhttptest; meanwhile somebody else is served, whatever it does."""
     router._generation += 1
-    settings = replace(Edge(), head_timeout=2.0, body_timeout=2.0)
+    settings = replace(Edge(), head_timeout=2.0)
     router.gateway.publish(TableChange(router._generation, edge=settings))
     over = asyncio.Event()
 
@@ -116,7 +116,7 @@ class TestSlowClients:
         async def story() -> None:
             async with wired(app) as router:
                 [route] = router.gateway._core.table.routes.values()
-                router.publish(*route.definition.endpoints, host=b"127.0.0.1")
+                router.publish(*route.definition.endpoints, host=b"127.0.0.1", body_timeout=2.0)
                 report = await attack(router, "/", "-B", "-i", "4", "-s", "8192")
                 assert "No open connections left" in report
                 errors = router.gateway.counters.routes["shop/127.0.0.1"].errors

@@ -7,6 +7,7 @@ from router.model import App, Builder, RouterConfig
 
 OF_THE_CONTRACT = {
     Place.APP: """domains certificates whitelist allowlist denylist connectTimeout tcpTimeout requestTimeout bodySize
+        bodyTimeout bodyRate
         maintenance maintenance.page ssl.enabled ssl.enforce ssl.hsts.enabled ssl.hsts.maxAge ssl.hsts.includeSubDomains
         ssl.hsts.preload port upstream referrerPolicy proxyDomain proxyLocations allowLocationsFrom regexDomain
         disableRequestStartHeader nginx.proxyBuffers.enabled nginx.proxyBuffers.number nginx.proxyBuffers.size
@@ -56,6 +57,7 @@ def test_the_defaults_of_an_app() -> None:
 
     assert (app.domains, app.certificates, app.allow, app.deny) == ((), (), None, ())
     assert (app.connect_timeout, app.tcp_timeout, app.request_timeout) == (30.0, None, 0.0)
+    assert (app.body_size, app.body_timeout, app.body_rate) == (None, 30.0, 240)
     assert (app.maintenance, app.upstream, app.port, app.disable_request_start) == (False, "endpoints", None, False)
 
 
