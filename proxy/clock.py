@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
 from typing import Final, Protocol
@@ -35,6 +36,12 @@ HORIZON: Final = (_SLOTS - 4) * TICK
 """Deadlines at least this far away may be set by assignment alone."""
 AGAIN: Final = 1.0
 """Seconds until what was overdue and failed at that is told so again."""
+A_TURN: Final = 0.001
+"""Seconds that those who wait for their turn have of one turn of the loop; the rest of them waits for the next one."""
+MOST_LOOKED_AT: Final = 1024
+"""Things that are looked at in one turn of the loop."""
+_OVERDUE: Final = 32
+"""For how many of them one counts that is overdue: what is done about it costs as much."""
 FAR: Final = float("inf")
 """The deadline of what nothing waits for."""
 
@@ -52,7 +59,20 @@ class Timed(Protocol):
 class Wheel:
     """Files what can be late by the tenth of a second in which to look at it."""
 
-    __slots__ = ("_alarm", "_is_turning", "_loop", "_next", "_on_tick", "_ring", "_tick", "_turns", "lag")
+    __slots__ = (
+        "_alarm",
+        "_are_called",
+        "_due",
+        "_goes_on",
+        "_is_turning",
+        "_loop",
+        "_next",
+        "_on_tick",
+        "_ring",
+        "_tick",
+        "_turns",
+        "lag",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_tick: Callable[[], None] | None = None) -> None:
         self._loop = loop
@@ -61,8 +81,14 @@ class Wheel:
         self._tick = int(now() / TICK)
         self._alarm = Alarm(loop, self._turn)
         self._is_turning = False
-        self._turns: list[Callable[[], None]] = []
+        self._turns: deque[Callable[[], None]] = deque()
         """Who waits until everybody else has had a turn."""
+        self._are_called = False
+        """The loop will call for them."""
+        self._due: list[Timed] = []
+        """What was filed under the current tick and is not looked at yet, the first one last."""
+        self._goes_on = False
+        """The next turn goes on with that."""
         self._next = 0.0
         self.lag = 0.0
         """Seconds by which the last turn came too late: how long anything that is ready now waits for the loop."""
@@ -70,16 +96,25 @@ class Wheel:
     def next_turn(self, callback: Callable[[], None]) -> None:
         """Call back when everybody else on the loop has had a turn. Whoever raises keeps nobody else waiting."""
         self._turns.append(callback)
-        if len(self._turns) == 1:
+        if not self._are_called:
+            self._are_called = True
             self._loop.call_soon(self._take_turns)
 
     def _take_turns(self) -> None:
-        turns, self._turns = self._turns, []
-        for callback in turns:
+        """Call back those who wait now, as far as there is time; the others come first in the next turn."""
+        self._are_called = False
+        turns = self._turns
+        began = now()
+        for _ in range(len(turns)):
             try:
-                callback()
+                turns.popleft()()
             except Exception:
                 log.exception("somebody's turn came to nothing")
+            if now() - began > A_TURN:
+                break
+        if turns and not self._are_called:
+            self._are_called = True
+            self._loop.call_soon(self._take_turns)
 
     def start(self) -> None:
         """Begin to turn."""
@@ -112,38 +147,58 @@ class Wheel:
         moment = now()
         self.lag = max(moment - self._next, 0.0)
         self._turn_later()
-        self.advance(moment)
+        self._go_on(moment)
         if self._on_tick is not None:
             self._on_tick()
         if self._turns:  # a loop that comes to nothing but reading sockets has not called for them yet (``alarm``)
             self._take_turns()
 
-    def advance(self, at: float) -> None:
-        """Look at everything filed up to ``at`` (monotonic seconds)."""
+    def _go_on(self, at: float) -> None:
+        """Look at as much as one turn of the loop may, and at the rest in the next turns."""
+        if self.advance(at, MOST_LOOKED_AT) and not self._goes_on:
+            self._goes_on = True
+            self.next_turn(self._look_further)
+
+    def _look_further(self) -> None:
+        self._goes_on = False
+        self._go_on(now())
+
+    def advance(self, at: float, most: int = 1 << 62) -> bool:
+        """Look at everything filed up to ``at`` (monotonic seconds), or at ``most`` of it; whether some is left."""
         target = int(at / TICK)
         # After a long stall each slot needs one look, not one per missed tick.
-        if target - self._tick > _SLOTS:
+        if target - self._tick > _SLOTS and not self._due:
             self._tick = target - _SLOTS
-        while self._tick < target:
-            self._tick += 1
-            slot = self._tick
-            due = self._ring[slot % _SLOTS]
+        while most > 0:
+            due = self._due
             if not due:
+                if self._tick >= target:
+                    return False
+                self._tick += 1
+                place = self._tick % _SLOTS
+                self._due = self._ring[place]
+                if self._due:
+                    self._ring[place] = []
+                    self._due.reverse()
+                else:
+                    self._due = []  # the ring keeps the empty list
                 continue
-            self._ring[slot % _SLOTS] = []
-            for timed in due:
-                if timed.slot < 0 or timed.slot > slot:
-                    continue  # closed, or filed again since
-                timed.slot = 0
-                if timed.deadline <= at:
-                    try:
-                        timed.overdue(at)
-                    except Exception:
-                        # One that fails must not take the others of its tick along: nobody would look at them again.
-                        log.exception("what was overdue could not be told so")
-                        timed.deadline = at + AGAIN
-                if timed.slot == 0:
-                    self.arm(timed, timed.deadline)
+            timed = due.pop()
+            most -= 1
+            if timed.slot < 0 or timed.slot > self._tick:
+                continue  # closed, or filed again since
+            timed.slot = 0
+            if timed.deadline <= at:
+                most -= _OVERDUE
+                try:
+                    timed.overdue(at)
+                except Exception:
+                    # One that fails must not take the others of its tick along: nobody would look at them again.
+                    log.exception("what was overdue could not be told so")
+                    timed.deadline = at + AGAIN
+            if timed.slot == 0:
+                self.arm(timed, timed.deadline)
+        return True
 
 
 _date_second = -1

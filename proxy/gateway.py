@@ -26,6 +26,8 @@ __all__ = ["Gateway", "Ports", "TlsFront"]
 
 REPORTED_AT_ONCE: Final = 100
 """Upstreams that are told of per turn of the loop: less than a millisecond."""
+DRAINED_AT_ONCE: Final = 256
+"""Connections that are told of a drain per turn of the loop."""
 MEASURE_SECONDS: Final = 1.0
 """Between two looks at how many descriptors there may be."""
 
@@ -215,8 +217,10 @@ class Gateway:
         for waiting in list(core.entering):
             waiting.drain()
         self._streams.close_ports()
-        for connection in list(core.connections):
+        for number, connection in enumerate(list(core.connections), 1):
             connection.drain()
+            if number % DRAINED_AT_ONCE == 0:
+                await asyncio.sleep(0)
         try:
             async with asyncio.timeout(grace):
                 # They have their own deadlines, and become connections, or not.

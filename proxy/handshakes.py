@@ -11,6 +11,7 @@ What must not enter: TLS itself (``tls_channel``).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -20,6 +21,9 @@ __all__ = ["A_TURN", "MAX_PENDING", "Handshakes"]
 
 MAX_PENDING: Final = 2048
 """Handshakes that may be under way at a time."""
+MOST_PARTS: Final = 4
+"""Steps in one turn of the loop after which their handshake has more to be done at once: only a peer that cuts what it
+says into thousands of records makes such."""
 A_TURN: Final = 0.005
 """Seconds of one turn of the loop that handshakes may take before the rest waits for the next."""
 
@@ -27,8 +31,8 @@ A_TURN: Final = 0.005
 class Pending(Protocol):
     """One handshake that is not done."""
 
-    def go_on(self) -> None:
-        """Do the next step with what has come. Raises nothing."""
+    def go_on(self) -> bool:
+        """Do the next step with what has come; whether there is another one to be done at once. Raises nothing."""
 
     def give_up(self) -> None:
         """There is no room."""
@@ -50,9 +54,9 @@ class Handshakes:
         """``next_turn``: of the loop's wheel."""
         self._next_turn = next_turn
         self._events = events
-        self._pending: dict[Pending, None] = {}
-        """In order of their beginning."""
-        self._waiting: dict[Pending, None] = {}
+        self._pending: OrderedDict[Pending, None] = OrderedDict()
+        """In order of their beginning. A plain dict would look at every place that was vacated to find its first."""
+        self._waiting: OrderedDict[Pending, None] = OrderedDict()
         """Those that have something to do and must wait for the next turn."""
         self._spent = 0.0
         self._scheduled = False
@@ -61,8 +65,7 @@ class Handshakes:
         """One more is under way."""
         pending = self._pending
         if len(pending) >= MAX_PENDING:
-            oldest = next(iter(pending))
-            del pending[oldest]
+            oldest, _ = pending.popitem(last=False)
             self._events.tls_given_up += 1
             oldest.give_up()
         pending[handshake] = None
@@ -79,9 +82,10 @@ class Handshakes:
         # handshake, and one in some ten waits for a turn that comes at once.
         if self._spent < A_TURN and not self._waiting:
             began = now()
-            handshake.go_on()
+            more = handshake.go_on()
             self._spent += now() - began
-            return
+            if not more:
+                return
         self._waiting[handshake] = None
         if not self._scheduled:
             self._scheduled = True
@@ -94,9 +98,11 @@ class Handshakes:
         self._scheduled = bool(waiting)
         if waiting:
             self._next_turn(self._turn)
-        while waiting and self._spent < A_TURN:
-            first = next(iter(waiting))
-            del waiting[first]
+        parts = MOST_PARTS
+        while waiting and parts and self._spent < A_TURN:
+            first, _ = waiting.popitem(last=False)
             began = now()
-            first.go_on()
+            if first.go_on():
+                waiting[first] = None
+                parts -= 1
             self._spent += now() - began

@@ -15,7 +15,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
-from proxy import client_hello
+from proxy.client_hello import NO_APPLICATION_PROTOCOL, Hello
 from proxy.clock import FAR, Wheel, now
 from proxy.deadlines import GOODBYE_SECONDS, HANDSHAKE_SECONDS
 from proxy.faults import FaultCounters, attempt, isolated, note
@@ -30,16 +30,20 @@ RECORD: Final = 16 * 1024
 SMALL: Final = 4 * 1024
 """Bytes of ciphertext below which a read is given no more room than they can need: room costs, used or not."""
 
+MAX_RECORDS: Final = 256
+"""Records that are read in one turn of the loop: 64 KiB may hold three thousand of one byte each."""
+SHAKEN: Final = 16 * 1024
+"""Bytes that one step of a handshake has OpenSSL read, for the same reason."""
+
 MAX_FRUITLESS: Final = 128 * 1024
 """Bytes of records that carry nothing for the protocol inside (new keys, pleas to renegotiate) before the next byte
 that does. A record that is not complete counts too until it is, so it must be several records' worth."""
 MAX_DEMANDS: Final = 32
 """Times that a peer may make us answer something that is no part of the conversation, such as new keys for new keys:
 peers in earnest change theirs once in many gigabytes (hardening T-01, T-02)."""
-PROTOCOLS: Final = frozenset({b"http/1.1"})
-"""What may be agreed on by ALPN; a client that names others only is told so."""
 _NAMED: Final = b"\x08http/1.1"
-"""How that stands in a hello. A hello in which it stands elsewhere deceives only its own client."""
+"""How the one protocol that may be agreed on stands in a hello; a client that names others only is told so. A hello in
+which it stands elsewhere deceives only its own client."""
 
 
 class TlsEvents(FaultCounters, Protocol):
@@ -53,6 +57,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
     """One TLS connection of the accepting side. The inner protocol is made when the handshake is done."""
 
     __slots__ = (
+        "_ahead",
         "_begun",
         "_closing",
         "_demands",
@@ -63,6 +68,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         "_hello",
         "_inner",
         "_inside",
+        "_left",
         "_make_inner",
         "_outside",
         "_raw",
@@ -100,8 +106,12 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         self._resting = False
         """Reading goes on with the next turn of the loop."""
         self._handshakes = handshakes
-        self._hello: bytes | None = b""
-        """What has come of the client's hello; None once it is judged."""
+        self._hello: Hello | None = None
+        """The client's hello, while it is judged."""
+        self._ahead: bytes | bytearray = b""
+        """Ciphertext that OpenSSL has yet to be given: it follows what is in ``_inside``."""
+        self._left = False
+        """OpenSSL has more than was read in this turn."""
         self._fruitless = 0
         self._demands = 0
         self.deadline = FAR
@@ -121,24 +131,38 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         try:
             if self._inner is None:
                 self._greet(data)
+            elif self._ahead:
+                self._ahead += data
             elif len(data) <= PIECE:
                 self._inside.write(data)
                 self._hand_in(len(data), False)
             else:
-                self._take_pieces(data)
+                self._ahead = bytearray(data)
+                self._go_through()
+                self._rest()
         except Exception as error:
             self.fault(error)
 
-    def _take_pieces(self, data: bytes) -> None:
-        """More than OpenSSL should have at a time."""
-        view = memoryview(data)
-        for at in range(0, len(data), PIECE):
-            if self._raw.is_closing():
-                return
-            self._inside.write(view[at : at + PIECE])
-            self._hand_in(min(PIECE, len(data) - at), False)
+    def _go_through(self) -> None:
+        """Have OpenSSL read what is ahead, no more of it at a time than it should have."""
+        while self._ahead and not self._is_stopped():
+            self._hand_in(self._give(PIECE), False)
+
+    def _give(self, most: int) -> int:
+        """Give OpenSSL at most so many bytes of what is ahead; how many there were."""
+        ahead = self._ahead
+        piece = ahead[:most]
+        del ahead[:most]  # type: ignore[union-attr]  # what is ahead is a bytearray
+        self._inside.write(piece)
+        return len(piece)
+
+    def _is_stopped(self) -> bool:
+        return self._left or self._raw.is_closing()
+
+    def _rest(self) -> None:
+        """Do no more for this client in this turn of the loop: while a socket fills whole buffers, or holds thousands
+        of records, nobody else would have a turn (W-05)."""
         if not self._resting and not self._raw.is_closing():
-            # While a socket fills whole buffers the loop goes on reading it: nobody else would have a turn (W-05).
             self._resting = True
             self._raw.pause_reading()
             self._wheel.next_turn(self._wake)
@@ -147,43 +171,75 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
     def _wake(self) -> None:
         """Everybody has had a turn."""
         self._resting = False
-        if not self._held and not self._raw.is_closing():
+        if self._held or self._raw.is_closing():
+            return
+        if self._left:
+            self._left = False
+            self._hand_in(self._inside.pending, False)
+        if self._ahead:
+            self._go_through()
+        if self._left or self._ahead:
+            self._rest()
+        elif self._may_read():
             self._raw.resume_reading()
+
+    def _may_read(self) -> bool:
+        return not (self._held or self._raw.is_closing())
 
     def _greet(self, data: bytes) -> None:
         """Some of the handshake, or what follows it at once."""
         if self._closing or (not self._begun and self._diverts(data)):
             return
+        if self._hello is not None:
+            self._hello.add(data)
+        elif not self._begun and _NAMED not in data:  # nearly everybody names it, and then there is nothing to look for
+            self._hello = Hello()
+            self._hello.add(data)
         self._begun = True
-        self._inside.write(data)
-        if self._inside.pending > 4 * PIECE:
+        if self._ahead:
+            self._ahead += data
+        elif self._hello is None and self._inside.pending + len(data) <= SHAKEN:
+            self._inside.write(data)
+        else:
+            self._ahead = bytearray(data)
+        if self._inside.pending + len(self._ahead) > 4 * PIECE:
             self.give_up()  # it does not wait for its turn, and no handshake is as large
-        elif self._hello is None or self._may_go_on(data):
+        else:
             self._handshakes.step(self)
 
-    def _may_go_on(self, data: bytes) -> bool:
-        """Judge the hello, of which ``data`` has come now. Whether OpenSSL is to answer it."""
-        hello = self._hello = self._hello + data if self._hello else data
-        if _NAMED not in hello:  # nearly everybody names it, and then there is nothing to look for
-            found = client_hello.read(hello)
-            if found.protocols is not None and PROTOCOLS.isdisjoint(found.protocols):
-                self._refuse(client_hello.NO_APPLICATION_PROTOCOL)
-                return False
-            if not found.complete:
-                return False
+    def _judge(self, hello: Hello) -> bool:
+        """Whether OpenSSL is to answer the hello, as far as it was looked at."""
+        if not hello.complete:
+            return False
+        if hello.protocols is not None and _NAMED not in hello.protocols:
+            self._refuse(NO_APPLICATION_PROTOCOL)
+            return False
         self._hello = None
         return True
 
-    def go_on(self) -> None:
-        """The handshake's turn: what has come of it waits in ``_inside``."""
+    def go_on(self) -> bool:
+        """The handshake's turn: what has come of it waits in ``_inside``, and behind that in ``_ahead``."""
         try:
-            if not self._closing and self._inner is None and self._shake_hands():
+            if self._closing or self._inner is not None:
+                return False
+            hello = self._hello
+            if hello is not None:
+                more = hello.look()
+                if not self._judge(hello):
+                    return more
+            if self._ahead:
+                self._give(SHAKEN)
+            if self._shake_hands():
                 # Asking for what has not come would only raise.
                 waiting = self._inside.pending
                 if waiting or self._tls.pending():
                     self._hand_in(waiting, True)
+                if self._ahead:
+                    self._rest()
+            return bool(self._ahead) and self._inner is None
         except Exception as error:
             self.fault(error)
+            return False
 
     def _diverts(self, data: bytes) -> bool:
         """Whether somebody else takes the connection, whose first bytes these are. For who knows more than TLS."""
@@ -208,12 +264,14 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         tls = self._tls
         # What is not complete OpenSSL keeps, and then it may give more than has just come.
         room = size if 0 < size < SMALL and not self._fruitless else RECORD
-        while True:
+        pieces: list[bytes] = []
+        for _ in range(MAX_RECORDS):
             try:
                 clear = tls.read(room)
             except ssl.SSLWantReadError:
                 self._fruitless += size
                 if self._fruitless > MAX_FRUITLESS:
+                    self._pass_on(pieces)
                     self._raw.abort()
                     return
                 break
@@ -221,26 +279,38 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
                 clear = b""  # how the peer's goodbye is told once we have said ours
             except ssl.SSLError:
                 # Not what the peer's own TLS would send. After our goodbye what is already on its way still goes out.
+                self._pass_on(pieces)
                 if self._closing:
                     self._raw.close()
                 else:
                     self._raw.abort()
                 return
             if not clear:
+                self._pass_on(pieces)
                 self._peer_ended()
                 return
             if self._fruitless:
                 self._fruitless = 0
-            self._inner.data_received(clear)  # type: ignore[union-attr]  # made by the handshake
+            pieces.append(clear)
             # Asking once more when nothing is there would only raise. A read that was not full has left nothing.
             if not inside.pending and (len(clear) < room or not tls.pending()):
                 break
+        else:
+            self._left = True
+            self._rest()
+        self._pass_on(pieces)
         if not fresh and self._outside.pending:
             self._demands += 1
             if self._demands > MAX_DEMANDS:
                 self._raw.abort()
             else:
                 self._raw.write(self._outside.read())
+
+    def _pass_on(self, pieces: list[bytes]) -> None:
+        """What was read in one turn goes inside as one: records of one byte are no more work there than one record."""
+        if pieces:
+            clear = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            self._inner.data_received(clear)  # type: ignore[union-attr]  # made by the handshake
 
     def _shake_hands(self) -> bool:
         """One step of the handshake; whether it is done."""
@@ -291,6 +361,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         # The wheel knows us for some seconds yet, and OpenSSL's part of a connection is fifty kilobytes: a thousand
         # short ones a second would fill hundreds of megabytes with what is over.
         self._closing = True
+        self._hello = None
+        self._ahead = b""
         self._tls = cast(ssl.SSLObject, None)
 
     @isolated
@@ -401,7 +473,9 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
 
     def resume_reading(self) -> None:
         self._held = False
-        if not self._resting:
+        if self._left or self._ahead:
+            self._rest()
+        elif not self._resting:
             self._raw.resume_reading()
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:

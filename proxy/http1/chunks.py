@@ -15,15 +15,21 @@ from typing import Final
 from proxy.errors import Failure
 from proxy.http1.parser import Malformed
 
-__all__ = ["LAST_CHUNK", "ChunkDecoder", "encode"]
+__all__ = ["LAST_CHUNK", "MAX_LINES", "ChunkDecoder", "encode"]
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
+MAX_LINES: Final = 256
+"""Chunks (lines of sizes and of trailers) that one call reads: a read of 256 KiB may hold forty thousand chunks of one
+byte, and everybody else would wait for a quarter of a second."""
 _MAX_EXTENSION: Final = 256
 """Bytes of extensions on one chunk."""
 _MAX_OVERHEAD: Final = 16 * 1024
 """Bytes of extensions on a whole body, or as many as its payload, whichever is larger."""
 _MAX_TRAILERS: Final = 8 * 1024
+"""Bytes of all trailers."""
+_LEAST_TRAILER: Final = 64
+"""Bytes that each trailer counts for at least: there are never more than 128."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _SIZE: Final = re.compile(
@@ -50,28 +56,49 @@ def encode(data: bytes) -> bytes:
 class ChunkDecoder:
     """Decodes one body. Feed it until ``done``; then ``rest`` holds the bytes behind the body.
 
-    Raises Malformed(``failure``) at the first byte that is wrong; it is of no use afterwards.
+    Raises Malformed(``failure``) at the first byte that is wrong; it is of no use afterwards. One call reads at most
+    :data:`MAX_LINES` chunks: if ``more`` is set afterwards, bytes of this call are left, and ``feed(b"")`` in a later
+    turn of the loop goes on with them. The work of all calls together is linear in the bytes fed, however they are cut.
     """
 
-    __slots__ = ("_buffer", "_failure", "_left", "_overhead", "_payload", "_state", "_trailers", "done", "rest")
+    __slots__ = (
+        "_buffer",
+        "_failure",
+        "_left",
+        "_overhead",
+        "_payload",
+        "_searched",
+        "_state",
+        "_trailers",
+        "done",
+        "more",
+        "rest",
+    )
 
     def __init__(self, failure: Failure) -> None:
         self._failure = failure
         self._state = _AT_SIZE
         self._left = 0
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
+        """What was fed and is not decoded yet."""
+        self._searched = 0
+        """Bytes at its beginning in which no line ends."""
         self._payload = 0
         self._overhead = 0
         self._trailers = 0
         self.done = False
-        self.rest = b""
+        self.more = False
+        self.rest: bytes | bytearray = b""
 
-    def feed(self, data: bytes) -> bytes:
-        """The payload in ``data``, joined; may be empty."""
+    def feed(self, data: bytes | bytearray) -> bytes:
+        """The payload in ``data``, joined; may be empty. The first ``data`` may be a bytearray: it is taken over, and
+        becomes ``rest`` without being copied."""
         if self._buffer:
-            data = self._buffer + data
-            self._buffer = b""
-        pieces: list[bytes] = []
+            self._buffer += data
+            data = self._buffer
+        self.more = False
+        pieces: list[bytes | bytearray] = []
+        lines = MAX_LINES
         at = 0
         end = len(data)
         while at < end:
@@ -90,10 +117,16 @@ class ChunkDecoder:
                 at += 2
                 self._state = _AT_SIZE
             else:
-                stop = data.find(b"\n", at)
+                if not lines:
+                    self.more = True
+                    break
+                lines -= 1
+                stop = data.find(b"\n", at + self._searched)
                 if stop < 0:
                     self._check_partial(data, at)
+                    self._searched = end - at
                     break
+                self._searched = 0
                 if data[stop - 1] != 13 or stop == at:
                     raise Malformed(self._failure, "a line of the chunked body does not end in CRLF")
                 line = data[at : stop - 1]
@@ -102,27 +135,41 @@ class ChunkDecoder:
                     self._read_size(line)
                 elif not line:
                     self.done = True
-                    self.rest = data[at:]
                     break
                 else:
                     self._read_trailer(line)
-        if not self.done and at < end:
-            self._buffer = data[at:]
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        payload = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if isinstance(payload, bytearray):
+            payload = bytes(payload)  # before the buffer changes: it may be the buffer
+        self._keep(data, at)
+        return payload
 
-    def _check_partial(self, data: bytes, at: int) -> None:
+    def _keep(self, data: bytes | bytearray, at: int) -> None:
+        """Keep what stands behind ``at``: the rest if the body is over, else what is to be decoded later."""
+        left: bytes | bytearray
+        if isinstance(data, bytearray):
+            del data[:at]  # moves where it begins; nothing is copied
+            left = data
+        else:
+            left = bytearray(data[at:]) if at < len(data) else b""
+        if self.done:
+            self.rest, self._buffer = left, b""
+        else:
+            self._buffer = left
+
+    def _check_partial(self, data: bytes | bytearray, at: int) -> None:
         """A line that has not ended yet must still be able to become a good one, so that nobody waits for a bad one."""
         length = len(data) - at
         limit = 16 + _MAX_EXTENSION + 1 if self._state == _AT_SIZE else _MAX_TRAILERS
         if length > limit:
             raise Malformed(self._failure, "a line of the chunked body is too long")
-        cr = data.find(b"\r", at)
+        cr = data.find(b"\r", at + max(self._searched - 1, 0))
         if 0 <= cr < len(data) - 1:
             raise Malformed(self._failure, "a bare CR in the chunked body")
         if self._state == _AT_SIZE and data[at] not in b"0123456789abcdefABCDEF":
             raise Malformed(self._failure, "a chunk size is not hexadecimal")
 
-    def _read_size(self, line: bytes) -> None:
+    def _read_size(self, line: bytes | bytearray) -> None:
         match = _SIZE.fullmatch(line) if len(line) <= 16 + _MAX_EXTENSION else None
         if match is None:
             raise Malformed(self._failure, "a chunk size is not hexadecimal, or its extension is not valid")
@@ -139,8 +186,8 @@ class ChunkDecoder:
         else:
             self._state = _IN_TRAILERS
 
-    def _read_trailer(self, line: bytes) -> None:
+    def _read_trailer(self, line: bytes | bytearray) -> None:
         """Trailers are judged and dropped: merged into the head they would be a way around every check."""
-        self._trailers += len(line) + 2
+        self._trailers += max(len(line) + 2, _LEAST_TRAILER)
         if self._trailers > _MAX_TRAILERS or _TRAILER.fullmatch(line) is None:
             raise Malformed(self._failure, "a trailer is not 'name: value', or there are too many")

@@ -101,12 +101,14 @@ class Http1Downstream(asyncio.Protocol):
         "_held_at",
         "_left",
         "_line",
+        "_line_begun",
         "_line_end",
         "_linger_until",
         "_parsing",
         "_peer",
         "_reencode",
         "_resting",
+        "_seen",
         "_server_name",
         "_state",
         "_tls",
@@ -127,7 +129,12 @@ class Http1Downstream(asyncio.Protocol):
         self._tls: object = None
         self._server_name = b""
         self._state = _HEAD
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
+        """What came and was not read yet; a bytearray unless it is empty (``_keep``)."""
+        self._seen = 0
+        """Bytes at its beginning that were judged as part of a head that is not complete."""
+        self._line_begun = False
+        """The request line among them is not complete either."""
         self._parsing = False
         self._head_begun = True  # the first head has its time from the moment of accept
         self._forgiven = False
@@ -195,13 +202,13 @@ class Http1Downstream(asyncio.Protocol):
         try:
             state = self._state
             if state == _HEAD:
-                self._read_heads(self._buffer + data if self._buffer else data)
+                self._read_heads(data)
             elif state == _BODY:
                 self._read_body(data)
                 if len(data) >= TURN_BYTES and self._state == _BODY:
                     self._rest()
             elif state in (_WAIT, _FULL):
-                self._buffer += data
+                self._keep(data)
                 if len(self._buffer) > MAX_WAITING:
                     self._transport.pause_reading()
                     if not self._full:
@@ -283,7 +290,7 @@ class Http1Downstream(asyncio.Protocol):
             if self._core.draining and not self._buffer:
                 self._linger()
             else:
-                self._next(self._buffer, now())
+                self._next(now())
             return
         elif state == _BODY and exchange is not None:
             self._await_body(exchange.bytes_in, now())
@@ -361,7 +368,7 @@ class Http1Downstream(asyncio.Protocol):
         if not self._resting:
             self._resting = True
             self._transport.pause_reading()
-            self._core.loop.call_soon(self._wake)
+            self._core.wheel.next_turn(self._wake)
 
     @isolated
     def _wake(self) -> None:
@@ -370,11 +377,15 @@ class Http1Downstream(asyncio.Protocol):
         if self._parsing:
             self._parsing = False
             if self._state == _HEAD:
-                self._read_heads(self._buffer)
+                self._read_heads(b"")
                 if self._parsing:
                     return  # not done yet: once more next turn
                 if self._state == _HEAD and self._ended:
                     self._linger()
+        elif self._state == _BODY and self._has_chunks() and not self._held:
+            self._read_body(b"")
+            if self._resting:
+                return  # not done yet: once more next turn
         state = self._state
         if state in (_BODY, _TUNNEL):
             stopped = self._held
@@ -387,24 +398,37 @@ class Http1Downstream(asyncio.Protocol):
 
     # ── heads ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _keep(self, data: bytes | bytearray) -> None:
+        """Put ``data`` behind what waits to be read. A bytearray grows at the end and shrinks at the beginning without
+        being copied: what comes in many small pieces costs as much as what comes at once."""
+        if self._buffer:
+            self._buffer += data
+        else:
+            self._buffer = bytearray(data)
+
+    def _take(self, size: int) -> bytes:
+        """At most ``size`` bytes off the beginning of what waits."""
+        buffer = self._buffer
+        taken = bytes(buffer[:size])
+        del buffer[:size]  # type: ignore[union-attr]  # what waits is a bytearray
+        return taken
+
     def _read_heads(self, data: bytes) -> None:
-        """Take complete heads off ``data`` until one of them is under way."""
+        """Take complete heads off what waits and ``data`` behind it, until one of them is under way."""
         if self._parsing:
-            self._buffer = data
+            if data:
+                self._keep(data)
             return
         self._parsing = True
-        self._buffer = b""
         turn = TURN_HEADS
         try:
-            while data:
-                if data[0] == 13:
-                    # One empty line before a request is forgiven (RFC 9112 2.2), wherever somebody counted wrong; what
-                    # begins with more of them is judged as a head, and is none.
-                    if data.startswith(b"\r\n") and not self._forgiven:
-                        self._forgiven = True
-                        data = data[2:]
-                    if not data or data == b"\r":
-                        break
+            while True:
+                if self._buffer or data.startswith(b"\r"):
+                    if data:
+                        self._keep(data)
+                    data = self._next_head()
+                if not data:
+                    break
                 head = self._head
                 if data == head:
                     self._begin(data, self._line_end, len(data) - 4, _ALL)
@@ -415,45 +439,75 @@ class Http1Downstream(asyncio.Protocol):
                     else:
                         end = data.find(b"\r\n\r\n")
                         if end < 0:
-                            self._check_partial(data, line_end)
-                            break
+                            self._buffer = bytearray(data)
+                            data = b""
+                            continue
                         self._begin(data, line_end, end, _NOTHING)
                 if self._state != _HEAD:
                     return
-                data = self._buffer
-                self._buffer = b""
+                data = b""
                 turn -= 1
                 if not turn:
                     break
-            self._buffer = data
         except Malformed as error:
             self._buffer = b""
             self._refuse(error.failure)
         finally:
             self._parsing = False
-        if not turn and data:
+        if not turn and self._buffer:
             self._core.wheel.arm(self, now() + self._edge.head_timeout)
             self._parsing = True  # what else comes waits behind what is here
             self._rest()
 
-    def _check_partial(self, data: bytes, line_end: int) -> None:
-        """A head that is not complete yet must still be able to become a good one; nobody waits for a bad one."""
+    def _next_head(self) -> bytes:
+        """Take the next head off what waits; empty: it is not complete."""
+        buffer = self._buffer
+        if buffer.startswith(b"\r\n") and not self._forgiven:
+            # One empty line before a request is forgiven (RFC 9112 2.2), wherever somebody counted wrong; what begins
+            # with more of them is judged as a head, and is none.
+            self._forgiven = True
+            self._take(2)
+        if not buffer or buffer == b"\r":
+            return b""
+        end = buffer.find(b"\r\n\r\n", max(self._seen - 3, 0))
+        if end < 0:
+            self._check_partial(buffer)
+            return b""
+        self._seen = 0
+        self._line_begun = False
+        return self._take(end + 4)
+
+    def _check_partial(self, buffer: bytes | bytearray) -> None:
+        """A head that is not complete yet must still be able to become a good one; nobody waits for a bad one. Only
+        what has come since the last look is looked at, with the CR before it."""
         edge = self._edge
-        if line_end < 0 and len(data) > edge.max_target + 64:
+        size = len(buffer)
+        seen = self._seen
+        fresh = buffer[seen - 1 if seen and buffer[seen - 1] == 13 else seen :]
+        ends = fresh.count(b"\r\n")
+        if ends:
+            self._line_begun = False
+        elif not seen:
+            self._line_begun = True
+        if self._line_begun and size > edge.max_target + 64:
             raise Malformed(Failure.TARGET_TOO_LONG, "the request line is too long")
-        if len(data) > edge.max_head:
+        if size > edge.max_head:
             raise Malformed(Failure.HEAD_TOO_LARGE, "the head is too large")
-        if data[0] < 0x21 or data[0] > 0x7E:
+        if buffer[0] < 0x21 or buffer[0] > 0x7E:
             raise Malformed(Failure.BAD_REQUEST, "this is not HTTP")
-        if data.count(b"\n") != data.count(b"\r\n") or data.count(b"\r", 0, -1) != data.count(b"\r\n"):
+        if fresh.count(b"\n") != ends or fresh.count(b"\r", 0, -1) != ends:
             raise Malformed(Failure.BAD_REQUEST, "a bare LF or CR in the head")
+        self._seen = size
         if not self._head_begun:
             # Counted from its first byte: more bytes, however steady, buy no more time.
             self._head_begun = True
             self._core.wheel.arm(self, now() + edge.head_timeout)
 
     def _begin(self, data: bytes, line_end: int, end: int, known: int) -> None:
-        """One complete head: judge it, and take what there is of its body. ``known``: what it repeats of the last."""
+        """One complete head: judge it, and take what there is of its body. ``known``: what it repeats of the last.
+
+        What follows the head stands behind it in ``data``, or waits in ``_buffer``.
+        """
         moment = now()
         self._head_begun = False
         self._forgiven = False
@@ -479,25 +533,28 @@ class Http1Downstream(asyncio.Protocol):
             self._state = _WAIT
             self._left = 0
             self._decoder = None
-            self._buffer = data[behind:] if size else b""
+            if size:
+                self._buffer = bytearray(data[behind:])
             body, last = b"", True
         elif length > 0:
             self._decoder = None
-            if size >= length:
-                self._state = _WAIT
-                self._left = 0
-                body, last = data[behind : behind + length], True
-                self._buffer = data[behind + length :]
+            if self._buffer:
+                body = self._take(length)
+            elif size <= length:
+                body = data[behind:]
             else:
-                self._state = _BODY
-                self._left = length - size
-                body, last = data[behind:], False
+                body = data[behind : behind + length]
+                self._buffer = bytearray(data[behind + length :])
+            last = len(body) == length
+            self._state = _WAIT if last else _BODY
+            self._left = length - len(body)
         else:
             self._state = _BODY
             self._left = 0
             self._decoder = decoder = ChunkDecoder(Failure.BAD_CHUNK)
+            waiting, self._buffer = self._buffer, b""
             try:
-                body = decoder.feed(data[behind:])
+                body = decoder.feed(waiting or data[behind:])
             except Malformed as error:
                 self._refuse_exchange(exchange, error.failure)
                 return
@@ -505,6 +562,8 @@ class Http1Downstream(asyncio.Protocol):
             if last:
                 self._state = _WAIT
                 self._buffer = decoder.rest
+            elif decoder.more:
+                self._rest()
         self._find_app(exchange, body, last)
 
     def _find_app(self, exchange: Exchange, body: bytes, last: bool) -> None:
@@ -647,7 +706,8 @@ class Http1Downstream(asyncio.Protocol):
                 self._left = 0
                 last = True
                 if left:
-                    data, self._buffer = data[:left], data[left:]
+                    self._buffer = bytearray(data[left:])
+                    data = data[:left]
         else:
             try:
                 data = decoder.feed(data)
@@ -657,6 +717,8 @@ class Http1Downstream(asyncio.Protocol):
             last = decoder.done
             if last:
                 self._buffer = decoder.rest
+            elif decoder.more:
+                self._rest()
         route = cast("LiveRoute", exchange.route)
         if route.body_size and exchange.bytes_in + len(data) > route.body_size:
             self._refuse_exchange(exchange, Failure.BODY_TOO_LARGE)
@@ -674,6 +736,10 @@ class Http1Downstream(asyncio.Protocol):
             self._await_body(exchange.bytes_in + len(data), moment)
         if data or last:
             exchange.request_body(data, last)
+
+    def _has_chunks(self) -> bool:
+        """Whether chunks of the body are here that everybody else's turn has kept from being read."""
+        return self._decoder is not None and self._decoder.more
 
     def _await_body(self, received: int, moment: float) -> None:
         """Set the time for the next piece of a body of which so much has come: as its app's owner allows, and shorter
@@ -784,7 +850,7 @@ class Http1Downstream(asyncio.Protocol):
         self.deadline = FAR
         self._core.counters.tunnels += 1
         self._core.counters.tunnels_open += 1
-        early, self._buffer = self._buffer, b""
+        early, self._buffer = bytes(self._buffer), b""
         if len(early) > MAX_WAITING:
             self._transport.resume_reading()
         if early:
@@ -830,7 +896,9 @@ class Http1Downstream(asyncio.Protocol):
 
     def resume(self) -> None:
         self._held = False
-        if not self._resting:
+        if self._state == _BODY and self._has_chunks():
+            self._rest()
+        elif not self._resting:
             self._transport.resume_reading()
         if self._state == _BODY:
             moment = now()
@@ -933,22 +1001,20 @@ class Http1Downstream(asyncio.Protocol):
                 self._ended = True  # it said itself that nothing follows: there is nothing to linger for
             self._linger()
         elif state == _WAIT:
-            self._next(self._buffer, moment)
+            self._next(moment)
 
-    def _next(self, data: bytes, moment: float) -> None:
-        """Ready for the next request, which may be here already."""
+    def _next(self, moment: float) -> None:
+        """Ready for the next request, which may wait already."""
         if self._full:
             # Whoever reads no answers is not given more of them: a few bytes of pipelined requests could ask for any
             # amount of memory. Its time is running (``pause_writing``).
-            self._buffer = data
             self._state = _FULL
             return
         self._state = _HEAD
-        if data:
-            self._buffer = b""
-            if len(data) > MAX_WAITING:
+        if self._buffer:
+            if len(self._buffer) > MAX_WAITING:
                 self._transport.resume_reading()
-            self._read_heads(data)
+            self._read_heads(b"")
             if self._state != _HEAD or self._parsing:
                 return
         if self._ended:

@@ -93,6 +93,8 @@ class Http1Upstream(asyncio.Protocol):
         "_left",
         "_lost",
         "_request_timeout",
+        "_resting",
+        "_seen",
         "_sent_last",
         "_state",
         "_taken",
@@ -126,7 +128,10 @@ class Http1Upstream(asyncio.Protocol):
         self.slot = 0
         # per exchange
         self._exchange: Exchange | None = None
-        self._buffer = b""
+        self._buffer: bytes | bytearray = b""
+        """The beginning of a head that is not complete; a bytearray unless it is empty."""
+        self._seen = 0
+        """Bytes of it that were looked at."""
         self._left = 0
         self._decoder: ChunkDecoder | None = None
         self._chunked_request = False
@@ -138,6 +143,8 @@ class Http1Upstream(asyncio.Protocol):
         self._sent_last = 0.0
         """When the last piece of a body was sent that did not go with its head."""
         self._held = False
+        self._resting = False
+        """Reading goes on with the next turn of the loop."""
         self._idle_timeout = 0.0
         self._request_timeout = 0.0
 
@@ -328,7 +335,10 @@ class Http1Upstream(asyncio.Protocol):
             self._extend()
             if self._state == _HEAD:
                 self._bound_wait()
-            self._transport.resume_reading()
+            if self._decoder is not None and self._decoder.more:
+                self._rest()
+            elif not self._resting:
+                self._transport.resume_reading()
 
     def end(self) -> None:
         self._transport.write_eof()
@@ -406,41 +416,44 @@ class Http1Upstream(asyncio.Protocol):
 
     def _read_head(self, data: bytes) -> None:
         if self._buffer:
-            data = self._buffer + data
+            self._buffer += data
+            if self._buffer.find(b"\r\n\r\n", max(self._seen - 3, 0)) < 0:
+                self._check_partial(self._buffer)
+                return
+            data = bytes(self._buffer)
             self._buffer = b""
+            self._seen = 0
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- bytes are read as a head only while lent
+        at = 0
         while True:
             known = self._known
-            if known and data.startswith(known):
-                end, head = len(known) - 4, self._head
+            if known and data.startswith(known, at):
+                end, head = at + len(known) - 4, self._head
                 break
-            end = data.find(b"\r\n\r\n")
-            if end < 0 or end > MAX_HEAD:
-                if len(data) > MAX_HEAD:
-                    raise Malformed(Failure.RESPONSE_HEAD_TOO_LARGE, f"a head of more than {MAX_HEAD} bytes")
-                if data.count(b"\n") != data.count(b"\r\n"):
-                    raise Malformed(Failure.BAD_RESPONSE, "a bare LF in the head")
-                self._buffer = data
+            end = data.find(b"\r\n\r\n", at)
+            if end < 0 or end - at > MAX_HEAD:
+                self._buffer = bytearray(data[at:])
+                self._check_partial(self._buffer)
                 return
-            head = parse_response(data[:end], MAX_FIELDS)
+            head = parse_response(data[at:end], MAX_FIELDS)
             if head.status == 101 and head.upgrade == b"websocket" and _may_switch(exchange):
                 self._switch(exchange, head, data[end + 4 :])
                 return
             if head.status >= 200:
-                self._known = data[: end + 4]
+                self._known = data[at : end + 4]
                 self._head = head
                 break
             if head.status == 101:
                 raise Malformed(Failure.BAD_RESPONSE, "a 101 that nobody asked for")
-            self._count_interim(end + 4)
+            self._count_interim(end + 4 - at)
             self._extend()
             self._bound_wait()
             exchange.interim(head)
             if self._exchange is not exchange:
                 return
-            data = data[end + 4 :]
-            if not data:
+            at = end + 4
+            if at == len(data):
                 return
         moment = now()
         self._clean = exchange.request_done and not (self._lost or self._transport.get_write_buffer_size())
@@ -467,6 +480,8 @@ class Http1Upstream(asyncio.Protocol):
             self._decoder = decoder = ChunkDecoder(Failure.BAD_RESPONSE)
             self._extend()
             payload = decoder.feed(body)
+            if decoder.more:
+                self._rest()
             if decoder.done:
                 self._release(head, head.reusable and not decoder.rest and self._clean, moment)
                 exchange.response(head, payload, True, moment)
@@ -494,6 +509,17 @@ class Http1Upstream(asyncio.Protocol):
             if self.deadline > asked + self._request_timeout:
                 self._wheel.arm(self, asked + self._request_timeout)
 
+    def _check_partial(self, data: bytes | bytearray) -> None:
+        """A head that is not complete must not be too large, and must still be able to become a good one. Only what has
+        come since the last look is looked at, with the CR before it."""
+        if len(data) > MAX_HEAD:
+            raise Malformed(Failure.RESPONSE_HEAD_TOO_LARGE, f"a head of more than {MAX_HEAD} bytes")
+        seen = self._seen
+        fresh = data[seen - 1 if seen and data[seen - 1] == 13 else seen :]
+        if fresh.count(b"\n") != fresh.count(b"\r\n"):
+            raise Malformed(Failure.BAD_RESPONSE, "a bare LF in the head")
+        self._seen = len(data)
+
     def _switch(self, exchange: Exchange, head: ResponseHead, data: bytes) -> None:
         """What was asked for is granted: from here on nothing that comes is HTTP."""
         self._state = _TUNNEL
@@ -512,8 +538,32 @@ class Http1Upstream(asyncio.Protocol):
             return
         if decoder.done:
             self._last(payload, not decoder.rest)
-        elif payload:
+            return
+        if decoder.more:
+            self._rest()
+        if payload:
             exchange.response_body(payload)
+
+    def _rest(self) -> None:
+        """Read no more of this answer in this turn of the loop."""
+        if not self._resting:
+            self._resting = True
+            self._transport.pause_reading()
+            self._wheel.next_turn(self._go_on)
+
+    @_isolated
+    def _go_on(self) -> None:
+        """Everybody has had a turn."""
+        self._resting = False
+        if self._held or self._state == _CLOSED:
+            return
+        if self._state == _CHUNKED and self._exchange is not None:
+            self._read_chunks(b"")
+        if self._may_read():
+            self._transport.resume_reading()
+
+    def _may_read(self) -> bool:
+        return not (self._resting or self._held or self._transport.is_closing())
 
     def _last(self, data: bytes, clean: bool) -> None:
         """The last piece of the body is here. ``clean``: nothing came behind it."""

@@ -6,7 +6,7 @@ import asyncio
 import heapq
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from proxy.clock import Wheel, now
 from proxy.metrics import Counters, RouteCounters
@@ -15,11 +15,20 @@ from proxy.sockets import descriptors
 from proxy.upstreams.limits import Limits
 from proxy.upstreams.upstream import Upstream
 
+if TYPE_CHECKING:
+    from proxy.http1.upstream import Http1Upstream
+
 __all__ = ["Registry"]
 
 _AT_A_TIME: Final = 0.1
 """Share of the idle connections that are closed when there are too many: finding the oldest of all costs a look at each
 one, so it is not done for one at a time."""
+_MOST_LOOKED_AT: Final = 512
+"""Upstreams that are searched for idle connections at a time."""
+_MOST_COMPARED: Final = 2048
+"""Idle connections of which the oldest are looked for at a time."""
+_MOST_CLOSED: Final = 128
+"""Connections that are closed at a time."""
 _LOOK_EVERY: Final = 0.5
 """Seconds."""
 
@@ -28,7 +37,7 @@ class Registry:
     """Upstreams by route name. On the wheel it looks now and then whether too many connections are idle: nobody counts
     when a request is over."""
 
-    __slots__ = ("_counters", "_limits", "_loop", "_upstreams", "_wheel", "deadline", "slot")
+    __slots__ = ("_counters", "_limits", "_loop", "_round", "_upstreams", "_wheel", "deadline", "slot")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, counters: Counters) -> None:
         self._loop = loop
@@ -36,6 +45,8 @@ class Registry:
         self._counters = counters
         self._limits = Limits(Edge(), descriptors())
         self._upstreams: dict[str, Upstream] = {}
+        self._round: list[str] = []
+        """Upstreams that were not searched yet since all of them were."""
         self.deadline = 0.0
         self.slot = 0
         wheel.arm(self, now() + _LOOK_EVERY)
@@ -88,9 +99,24 @@ class Registry:
                 }
 
     def close_idle(self, keep: int) -> None:
-        """Close idle connections until ``keep`` are left, those first that would be closed soonest anyhow."""
-        idle = [connection for upstream in self._upstreams.values() for connection in upstream.idle()]
-        for connection in heapq.nsmallest(len(idle) - keep, idle, key=attrgetter("deadline")):
+        """Close idle connections until ``keep`` are left, those first that would be closed soonest anyhow.
+
+        One call looks at a bounded number of upstreams and closes a bounded number of connections; the next call goes
+        on with the other upstreams.
+        """
+        excess = min(self._counters.upstream_idle - keep, _MOST_CLOSED)
+        if excess <= 0:
+            return
+        idle: list[Http1Upstream] = []
+        for _ in range(min(_MOST_LOOKED_AT, len(self._upstreams))):
+            if not self._round:
+                self._round = list(self._upstreams)
+            upstream = self._upstreams.get(self._round.pop())
+            if upstream is not None:
+                idle += upstream.idle()
+                if len(idle) >= _MOST_COMPARED:
+                    break
+        for connection in heapq.nsmallest(excess, idle, key=attrgetter("deadline")):
             connection.close()
 
     def _make_room(self) -> None:

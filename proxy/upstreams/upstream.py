@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +39,8 @@ SPARE_SECONDS: Final = 1.0
 their answers come in bursts, and whoever closed the connections behind one would dial anew for the next (R-32)."""
 MAX_DIALS: Final = 3
 """Endpoints tried for one request before it is answered with a failure."""
+MOST_AT_ONCE: Final = 256
+"""Dials that a change of the endpoints is told of in one turn of the loop."""
 LAST_CHANCE: Final = 1.0
 """Seconds that dialling may still take when its route is gone. Long enough for any connection that is being made in
 order, too short for an address to be given to somebody else's Pod."""
@@ -142,6 +144,7 @@ class Upstream:
     __slots__ = (
         "_budget",
         "_crowded",
+        "_dialled",
         "_dials",
         "_endpoints",
         "_limits",
@@ -185,7 +188,10 @@ class Upstream:
         self._ready: list[Endpoint] = []
         """The endpoints that are not ejected."""
         self._dials: set[Dial] = set()
-        self._waiting: deque[Turn] = deque()
+        self._dialled: dict[Exchange, Dial] = {}
+        """Those that somebody waits for. When clients leave together each of them looks for its own."""
+        self._waiting: OrderedDict[Exchange, Turn] = OrderedDict()
+        """In the order in which they came."""
 
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {list(self._endpoints.values())!r} dials={len(self._dials)}>"
@@ -199,9 +205,16 @@ class Upstream:
         if tuple(addresses) == tuple(self._endpoints):
             return
         self._replace(addresses)
-        for dial in list(self._dials):
-            if dial.endpoint is not None and dial.endpoint.gone:
+        self._move(list(self._dials))
+
+    def _move(self, dials: list[Dial]) -> None:
+        """Give up those of ``dials`` whose endpoint is gone, a bounded number in each turn of the loop."""
+        for _ in range(min(MOST_AT_ONCE, len(dials))):
+            dial = dials.pop()
+            if dial in self._dials and dial.endpoint is not None and dial.endpoint.gone:
                 dial.move()
+        if dials:
+            self._wheel.next_turn(lambda: self._move(dials))
 
     def _replace(self, addresses: Sequence[Address]) -> None:
         fresh: dict[Address, Endpoint] = {}
@@ -230,10 +243,18 @@ class Upstream:
         Those that still wait for a connection have nowhere else to go, so they get a last chance.
         """
         self._replace(())
-        for dial in self._dials:
-            self._wheel.arm(dial, min(dial.deadline, now() + LAST_CHANCE))
+        self._hurry(list(self._dials), now() + LAST_CHANCE)
         while self._waiting:
             self._loop.call_soon(self._fail, self._next_turn(), Failure.NO_ENDPOINT)
+
+    def _hurry(self, dials: list[Dial], until: float) -> None:
+        """Let those of ``dials`` that go on end by ``until``, a bounded number in each turn of the loop."""
+        for _ in range(min(MOST_AT_ONCE, len(dials))):
+            dial = dials.pop()
+            if dial in self._dials:
+                self._wheel.arm(dial, min(dial.deadline, until))
+        if dials:
+            self._wheel.next_turn(lambda: self._hurry(dials, until))
 
     def report(self) -> list[dict[str, object]]:
         """The endpoints for ``/routes``."""
@@ -285,7 +306,8 @@ class Upstream:
             self._loop.call_soon(self._fail, exchange, Failure.NO_ENDPOINT)
             return None
         if fresh:
-            endpoint = choose([other for other in ready if other.label != exchange.endpoint]) or endpoint
+            if endpoint.label == exchange.endpoint:
+                endpoint = choose(ready, (endpoint,)) or endpoint
         elif endpoint.idle:
             connection = endpoint.idle.pop()
             counters = self.totals
@@ -313,15 +335,14 @@ class Upstream:
 
     def forget(self, exchange: Exchange) -> None:
         """The client of a waiting exchange went away: the connection that comes is kept for the next one."""
-        for turn in self._waiting:
-            if turn.exchange is exchange:
-                self._waiting.remove(turn)
-                self.totals.queued -= 1
-                turn.slot = -1
-                return
-        for dial in self._dials:
-            if dial.exchange is exchange:
-                dial.exchange = None
+        turn = self._waiting.pop(exchange, None)
+        if turn is not None:
+            self.totals.queued -= 1
+            turn.slot = -1
+            return
+        dial = self._dialled.pop(exchange, None)
+        if dial is not None:
+            dial.exchange = None
 
     def retried(self, failure: Failure) -> bool:
         """A request is to be sent again: whether the app's budget has one left. Counts it if so."""
@@ -377,13 +398,13 @@ class Upstream:
             self._loop.call_soon(self._fail, exchange, Failure.APP_BUSY)
             return
         turn = Turn(self, exchange)
-        self._waiting.append(turn)
+        self._waiting[exchange] = turn
         self.totals.queued += 1
         self._wheel.arm(turn, now() + self._limits.queue_seconds)
 
     def give_up(self, turn: Turn) -> None:
         """A request has waited for its turn for too long."""
-        self._waiting.remove(turn)
+        del self._waiting[turn.exchange]
         self.totals.queued -= 1
         self._fail(turn.exchange, Failure.APP_BUSY)
 
@@ -410,7 +431,7 @@ class Upstream:
                 self._fault(exchange, error)
 
     def _next_turn(self) -> Exchange:
-        turn = self._waiting.popleft()
+        _, turn = self._waiting.popitem(last=False)
         self.totals.queued -= 1
         turn.slot = -1
         return turn.exchange
@@ -447,6 +468,8 @@ class Upstream:
         dial.begun = dial.late = dial.moved = False
         dial.slot = 0
         self._dials.add(dial)
+        if dial.exchange is not None:
+            self._dialled[dial.exchange] = dial
         self._wheel.arm(dial, now() + self.connect_timeout)
         dial.task = self._loop.create_task(self._connect(dial, endpoint), name=f"dial {self.name}")
 
@@ -516,8 +539,7 @@ class Upstream:
         counters.upstream_connects += 1
         counters.upstream_open += 1
         moment = now()
-        self._dials.discard(dial)
-        dial.slot = -1
+        self._end_dial(dial)
         dial.counted = False
         connection.lent = True  # what the dial counted for is the connection's from here on
         try:
@@ -551,9 +573,15 @@ class Upstream:
             self._vacate()
 
     def _done(self, dial: Dial, endpoint: Endpoint) -> None:
+        self._end_dial(dial)
+        endpoint.load -= 1
+
+    def _end_dial(self, dial: Dial) -> None:
+        """It connects to nobody any more."""
+        if dial.exchange is not None:
+            self._dialled.pop(dial.exchange, None)
         self._dials.discard(dial)
         dial.slot = -1
-        endpoint.load -= 1
 
     # ── endpoints that cannot be reached ──────────────────────────────────────────────────────────────────────────
 

@@ -90,10 +90,12 @@ def ours(stream: bytes, cuts: list[int]) -> tuple[bytes, bytes] | str:
     for begin, end in pairwise(edges):
         try:
             payload += decoder.feed(stream[begin:end])
+            while decoder.more:
+                payload += decoder.feed(b"")
         except Malformed:
             return "bad"
         if decoder.done:
-            return payload, decoder.rest + stream[end:]
+            return payload, bytes(decoder.rest) + stream[end:]
     return "more"
 
 

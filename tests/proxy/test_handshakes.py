@@ -12,16 +12,19 @@ from tests.fakes.loop import FakeLoop
 
 
 class Shaking:
-    """A handshake that notes when it was its turn; each step takes its ``cost`` in seconds."""
+    """A handshake that notes when it was its turn; each of its ``steps`` takes its ``cost`` in seconds."""
 
-    def __init__(self, world: World, cost: float = 2**-10) -> None:
+    def __init__(self, world: World, cost: float = 2**-10, steps: int = 1) -> None:
+        self.steps = steps
         self.world = world
         self.cost = cost
         self.given_up = False
 
-    def go_on(self) -> None:
+    def go_on(self) -> bool:
         self.world.clock.seconds += self.cost
         self.world.done.append(self)
+        self.steps -= 1
+        return self.steps > 0
 
     def give_up(self) -> None:
         self.given_up = True
@@ -96,7 +99,7 @@ def test_waiting_twice_is_one_turn(world: World) -> None:
 
 def test_a_step_that_fails_does_not_stop_the_others(world: World) -> None:
     class Failing(Shaking):
-        def go_on(self) -> None:
+        def go_on(self) -> bool:
             raise RuntimeError("broken")
 
     slow, broken, last = Shaking(world, 2 * A_TURN), Failing(world), Shaking(world)
@@ -120,3 +123,13 @@ def test_beyond_so_many_the_oldest_is_given_up(world: World, monkeypatch: pytest
     assert (world.counters.tls_pending, world.counters.tls_given_up) == (3, 1)
     world.handshakes.end(five[1])
     assert world.counters.tls_pending == 3
+
+
+def test_what_is_more_than_one_step_takes_a_turn_for_each(world: World) -> None:
+    """Nobody else waits for all the steps of one."""
+    long, short = Shaking(world, 2 * A_TURN, steps=3), Shaking(world)
+    world.handshakes.step(long)
+    world.handshakes.step(short)
+    turns = [world.turn() for _ in range(4)]
+
+    assert turns == [[long], [long], [short, long], []]

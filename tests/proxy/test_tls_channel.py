@@ -309,6 +309,7 @@ def test_a_refusal_that_is_not_taken_is_given_up(context: ssl.SSLContext, wheel:
         talk.client.do_handshake()
     talk.channel.data_received(talk.to_router.read())
     talk.channel.data_received(b"\x17\x03\x03\x00\x20" + 32 * b"x")
+    talk.loop.settle()
     assert talk.wire.closed and not talk.wire.aborted
     clock.seconds += GOODBYE_SECONDS + 0.2
     wheel.advance(clock.now())

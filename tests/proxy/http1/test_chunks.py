@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import Failure
-from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
+from proxy.http1.chunks import LAST_CHUNK, MAX_LINES, ChunkDecoder, encode
 from proxy.http1.parser import Malformed
+from tests.fakes.instructions import Work
 
 
 def decode(*pieces: bytes) -> tuple[bytes, bytes]:
@@ -17,7 +18,7 @@ def decode(*pieces: bytes) -> tuple[bytes, bytes]:
         assert not decoder.done, f"done before piece {number}"
         payload += decoder.feed(piece)
     assert decoder.done
-    return payload, decoder.rest
+    return payload, bytes(decoder.rest)
 
 
 def one_by_one(body: bytes) -> list[bytes]:
@@ -140,3 +141,40 @@ def test_encoding() -> None:
     assert encode(b"hello") == b"5\r\nhello\r\n"
     assert encode(300 * b"x") == b"12c\r\n" + 300 * b"x" + b"\r\n"
     assert decode(encode(b"one") + encode(b"two") + LAST_CHUNK) == (b"onetwo", b"")
+
+
+def test_one_call_reads_so_many_chunks_and_no_more() -> None:
+    """A read of 256 KiB holds forty thousand chunks of one byte: 280 ms in one step."""
+    body = 1000 * b"1\r\na\r\n" + LAST_CHUNK + b"GET /"
+    decoder, work = ChunkDecoder(Failure.BAD_CHUNK), Work()
+    payload, calls, worst = decoder.feed(bytearray(body)), 1, 0
+    assert (len(payload), decoder.more) == (MAX_LINES, True)
+    while decoder.more:
+        before = work.done["feed"]
+        with work.on("feed"):
+            piece = decoder.feed(b"")
+        assert len(piece) <= MAX_LINES
+        payload += piece
+        calls += 1
+        worst = max(worst, work.done["feed"] - before)
+
+    assert (payload, calls) == (1000 * b"a", -(-1001 // MAX_LINES))
+    assert decoder.done
+    assert decoder.rest == b"GET /"
+    assert worst < 300 * MAX_LINES
+
+
+def test_what_comes_while_chunks_are_left_comes_behind_them() -> None:
+    decoder = ChunkDecoder(Failure.BAD_CHUNK)
+    payload = decoder.feed(300 * b"1\r\na\r\n")
+    assert decoder.more
+    payload += decoder.feed(b"1\r\nb\r\n0\r\n\r\n")
+    assert (payload, decoder.done, decoder.more) == (300 * b"a" + b"b", True, False)
+
+
+def test_trailers_are_few() -> None:
+    decoder = ChunkDecoder(Failure.BAD_CHUNK)
+    assert decoder.feed(b"0\r\n" + 128 * b"a:\r\n" + b"\r\n") == b""
+    assert decoder.done
+    with pytest.raises(Malformed):
+        ChunkDecoder(Failure.BAD_CHUNK).feed(b"0\r\n" + 129 * b"a:\r\n")
