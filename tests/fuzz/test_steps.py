@@ -14,7 +14,6 @@ the bytes, however small each step looks.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -54,7 +53,7 @@ def cut(data: bytes, size: int) -> list[bytes]:
 
 def units(size: int, total: int, make: Callable[[bytes], bytes]) -> bytes:
     """``total`` bytes, at most, in units whose content has so many bytes."""
-    unit = make(size * b"a")
+    unit = make(size * b"z")
     return unit * max(1, total // len(unit))
 
 
@@ -109,7 +108,7 @@ def long_target(talk: Conversation) -> None:
 def pipelined(talk: Conversation) -> None:
     """Requests that the router answers itself."""
     request = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n" % (min(talk.unit, 500) * b"a")
-    talk.client(request * (talk.total // len(request)))
+    talk.client(request * max(1, talk.total // len(request)))
 
 
 def pipelined_to_an_app(talk: Conversation) -> None:
@@ -117,7 +116,7 @@ def pipelined_to_an_app(talk: Conversation) -> None:
     story = talk.story
     data = min(talk.unit, 500) * b"a"
     request = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n%b" % (len(data), data)
-    talk.client(request * (talk.total // len(request)))
+    talk.client(request * max(1, talk.total // len(request)))
     answer_all(talk)
     assert story.caller.is_kept
 
@@ -125,7 +124,7 @@ def pipelined_to_an_app(talk: Conversation) -> None:
 def pipelined_chunks(talk: Conversation) -> None:
     """The same with chunked bodies."""
     request = UPLOAD + b"1\r\na\r\n" * min(talk.unit, 20) + b"0\r\n\r\n"
-    talk.client(request * (talk.total // len(request)))
+    talk.client(request * max(1, talk.total // len(request)))
     answer_all(talk)
 
 
@@ -192,8 +191,7 @@ def chunked_answer(talk: Conversation) -> None:
     for piece in cut(CHUNKED + talk.chunks() + b"0\r\n\r\n", talk.segment):
         app.says(piece)
     heard = story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"0\r\n\r\n")
-    payload = b"".join(re.findall(rb"\n(a+)\r\n", heard))
-    assert len(payload) == sum(map(len, re.findall(rb"\n(a+)\r\n", b"\n" + talk.chunks())))
+    assert heard.partition(b"\r\n\r\n")[2].count(b"z") == talk.chunks().count(b"z")
     story.client(GET)
     story.lends(reused=True).says(OK)
     story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
@@ -333,7 +331,7 @@ def test_the_smallest_units_and_segments(kind: Callable[[Conversation], None], u
     st.sampled_from([*PLAIN, *OVER_TLS]),
     st.one_of(st.integers(1, 8), st.integers(1, 2000)),
     st.one_of(st.integers(1, 40), st.integers(1, 1 << 18)),
-    st.integers(100, 6000),
+    st.integers(100, 3000),
 )
 def test_any_units_and_segments(kind: Callable[[Conversation], None], unit: int, segment: int, total: int) -> None:
     is_bounded(kind, unit, segment, total)

@@ -9,8 +9,9 @@ from typing import cast
 import pytest
 
 from proxy import clock
-from proxy.clock import FAR, HORIZON, TICK, Wheel, http_date
+from proxy.clock import A_TURN, FAR, HORIZON, TICK, Wheel, http_date
 from tests.fakes.clock import FakeClock
+from tests.fakes.instructions import Work
 from tests.fakes.loop import FakeLoop
 
 
@@ -282,3 +283,61 @@ def test_the_date_is_made_once_a_second(turning: Turning) -> None:
     assert http_date() is first
     turning.clock.seconds += 0.6
     assert http_date() == b"Mon, 21 Sep 2026 14:13:21 GMT"
+
+
+def test_a_tick_looks_at_a_bounded_number_and_the_next_turns_at_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """6,000 connects that time out together were given up in one step: a third of a second."""
+    fake = FakeClock()
+    fake.install(monkeypatch)
+    loop = FakeLoop()
+    wheel = Wheel(cast(asyncio.AbstractEventLoop, loop))
+    guests = [Guest() for _ in range(5000)]
+    for number, guest in enumerate(guests):
+        wheel.arm(guest, fake.seconds + 1.0 if number % 2 else FAR)
+    steps: list[int] = []
+    work = Work()
+    for _ in range(12):
+        fake.seconds += TICK
+        with work.on("tick"):
+            wheel._go_on(fake.seconds)
+        for _ in range(3):  # turns of the loop until the next tick
+            if loop._soon:
+                callback, args = loop._soon.popleft()
+                with work.on(f"turn {len(steps)}"):
+                    callback(*args)
+                steps.append(work.done[f"turn {len(steps)}"])
+    while loop._soon:
+        callback, args = loop._soon.popleft()
+        callback(*args)
+
+    assert [len(guest.told) for guest in guests] == [number % 2 for number in range(5000)]
+    assert max(steps) < 40_000
+    assert work.done["tick"] < 12 * 40_000
+
+
+def test_who_waits_for_a_turn_leaves_time_to_others(turning: Turning, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand who have half a millisecond of work left are not half a second for those who ask for something new."""
+    fake = FakeClock()
+    fake.install(monkeypatch)
+    loop = FakeLoop()
+    wheel = Wheel(cast(asyncio.AbstractEventLoop, loop))
+    done: list[int] = []
+
+    def work(number: int) -> Callable[[], None]:
+        def turn() -> None:
+            fake.seconds += A_TURN / 2.5
+            done.append(number)
+
+        return turn
+
+    for number in range(10):
+        wheel.next_turn(work(number))
+    turns = []
+    while loop._soon:
+        callback, args = loop._soon.popleft()
+        before = len(done)
+        callback(*args)
+        turns.append(len(done) - before)
+
+    assert done == list(range(10))
+    assert turns == [3, 3, 3, 1]

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.upstreams import balancing
 from proxy.upstreams.balancing import choose
+from tests.fakes.instructions import Work
 
 
 @dataclass(eq=False)
@@ -73,3 +74,21 @@ def test_load_is_spread_evenly() -> None:
         chosen.load += 1
         taken[id(chosen)] += 1
     assert max(taken.values()) - min(taken.values()) <= 10
+
+
+def test_of_many_those_tried_already_are_left_out_without_a_look_at_all() -> None:
+    places = [Place(load=number % 7) for number in range(5000)]
+    tried = [places[0], places[4999]]
+    work = Work()
+    with work.on("choice"):
+        chosen = [choose(places, tried) for _ in range(100)]
+
+    assert not set(map(id, chosen)) & set(map(id, tried))
+    assert None not in chosen
+    assert work.done["choice"] < 100 * 500
+
+
+def test_of_many_the_last_one_that_is_left_is_found() -> None:
+    places = [Place() for _ in range(100)]
+
+    assert choose(places, places[1:]) is places[0]

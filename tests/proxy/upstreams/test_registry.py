@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from proxy.routes import Policy, Route
+from tests.fakes.instructions import Work
 from tests.fakes.story import GET, POD, POD_2, Story
 
 
@@ -83,3 +84,20 @@ def test_idle_connections_are_closed_until_so_many_are_left(story: Story) -> Non
     assert idle.is_kept
     story.core.registry.close_idle(0)
     assert not idle.is_kept
+
+
+def test_looking_for_idle_connections_is_bounded_however_many_apps_there_are(story: Story) -> None:
+    story.keeps_warm()
+    registry = story.core.registry
+    for number in range(2000):
+        registry.adopt(definition(f"ns/svc-{number}"))
+    work, calls, worst = Work(), 0, 0
+    while story.core.counters.upstream_idle:
+        before = work.done["look"]
+        with work.on("look"):
+            registry.close_idle(0)
+        worst = max(worst, work.done["look"] - before)
+        calls += 1
+        assert calls < 10
+
+    assert worst < 60_000

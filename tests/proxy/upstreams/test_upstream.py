@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import socket
+import statistics
 
 import pytest
 import uvloop
@@ -15,6 +17,7 @@ from proxy.metrics import Counters, RouteCounters
 from proxy.routes import Address, Edge, TableChange
 from proxy.upstreams.limits import Limits
 from proxy.upstreams.upstream import Upstream
+from tests.fakes.instructions import Work
 from tests.fakes.story import GET, POD, POD_2, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -252,3 +255,67 @@ def test_a_repr_is_for_people(story: Story) -> None:
     assert repr(story.core.table.routes["shop/web"].upstream) == (
         "<Upstream shop/web [<Endpoint 10.0.0.1:8080 load=1 idle=0>] dials=1>"
     )
+
+
+@pytest.mark.parametrize("queued", [False, True])
+def test_clients_that_leave_together_are_not_looked_for_among_each_other(story: Story, queued: bool) -> None:
+    """6,000 clients of an app that answers no SYN left at once: each was looked for among all, for 1.4 s."""
+    if queued:
+        story.is_set(app_requests=1, app_queue=1000)
+    costs = []
+    for many in (10, 500):
+        callers = []
+        for _ in range(many):
+            callers.append(story.calls())
+            callers[-1].says(GET)
+        work = Work()
+        each = []
+        for caller in reversed(callers):
+            before = work.done["leaving"]
+            with work.on("leaving"):
+                caller.resets()
+            each.append(work.done["leaving"] - before)
+        costs.append(statistics.median(each))  # one of them writes the log of all
+        while story.loop.attempts:
+            story.refuses()
+
+    assert costs[1] < costs[0] + 500
+
+
+def test_dials_that_a_change_is_about_are_told_a_few_at_a_time(story: Story) -> None:
+    callers = []
+    for _ in range(600):
+        callers.append(story.calls())
+        callers[-1].says(GET)
+    work, steps = Work(), []
+    soon = story.loop._soon
+    with work.on("change"):
+        story.core.table.apply(
+            TableChange(2, routes={"shop/web": dataclasses.replace(story._routes["shop/web"], endpoints=(POD_2,))})
+        )
+    steps.append(work.done["change"])
+    while soon:
+        callback, args = soon.popleft()
+        before = work.done["change"]
+        with work.on("change"):
+            callback(*args)
+        steps.append(work.done["change"] - before)
+
+    assert {attempt.address for attempt in story.loop.attempts} == {POD_2}
+    assert max(steps) < 60_000
+    while story.loop.attempts:
+        story.refuses()
+
+
+def test_a_retry_does_not_look_at_every_endpoint(story: Story) -> None:
+    pods = tuple((f"10.1.{number // 250}.{number % 250}", 8080) for number in range(2000))
+    story.serves(endpoints=pods)
+    story.client(GET)
+    work = Work()
+    with work.on("retry"):
+        story.refuses()
+
+    assert len(story.loop.attempts) == 1
+    assert work.done["retry"] < 5000
+    while story.loop.attempts:
+        story.refuses()
