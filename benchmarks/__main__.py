@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words and words[0] in cluster.MEASURES:
         return cluster.main(words)
+    if words[:1] == ["steps"]:
+        from benchmarks import steps  # it needs the tests
+
+        return steps.main(words[1:])
     options = _options(words)
     try:
         before = against.resolve(options.against) if options.against else ""

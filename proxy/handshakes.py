@@ -21,7 +21,7 @@ __all__ = ["A_TURN", "MAX_PENDING", "Handshakes"]
 
 MAX_PENDING: Final = 2048
 """Handshakes that may be under way at a time."""
-MOST_PARTS: Final = 4
+MOST_PARTS: Final = 2
 """Steps in one turn of the loop after which their handshake has more to be done at once: only a peer that cuts what it
 says into thousands of records makes such."""
 A_TURN: Final = 0.005

@@ -14,8 +14,7 @@ the bytes, however small each step looks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -60,13 +59,11 @@ def units(size: int, total: int, make: Callable[[bytes], bytes]) -> bytes:
 class Conversation:
     """One story whose steps are counted. ``unit``, ``segment``: bytes of each of them; ``total``: of all."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, unit: int, segment: int, total: int, over_tls: bool = False) -> None:
-        clock = FakeClock()
-        clock.install(patch)
+    def __init__(self, steps: Steps, clock: FakeClock, unit: int, segment: int, total: int, over_tls: bool) -> None:
         self.unit, self.segment, self.total = unit, segment, total
         self.story = Story(clock, over_tls=over_tls)
-        self.steps = Steps(patch)
-        self.steps.on(self.story.loop)
+        self.steps = steps
+        steps.on(self.story.loop)
 
     def client(self, data: bytes) -> None:
         caller = self.story.caller
@@ -297,17 +294,12 @@ def upload_records(talk: Conversation) -> None:
 OVER_TLS = (hello_records, hello_extensions, request_records, upload_records)
 
 
-@contextmanager
-def told(kind: Callable[[Conversation], None], unit: int, segment: int, total: int) -> Iterator[Conversation]:
-    with pytest.MonkeyPatch.context() as patch:
-        talk = Conversation(patch, unit, segment, total, over_tls=kind in OVER_TLS)
-        yield talk
-
-
 def is_bounded(kind: Callable[[Conversation], None], unit: int, segment: int, total: int) -> None:
-    with told(kind, unit, segment, total) as talk:
-        kind(talk)
-        steps = talk.steps
+    with pytest.MonkeyPatch.context() as patch:
+        clock = FakeClock()
+        clock.install(patch)
+        steps = Steps(patch)
+        kind(Conversation(steps, clock, unit, segment, total, kind in OVER_TLS))
         for step in steps.taken:
             assert step.cost <= A_STEP + A_BYTE * step.received, (
                 f"{step} of {kind.__name__}({unit}, {segment}, {total})"
