@@ -15,14 +15,12 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Final
 
-import pytest
-
 from benchmarks.tools import commit, machine
-from tests.fakes.clock import FakeClock
-from tests.fakes.steps import Step, Steps
-from tests.fuzz.test_steps import OVER_TLS, PLAIN, Conversation
+from tests.fakes.steps import Steps
+from tests.fuzz.test_steps import OVER_TLS, PLAIN, Conversation, hold
 
 __all__ = ["main"]
 
@@ -37,33 +35,25 @@ CUTS: Final = ((1, 1 << 18), (7, 1 << 18), (1000, 1 << 18), (1, 1400), (1, 1))
 class Timed(Steps):
     """Takes the steps of a story and notes how long each of them takes, in milliseconds."""
 
-    def __init__(self, patch: pytest.MonkeyPatch) -> None:
-        super().__init__(patch, counted=False)
-        self.times: list[float] = []
+    segment = bytes
 
     def take(self, call: Callable[[], object], received: int = 0) -> None:
         """One step."""
         began = time.thread_time()
         call()
         self.times.append((time.thread_time() - began) * 1e3)
-        self.taken.append(Step(received))
 
-
-def _hold(kind: Callable[[Conversation], None], unit: int, segment: int, total: int) -> list[float]:
-    """One conversation; the times of its steps."""
-    with pytest.MonkeyPatch.context() as patch:
-        clock = FakeClock()
-        clock.install(patch)
-        steps = Timed(patch)
-        kind(Conversation(steps, clock, unit, segment, total, kind in OVER_TLS))
-        return steps.times
+    @cached_property
+    def times(self) -> list[float]:
+        """In the order in which they were taken."""
+        return []
 
 
 def _longest(kind: Callable[[Conversation], None], unit: int, segment: int, rounds: int) -> float:
     total = TOTAL if segment > 1 else 4096
-    shortest = _hold(kind, unit, segment, total)
+    shortest = hold(kind, unit, segment, total, Timed).times
     for _ in range(rounds - 1):
-        shortest = [min(pair) for pair in zip(shortest, _hold(kind, unit, segment, total), strict=True)]
+        shortest = [min(pair) for pair in zip(shortest, hold(kind, unit, segment, total, Timed).times, strict=False)]
     return max(shortest)
 
 

@@ -167,13 +167,14 @@ def _copied(value: Any = b"") -> Counted:
 class Steps:
     """Takes the steps of a story one by one and keeps what each of them cost."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, *, counted: bool = True) -> None:
-        """``counted`` False: what arrives is bytes like any others, for who measures something else."""
+    segment: type[bytes] = Counted
+    """What a segment arrives as."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.taken: list[Step] = []
-        self._segment: type[bytes] = Counted if counted else bytes
-        for name in READERS if counted else ():
+        for name in READERS if self.segment is Counted else ():
             patch.setattr(import_module(name), "bytearray", CountedArray, raising=False)
-        for name in ("proxy.http1.downstream", "proxy.http1.upstream") if counted else ():
+        for name in ("proxy.http1.downstream", "proxy.http1.upstream") if self.segment is Counted else ():
             patch.setattr(import_module(name), "bytes", _copied, raising=False)
 
         def deliver(transport: FakeTransport) -> None:
@@ -231,7 +232,7 @@ class Steps:
         while transport.inbox and not transport.paused and not transport.closing:
             data = transport.inbox.pop(0)
             if data is not None:
-                segment = self._segment(data)
+                segment = self.segment(data)
                 self.take(lambda segment=segment: transport.protocol.data_received(segment), len(segment))  # type: ignore[misc]
             else:
                 self.take(lambda: transport.close() if not transport.protocol.eof_received() else None)

@@ -15,6 +15,7 @@ the bytes, however small each step looks.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -294,19 +295,26 @@ def upload_records(talk: Conversation) -> None:
 OVER_TLS = (hello_records, hello_extensions, request_records, upload_records)
 
 
-def is_bounded(kind: Callable[[Conversation], None], unit: int, segment: int, total: int) -> None:
+S = TypeVar("S", bound=Steps)
+
+
+def hold(kind: Callable[[Conversation], None], unit: int, segment: int, total: int, meter: type[S]) -> S:
+    """Hold a conversation of a kind; its steps."""
     with pytest.MonkeyPatch.context() as patch:
         clock = FakeClock()
         clock.install(patch)
-        steps = Steps(patch)
+        steps = meter(patch)
         kind(Conversation(steps, clock, unit, segment, total, kind in OVER_TLS))
-        for step in steps.taken:
-            assert step.cost <= A_STEP + A_BYTE * step.received, (
-                f"{step} of {kind.__name__}({unit}, {segment}, {total})"
-            )
-        received = sum(step.received for step in steps.taken)
-        most = EACH * len(steps.taken) + EACH_BYTE * received
-        assert steps.cost <= most, f"{steps.cost} of {most}: {kind.__name__}({unit}, {segment}, {total}), {steps.worst}"
+        return steps
+
+
+def is_bounded(kind: Callable[[Conversation], None], unit: int, segment: int, total: int) -> None:
+    steps = hold(kind, unit, segment, total, Steps)
+    for step in steps.taken:
+        assert step.cost <= A_STEP + A_BYTE * step.received, f"{step} of {kind.__name__}({unit}, {segment}, {total})"
+    received = sum(step.received for step in steps.taken)
+    most = EACH * len(steps.taken) + EACH_BYTE * received
+    assert steps.cost <= most, f"{steps.cost} of {most}: {kind.__name__}({unit}, {segment}, {total}), {steps.worst}"
 
 
 SMALL = [(1, 1), (1, 1 << 18), (7, 6), (100, 1), (1000, 1400)]
