@@ -377,7 +377,10 @@ def test_a_worker_reads_no_token_and_shows_nothing(manifests: Path, tmp_path: Pa
     (manifests / "secret.json").write_text(secret("shop/web-cert", pair))
     with router(manifests, "--workers", "1", before=curious) as child:
         worker = child.children()["worker-0"]
-        assert Path(f"/proc/{worker}/environ").read_bytes().strip(b"\0") == b""
+        try:
+            assert Path(f"/proc/{worker}/environ").read_bytes().strip(b"\0") == b""
+        except PermissionError:  # it is not dumpable, so its own user may not look either
+            assert os.geteuid() != 0
         entries = ""
         for pid in (child.process.pid, *child.children().values()):
             limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
