@@ -33,7 +33,7 @@ from router.claim_record import ENTRY
 from router.cli import _parser
 from router.own import GIVEN, OwnNames, read_given
 from router.settings import read
-from tests.charts.rendering import rendered
+from tests.charts.rendering import notes, rendered
 from tests.docs.reading import ROOT, Block, Command, blocks, commands
 from tests.fakes.apiserver.objects import deployment, endpoint_slice, service
 
@@ -57,6 +57,7 @@ NOT_TYPED = {
 """(page, how it begins) → why a block without a language is not there to be typed."""
 
 LANGUAGES = {
+    "promql": "tests/charts/test_observability.py evaluates the rules that the page is made from",
     "json": "see test_the_line_that_says_where_it_listens",
     "python": "see test_the_story_with_the_fake_api_server",
     "yaml": "see test_examples",
@@ -111,6 +112,7 @@ REASONS = {
     "helm uninstall drycc-router --namespace drycc": "nothing is installed",
     "helm uninstall drycc-router --namespace edge": "nothing is installed",
     "python -m benchmarks": "takes half an hour: tests/benchmarks",
+    "python -m benchmarks steps": "takes minutes: tests/fuzz/test_steps.py counts the same",
     "python -m benchmarks.lives --only scrape": "takes minutes: tests/benchmarks",
     "python -m benchmarks.streams": "takes minutes: tests/benchmarks",
     "python -m benchmarks.tunnels": "takes minutes: tests/benchmarks",
@@ -478,7 +480,8 @@ def forwards(rest: list[str], namespace: str, _: list[str]) -> None:
 def rolls_out(rest: list[str], namespace: str, _: list[str]) -> None:
     assert (rest[0], namespace) == ("status", "drycc")
     kind, name = rest[1].partition("/")[::2]
-    assert rendered(CHART).one(kind.capitalize(), name)
+    kinds = {"deployment": "Deployment", "daemonset": "DaemonSet"}
+    assert rendered({"kind": kinds[kind]}).one(kinds[kind], name)
 
 
 def patches(rest: list[str], namespace: str, words: list[str]) -> None:
@@ -534,6 +537,19 @@ CARRIED_OUT: dict[str, Callable[[Command, Places], None]] = {
 
 
 # ── what is printed ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("values", [{}, {"kind": "DaemonSet"}], ids=str)
+def test_what_the_chart_says_after_an_installation_can_be_typed(values: dict[str, Any], places: Places) -> None:
+    text = notes(values).replace("NAMESPACE", "shop").replace("=NAME.", "=web.").replace(" NAME", " web")
+    lines = [line.strip() for line in text.splitlines() if re.match(r" {2}(?:kubectl|curl) ", line)]
+    assert len(lines) > 5
+    for line in lines:
+        if line.startswith("curl"):
+            for url in line.split()[1:]:
+                curl(Command("NOTES.txt", f"curl {url}", True), places)
+        else:
+            kubectl(Command("NOTES.txt", line, True), places)
 
 
 def test_the_event_that_is_shown_is_what_the_mistake_says() -> None:

@@ -15,7 +15,8 @@ import yaml
 
 from docs.generate import PAGES as GENERATED
 from examples.authority import Authority
-from proxy.errors import Failure
+from proxy.errors import Failure, status_for
+from router import cli
 from router.annotations.fields import FIELDS, Place, known_keys
 from router.annotations.reading import read_app, read_builder, read_router
 from router.check import compiled
@@ -23,6 +24,7 @@ from router.cli import _parser
 from router.objects import ObjectKey
 from router.problems import Problem, Reason
 from router.settings import FIELDS as SETTINGS
+from router.settings import read
 from tests.charts.rendering import CHART, notes, rendered
 from tests.docs.reading import PAGES, ROOT, blocks, prose
 
@@ -239,6 +241,73 @@ def test_every_reason_that_prose_names_exists() -> None:
         named = re.findall(r"`([a-z]+_[a-z_]+)`(?= Problem)|\(a `([a-z]+_[a-z_]+)`|[345]\d\d `([a-z]+_[a-z_]+)`", text)
         for name in (found for match in named for found in match if found):
             assert name in REASONS, f"{page.name}: {name}"
+
+
+def test_every_status_that_is_told_with_a_reason_is_its_status() -> None:
+    by_name = {failure.value: failure for failure in Failure}
+    told = 0
+    for page in PAGES:
+        for status, name in re.findall(r"\b([345]\d\d) `([a-z_]+)`", page.read_text(encoding="utf-8")):
+            failure = by_name[name]
+            assert int(status) in {status_for(failure, b"GET"), status_for(failure, b"POST")}, f"{page.name}: {name}"
+            told += 1
+    assert told > 40
+
+
+# ── tables ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows of the first table under a heading that begins so, without its head."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    section = text.split(f"\n{heading}", 1)[1]
+    lines = section[section.index("\n|") + 1 :].split("\n\n", 1)[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+SPELT = {"any": "0", "what the open files have room for": "0"}
+
+
+def test_the_limits_have_the_defaults_of_their_keys() -> None:
+    keys = known_keys(Place.ROUTER)
+    compared = 0
+    for _, default, set_by, _ in table("operations.md", "## Limits"):
+        for key in re.findall("`([^`]+)`", set_by)[:1]:
+            assert SPELT.get(default, default) == keys[key].default, key
+            compared += 1
+    assert compared == 7
+
+
+def test_the_builders_keys_have_their_defaults() -> None:
+    keys = known_keys(Place.BUILDER)
+    rows = table("operations.md", "## Streams")
+    told: dict[str, str] = {}
+    for names, defaults, _ in rows:
+        told.update(zip(re.findall("`([^`]+)`", names), defaults.split(", "), strict=True))
+    assert {key: None if said == "none" else said for key, said in told.items()} == {
+        key: field.default for key, field in keys.items()
+    }
+
+
+def test_the_ports_are_those_of_the_settings_and_of_the_chart() -> None:
+    settings = read({}, {}, needs_source=False)
+    told = {int(port): purpose.split()[0].rstrip(":") for port, purpose, _ in table("operations.md", "## Ports")}
+    assert told == {
+        settings.http_port: "http",
+        settings.https_port: "https",
+        settings.admin_port: "admin",
+        settings.git_port: "git",
+    }
+    assert {port["name"]: port["containerPort"] for port in rendered().container()["ports"]} == {
+        purpose: port for port, purpose in told.items()
+    }
+
+
+def test_the_exit_statuses_are_those_of_the_program() -> None:
+    told = [status for status, _ in table("operations.md", "## Starting")]
+    docstring = cli.__doc__ or ""
+    assert told == re.findall(r"^    (128 \+ n|\d+) ", docstring, re.MULTILINE)
+    assert {int(status) for status in told if status.isdigit()} >= {cli.USAGE, cli.SOFTWARE, cli.OSERR}
 
 
 def test_pages_that_are_generated_say_so() -> None:

@@ -1,6 +1,7 @@
 """The demo: what README's first command does, from the first file to the last child."""
 
 import http.client
+import json
 import os
 import re
 import shlex
@@ -278,6 +279,7 @@ def test_every_command_of_the_invitation_does_what_it_says(tour: Tour, tmp_path:
         assert promised in done.stdout + done.stderr, command
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl, with which the tour is made")
 def test_the_invitation_names_what_is_listened_on(tour: Tour) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", tour.ports.admin, timeout=10)
     connection.request("GET", "/routes")
@@ -285,4 +287,6 @@ def test_the_invitation_names_what_is_listened_on(tour: Tour) -> None:
     connection.close()
     for port in (tour.ports.http, tour.ports.https, tour.ports.admin):
         assert str(port) in said
+    heard = json.loads(tour.curl(f"https://hello.localhost:{tour.ports.https}/").stdout)["headers"]
+    assert (heard["X-Forwarded-Proto"], heard["X-Forwarded-Port"]) == ("https", str(tour.ports.https))
     assert shlex.quote(str(tour.directory / "git" / "key")) in tour.invitation
