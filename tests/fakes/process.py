@@ -74,8 +74,9 @@ def running(name: str) -> Iterator[App]:
 
 
 # ── what is written about it ──────────────────────────────────────────────────────────────────────────────────────────
-def manifest(name: str, *apps: App, **annotations: str) -> str:
-    """A Service ``namespace/service`` for ``<service>.localhost``, if not said otherwise, and a slice with the apps."""
+def manifest(name: str, *apps: App | int, **annotations: str) -> str:
+    """A Service ``namespace/service`` for ``<service>.localhost``, if not said otherwise, and slices with the apps (or
+    their ports)."""
     namespace, service = name.split("/")
     keys = {"domains": f"{service}.localhost", **annotations}
     objects = [
@@ -100,7 +101,7 @@ def manifest(name: str, *apps: App, **annotations: str) -> str:
                     "labels": {"kubernetes.io/service-name": service},
                 },
                 "addressType": "IPv4",
-                "ports": [{"name": "http", "port": app.port}],
+                "ports": [{"name": "http", "port": app if isinstance(app, int) else app.port}],
                 "endpoints": [{"addresses": ["127.0.0.1"]}],
             }
             for number, app in enumerate(apps)

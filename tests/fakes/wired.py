@@ -1,19 +1,42 @@
-"""A gateway on loopback with real sockets under uvloop, apps behind it, and clients to talk to it."""
+"""Routers on loopback with real sockets, apps behind them under uvloop, and clients to talk to them.
+
+:func:`installed` is the default of tests that speak through sockets: the program in its production shape, with
+supervisor, control and two workers, told by manifests. :func:`wired` is a gateway on the test's own loop. It is for
+what only that shows: the state of connections and pools, a moment between two steps of the loop, a table that no
+annotation can describe.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import uvloop
 
 from proxy.gateway import Gateway, TlsFront
 from proxy.routes import Address, HostRule, Policy, Route, TableChange
+from tests.fakes import process
+from tls.certificate import Certificate
 
-__all__ = ["HOST", "Caller", "Handler", "Wired", "head_of", "on_loop", "origin", "until", "wired"]
+__all__ = [
+    "HOST",
+    "Caller",
+    "Handler",
+    "Installed",
+    "Reached",
+    "Wired",
+    "head_of",
+    "installed",
+    "on_loop",
+    "origin",
+    "until",
+    "wired",
+]
 
 T = TypeVar("T")
 SOON = 90.0
@@ -100,21 +123,12 @@ def head_of(message: bytes) -> dict[bytes, bytes]:
     return {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
 
 
-class Wired:
-    """A gateway that listens."""
+class Reached:
+    """A router that listens."""
 
-    def __init__(self, gateway: Gateway, http: int, https: int | None) -> None:
-        self.gateway = gateway
+    def __init__(self, http: int, https: int | None) -> None:
         self.http = http
         self.https = https
-        self._generation = 0
-
-    def publish(self, *endpoints: Address, host: bytes = b"shop.example", **policy: Any) -> None:
-        """Serve an app under a name."""
-        self._generation += 1
-        name = f"shop/{host.decode()}"
-        route = Route(name, "shop", "shop", host.decode(), endpoints, Policy(**policy))
-        self.gateway.publish(TableChange(self._generation, routes={name: route}, hosts={host: HostRule(host, name)}))
 
     @asynccontextmanager
     async def caller(self, tls: ssl.SSLContext | None = None, name: str = "shop.example") -> AsyncIterator[Caller]:
@@ -131,6 +145,58 @@ class Wired:
                 await writer.wait_closed()
             except OSError:
                 pass  # it was reset: the test has seen what it wanted
+
+
+class Installed(Reached):
+    """The program, in its production shape."""
+
+    def __init__(self, router: process.Router) -> None:
+        super().__init__(router.ports["http"], router.ports["https"])
+        self.router = router
+
+    async def metric(self, line: str) -> float:
+        """The value of a metric, by its name and labels as they are printed; 0 if it is not there."""
+        return await asyncio.to_thread(self.router.metric, line)
+
+
+@asynccontextmanager
+async def installed(
+    *handlers: Handler, at: Address | None = None, pair: Certificate | None = None, workers: int = 2, **annotations: str
+) -> AsyncIterator[Installed]:
+    """The program serves ``shop.example`` from one app per handler, or from one that is there already, ``at`` an
+    address. ``pair``: its certificate."""
+    async with AsyncExitStack() as stack:
+        apps = [await stack.enter_async_context(origin(handler)) for handler in handlers] + ([at] if at else [])
+        manifests = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        says = {"domains": "shop.example", **annotations} | ({"certificates": "shop.example:tls"} if pair else {})
+        (manifests / "shop.yaml").write_text(process.manifest("shop/shop", *(app[1] for app in apps), **says))
+        if pair:
+            (manifests / "tls.json").write_text(process.secret("shop/tls-cert", pair))
+        started = process.router(manifests, "--workers", str(workers), "--drain-grace", "2")
+        router = await asyncio.to_thread(started.__enter__)
+        try:
+            yield Installed(router)
+            router.process.terminate()
+            status, said = await asyncio.to_thread(router.ends)
+            assert (status, [line for line in said if line["level"] in ("error", "critical")]) == (0, [])
+        finally:
+            await asyncio.to_thread(started.__exit__, None, None, None)
+
+
+class Wired(Reached):
+    """A gateway that listens."""
+
+    def __init__(self, gateway: Gateway, http: int, https: int | None) -> None:
+        super().__init__(http, https)
+        self.gateway = gateway
+        self._generation = 0
+
+    def publish(self, *endpoints: Address, host: bytes = b"shop.example", **policy: Any) -> None:
+        """Serve an app under a name."""
+        self._generation += 1
+        name = f"shop/{host.decode()}"
+        route = Route(name, "shop", "shop", host.decode(), endpoints, Policy(**policy))
+        self.gateway.publish(TableChange(self._generation, routes={name: route}, hosts={host: HostRule(host, name)}))
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.wired import Wired, on_loop, wired
+from tests.fakes.wired import Reached, installed, on_loop
 from tests.wire.test_bodies import read_body
 
 pytestmark = pytest.mark.peer
@@ -42,7 +42,7 @@ async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
         await writer.drain()
 
 
-async def curl(router: Wired, *arguments: str, stdin: bytes = b"") -> bytes:
+async def curl(router: Reached, *arguments: str, stdin: bytes = b"") -> bytes:
     """What curl prints."""
     resolve = ("--resolve", f"shop.example:{router.http}:127.0.0.1")
     process = await asyncio.create_subprocess_exec(
@@ -59,16 +59,16 @@ async def curl(router: Wired, *arguments: str, stdin: bytes = b"") -> bytes:
 class TestCurl:
     def test_it_keeps_its_connection(self) -> None:
         async def story() -> bytes:
-            async with wired(app) as router:
+            async with installed(app) as router:
                 output = await curl(router, "-w", " %{num_connects}\n", "APP/1", "APP/2", "APP/3")
-                assert router.gateway.counters.upstream_connects == 1
+                assert await router.metric("router_upstream_connects_total") == 1
                 return output
 
         assert on_loop(story()) == b"GET /1 0 1\nGET /2 0 0\nGET /3 0 0\n"
 
     def test_head(self) -> None:
         async def story() -> bytes:
-            async with wired(app) as router:
+            async with installed(app) as router:
                 return await curl(router, "--head", "APP/x", "--next", "-s", "APP/y")
 
         output = on_loop(story())
@@ -77,14 +77,14 @@ class TestCurl:
 
     def test_a_chunked_upload(self) -> None:
         async def story() -> bytes:
-            async with wired(app) as router:
+            async with installed(app) as router:
                 return await curl(router, "-T", "-", "-H", "Expect:", "APP/up", stdin=bytes(1_000_000))
 
         assert on_loop(story()) == b"PUT /up 1000000"
 
     def test_1_0(self) -> None:
         async def story() -> bytes:
-            async with wired(app) as router:
+            async with installed(app) as router:
                 return await curl(router, "--http1.0", "-i", "APP/old")
 
         output = on_loop(story())
@@ -93,7 +93,7 @@ class TestCurl:
 
     def test_an_expectation_with_two_mebibytes(self) -> None:
         async def story() -> bytes:
-            async with wired(app) as router:
+            async with installed(app) as router:
                 return await curl(
                     router, "-i", "-H", "Expect: 100-continue", "--expect100-timeout", "15", "--data-binary", "@-",
                     "-w", " in time: %{time_total}", "APP/expect", stdin=bytes(2 * 1024 * 1024),
@@ -106,7 +106,7 @@ class TestCurl:
 
     def test_what_is_compressed_passes_as_it_is(self) -> None:
         async def story() -> tuple[bytes, bytes]:
-            async with wired(app) as router:
+            async with installed(app) as router:
                 return await curl(router, "APP/gzip"), await curl(router, "--compressed", "APP/gzip")
 
         raw, unpacked = on_loop(story())
@@ -154,8 +154,7 @@ def test_nginx_as_an_app(tmp_path: Path) -> None:
             "-g", "user root;" if os.geteuid() == 0 else "",
         )  # fmt: skip
         try:
-            async with wired(app) as router:
-                router.publish(("127.0.0.1", port))
+            async with installed(at=("127.0.0.1", port)) as router:
                 while True:  # until it listens
                     async with router.caller() as caller:
                         await caller.asks(b"GET /echo HTTP/1.1\r\nHost: shop.example\r\n\r\n")
@@ -190,7 +189,7 @@ def test_nginx_as_an_app(tmp_path: Path) -> None:
 
                     await caller.asks(b"GET /none HTTP/1.1\r\nHost: shop.example\r\n\r\n")
                     assert b"404 Not Found" in await caller.answer()
-                    assert router.gateway.counters.routes["shop/shop.example"].retries == {}
+                    assert "router_retries_total{" not in (await asyncio.to_thread(router.router.admin, "/metrics"))[1]
         finally:
             nginx.terminate()
             await nginx.wait()

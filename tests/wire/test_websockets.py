@@ -6,7 +6,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,12 +18,9 @@ from websockets.typing import Subprotocol
 from examples.authority import Authority
 from proxy.routes import Address
 from tests.fakes.handshakes import trusting
-from tests.fakes.wired import HOST, Wired, on_loop, wired
-from tls.change import CertificateChange
-from tls.fallback import self_signed
+from tests.fakes.wired import HOST, Reached, installed, on_loop, wired
+from tls.certificate import Certificate
 from tls.secret import read_pair
-from tls.sni import Front
-from tls.store import CertificateStore
 
 AUTHORITY = Authority()
 CHAT = Subprotocol("chat")
@@ -33,11 +29,8 @@ GOODBYE = "close 4001"
 
 
 @pytest.fixture
-def front() -> Front:
-    store = CertificateStore(self_signed(datetime.now(UTC)))
-    pair = read_pair(AUTHORITY.issue("shop.example").secret_data())
-    store.swap(store.prepare(CertificateChange(1, {"shop": pair}, names={"shop.example": "shop"})))
-    return Front(store)
+def pair() -> Certificate:
+    return read_pair(AUTHORITY.issue("shop.example").secret_data())
 
 
 async def echo(socket: ServerConnection) -> None:
@@ -57,7 +50,7 @@ async def app(**options: Any) -> AsyncIterator[Address]:
         yield address
 
 
-def client(router: Wired, tls: ssl.SSLContext | None, **options: Any) -> connect:
+def client(router: Reached, tls: ssl.SSLContext | None, **options: Any) -> connect:
     """The client library, pointed at the router whatever the name in the URL."""
     scheme, port = ("wss", router.https) if tls else ("ws", router.http)
     return connect(
@@ -76,30 +69,27 @@ SECURE = pytest.mark.parametrize("secure", [False, True], ids=["ws", "wss"])
 
 
 @SECURE
-def test_a_conversation(front: Front, secure: bool) -> None:
+def test_a_conversation(pair: Certificate, secure: bool) -> None:
     async def story() -> None:
         tls = trusting(AUTHORITY) if secure else None
-        async with wired(tls=front) as router, app() as address:
-            router.publish(address)
-            async with client(router, tls) as socket:
-                assert socket.subprotocol == CHAT
-                assert [each.name for each in socket.protocol.extensions] == ["permessage-deflate"]
-                for message in ("", "hello", "é" * 100_000, b"", bytes(range(256)) * (BIG // 256)):
-                    await socket.send(message)
-                    assert await socket.recv() == message
-                await socket.send(iter(["in ", "three ", "pieces"]))
-                assert await socket.recv() == "in three pieces"
-                await (await socket.ping(b"are you there?"))
+        async with app() as address, installed(at=address, pair=pair) as router, client(router, tls) as socket:
+            assert socket.subprotocol == CHAT
+            assert [each.name for each in socket.protocol.extensions] == ["permessage-deflate"]
+            for message in ("", "hello", "é" * 100_000, b"", bytes(range(256)) * (BIG // 256)):
+                await socket.send(message)
+                assert await socket.recv() == message
+            await socket.send(iter(["in ", "three ", "pieces"]))
+            assert await socket.recv() == "in three pieces"
+            await (await socket.ping(b"are you there?"))
 
     on_loop(story())
 
 
 @SECURE
-def test_goodbyes_of_either_side_reach_the_other_as_they_were_said(front: Front, secure: bool) -> None:
+def test_goodbyes_of_either_side_reach_the_other_as_they_were_said(pair: Certificate, secure: bool) -> None:
     async def story() -> None:
         tls = trusting(AUTHORITY) if secure else None
-        async with wired(tls=front) as router, app() as address:
-            router.publish(address)
+        async with app() as address, installed(at=address, pair=pair) as router:
             async with client(router, tls) as socket:
                 await socket.send(GOODBYE)
                 with pytest.raises(ConnectionClosedError) as said:
@@ -114,10 +104,9 @@ def test_goodbyes_of_either_side_reach_the_other_as_they_were_said(front: Front,
     on_loop(story())
 
 
-def test_an_app_that_refuses_is_heard(front: Front) -> None:
+def test_an_app_that_refuses_is_heard() -> None:
     async def story() -> None:
-        async with wired(tls=front) as router, app(origins=["https://shop.example"]) as address:
-            router.publish(address)
+        async with app(origins=["https://shop.example"]) as address, installed(at=address) as router:
             with pytest.raises(InvalidStatus) as refused:
                 await client(router, None, origin="https://elsewhere.example")
             assert refused.value.response.status_code == 403
@@ -128,10 +117,9 @@ def test_an_app_that_refuses_is_heard(front: Front) -> None:
     on_loop(story())
 
 
-def test_two_hundred_at_once_each_hear_their_own_words(front: Front) -> None:
+def test_two_hundred_at_once_each_hear_their_own_words() -> None:
     async def story() -> None:
-        async with wired(tls=front) as router, app() as address:
-            router.publish(address)
+        async with app() as address, installed(at=address) as router:
 
             async def talk(number: int) -> None:
                 socket: ClientConnection
@@ -160,11 +148,11 @@ poured: list[int] = []
 ASKING = b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
-def test_a_client_that_does_not_read_stops_the_app_and_reads_on_later(front: Front) -> None:
+def test_a_client_that_does_not_read_stops_the_app_and_reads_on_later() -> None:
     """Hardening W-03: what is in between stays bounded, whatever the app would like to send."""
 
     async def story() -> None:
-        async with wired(endless, tls=front) as router, router.caller() as caller:
+        async with installed(endless) as router, router.caller() as caller:
             transport = caller.writer.transport
             await caller.asks(ASKING)
             await caller.head()
@@ -262,11 +250,13 @@ async def heard_of(port: int, frames: bytes, piece: int) -> bytes:
         writer.transport.abort()
 
 
-def test_sixty_conversations_sound_as_over_a_direct_connection(front: Front) -> None:
+def test_sixty_conversations_sound_as_over_a_direct_connection() -> None:
     """Good frames and bad ones: the router is neither heard nor missed. Each ends in a goodbye, if not before."""
 
     async def story() -> None:
-        async with wired(tls=front) as router, app() as address:
+        # Not the program: what a server says to a frame and a goodbye that come at once depends on how they arrive, and
+        # on one loop they arrive through the router as they do without it.
+        async with wired() as router, app() as address:
             router.publish(address)
             for name, frames in FRAMES.items():
                 said = frames + goodbye(1000, b"done")
