@@ -37,6 +37,7 @@ from router.compile import API_SERVICE, Compiler, OwnNames, OwnPorts
 from router.feedback import Feedback
 from router.git_gateway import GitGateway, keep
 from router.kubernetes.client import Api
+from router.processes.confinement import ignore_signals_to_all
 from router.processes.fanout import FanOut
 from router.processes.git_process import GitProcess
 from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Reopen, Serving, Wish
@@ -70,6 +71,7 @@ def run(settings: Settings) -> None:
     Raises OSError (in a group, maybe) when a port or the access log cannot be opened.
     """
     runtime.prepare()
+    runtime.warn_of_few_places()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings))
 
@@ -78,8 +80,7 @@ def control(start: ControlStart) -> None:
     """Be the control process of a supervisor: tell workers what to do until told to end. Raises as :func:`run`."""
     runtime.prepare()
     faulthandler.enable()  # the supervisor's watchdog ends a loop that is stuck with SIGABRT
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the supervisor says what follows
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_signals_to_all()
     reader = None if start.settings.manifests else _reader()  # before there are threads
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_control(start, reader))
@@ -377,7 +378,6 @@ class _Control:
         self._start = start
         self._sink = sink
         self._stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
         self._links: set[asyncio.Task[None]] = set()
         self._plane: _ControlPlane
         self.ports = dict(start.ports)

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="drycc-router", description="The ingress router and edge proxy of the Workflow platform.")
+    parser.add_argument("--version", action="version", version=f"drycc-router {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="serve traffic", description="Serve traffic until SIGTERM, which drains.")
     for field in settings.FIELDS:
@@ -114,11 +115,13 @@ def _run(arguments: argparse.Namespace) -> int:
             from router.app import run  # here, so that check and version need neither a loop nor OpenSSL
 
             logs.start(chosen.log_level)
+            _warn_of_unknown_variables()
             run(chosen)
         else:
             from router.processes import supervisor
 
             logs.start_directly(chosen.log_level)
+            _warn_of_unknown_variables()
             status = supervisor.run(chosen, _control)
     except* CredentialsError as unusable:
         for credentials in unusable.exceptions:
@@ -132,6 +135,11 @@ def _run(arguments: argparse.Namespace) -> int:
         log.critical("the router failed", exc_info=True)
         status = SOFTWARE
     return status
+
+
+def _warn_of_unknown_variables() -> None:
+    for sentence in settings.unknown(os.environ):
+        log.warning("%s", sentence)
 
 
 def _control(start: ControlStart) -> int:

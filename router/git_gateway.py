@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.routes import Address, TableChange
-from router.processes.git_process import END_SECONDS, LONG_ENOUGH, GitProcess
+from router.processes.git_process import END_SECONDS, END_SIGNAL, LONG_ENOUGH, GitProcess
 from router.processes.respawn import LAST, Respawn
 from router.streams import GIT
 
@@ -156,7 +156,7 @@ async def _run_once(process: GitProcess, directory: Path) -> int:
         return await child.wait()
     finally:
         if child.returncode is None:
-            child.terminate()
+            child.send_signal(END_SIGNAL)
             try:
                 async with asyncio.timeout(END_SECONDS):
                     await child.wait()

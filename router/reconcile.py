@@ -19,6 +19,7 @@ from typing import Final, Protocol
 
 from proxy.metrics import Histogram
 from proxy.routes import TableChange
+from router.change_log import ChangeLog
 from router.compile import Compiler
 from router.objects import Change, ObjectKey
 from router.problems import Problem, Reason
@@ -89,6 +90,9 @@ class Reconciler:
         self._detour = detour
         self._clock = clock
         self._waiting: list[Batch] = []
+        self._since = 0.0
+        """When the first of those that wait was noted, or of those that could not be made current (monotonic)."""
+        self._log: ChangeLog | None = None
         self._news = asyncio.Event()
         self._is_complete = False
         """Whether the source has told everything there was: before, nothing is published."""
@@ -113,6 +117,8 @@ class Reconciler:
 
     def note(self, batch: Batch) -> None:
         """Take one batch."""
+        if self._since == 0.0:
+            self._since = time.monotonic()
         self._waiting.append(batch)
         self._news.set()
 
@@ -164,6 +170,7 @@ class Reconciler:
 
     async def _reconcile(self, batches: list[Batch]) -> None:
         began = time.monotonic()
+        since, self._since = self._since or began, 0.0
 
         def passed(stage: str) -> None:
             nonlocal began
@@ -182,10 +189,12 @@ class Reconciler:
             log.exception("a change could not be made current; what was published before stays")
             self.failures += 1
             self.succeeded = False
+            self._since = since
             return
         if self._publisher.refused != refused:
             self._note_refused()
         self._tell(snapshot)
+        self._note_change(snapshot, since)
         self.snapshot = snapshot
         self.succeeded = True
         self.published.set()
@@ -230,6 +239,11 @@ class Reconciler:
 
     def _note_refused(self) -> None:
         self.note(_about_refused(self._publisher.refused))
+
+    def _note_change(self, snapshot: Snapshot, since: float) -> None:
+        if self._log is None:
+            self._log = ChangeLog(time.monotonic, asyncio.get_running_loop().call_later)
+        self._log.note(snapshot, time.monotonic() - since)
 
     def _tell(self, snapshot: Snapshot) -> None:
         """Say each problem once when it comes and once when it goes (contract 9), but not ten thousand at a time."""

@@ -14,16 +14,20 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from proxy.admission import for_clients
 from proxy.log_sink import LineSink
+from proxy.sockets import descriptors, open_descriptors
 from router import garbage
 from router.processes.confinement import harden
 from router.settings import LogTo
 from tls.sni import without_undecodable_names
 
-__all__ = ["close_log", "log_unhandled", "open_log", "own_identity", "prepare"]
+__all__ = ["close_log", "log_unhandled", "open_log", "own_identity", "prepare", "warn_of_few_places"]
 
 log = logging.getLogger(__name__)
 
+FEW_PLACES: Final = 1000
+"""Client connections that a worker should have room for."""
 LOG_FLUSH_SECONDS: Final = 1.0
 """How long the end of a process waits for the reader of the access log."""
 
@@ -36,6 +40,23 @@ def prepare() -> None:
     garbage.begin()
     sys.setswitchinterval(0.001)  # seconds; a thread that parses manifests hands the loop its turn back sooner
     sys.unraisablehook = without_undecodable_names(sys.unraisablehook)
+
+
+def warn_of_few_places() -> None:
+    """Warn if the limit of open files leaves a worker few places for clients. Once, after :func:`prepare`."""
+    files, used = descriptors(), open_descriptors()
+    places = for_clients(files, used)
+    if places < FEW_PLACES:
+        enough = files
+        while for_clients(enough, used) < FEW_PLACES:
+            enough += 64
+        log.warning(
+            "a limit of %d open files leaves each worker %d places for clients: raise it to %d at least (ulimit -n, "
+            "LimitNOFILE=)",
+            files,
+            places,
+            enough,
+        )
 
 
 def log_unhandled(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

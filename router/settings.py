@@ -16,12 +16,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
 from router.durations import seconds
 
-__all__ = ["FIELDS", "Field", "LogTo", "Settings", "SettingsError", "read"]
+__all__ = ["FIELDS", "Field", "LogTo", "Settings", "SettingsError", "read", "unknown"]
 
 PREFIX: Final = "DRYCC_ROUTER_"
 MAX_TIME: Final = 10 * 86400.0
@@ -323,6 +324,38 @@ FIELDS: Final = (
 """Every setting, in the order of ``--help``."""
 
 
+def unknown(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable that looks like one of ours and is none."""
+    known = [field.variables[0] for field in FIELDS]
+    sentences = []
+    for name in sorted(_without_service_links(environment)):
+        if name.startswith(PREFIX) and name not in known:
+            near = get_close_matches(name[len(PREFIX) :], [each[len(PREFIX) :] for each in known], n=1)
+            hint = f"; did you mean {PREFIX}{near[0]}?" if near else ""
+            sentences.append(f"{name} in the environment: there is no such setting{hint}")
+    return sentences
+
+
+_LINK: Final = re.compile(r"_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT|PORT_[0-9]+_[A-Z]+(?:_[A-Z]+)?)")
+"""What Kubernetes puts behind the name of a Service, in variables of every Pod of its namespace."""
+
+
+def _without_service_links(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the variables by which Kubernetes tells Pods of Services.
+
+    A Service called ``drycc-router-admin`` would be ``DRYCC_ROUTER_ADMIN_PORT=tcp://10.0.0.1:9090`` to us.
+    """
+    ending = "_SERVICE_HOST"
+    services = [
+        name.removesuffix(ending) for name in environment if name.startswith(PREFIX[:-1]) and name.endswith(ending)
+    ]
+    return {
+        name: text
+        for name, text in environment.items()
+        if not any(name.startswith(service) and _LINK.fullmatch(name, len(service)) for service in services)
+    }
+
+
 def read(flags: Mapping[str, str | None], environment: Mapping[str, str], *, needs_source: bool = True) -> Settings:
     """Settings from what was written. ``flags`` by field name; absent or None: not given. ``needs_source``: whether it
     has to be said where routes come from.
@@ -330,6 +363,7 @@ def read(flags: Mapping[str, str | None], environment: Mapping[str, str], *, nee
     Raises :class:`SettingsError` for the first one that cannot be honoured.
     """
     values: dict[str, Any] = {}
+    environment = _without_service_links(environment)
     for field in FIELDS:
         written = [(field.flag, flags.get(field.name)), *((name, environment.get(name)) for name in field.variables)]
         for where, text in written:

@@ -1,7 +1,7 @@
 """The gateway's process: ``python -m proxy.ssh DIRECTORY LISTENING WAY``, the last two being descriptors.
 
 Whoever starts it gives it a listening socket and one end of a way (``proxy.ssh.way``), on which it hears where the
-builder is and tells what happens. SIGTERM ends it: the router's streams are over by then, and its sessions have a
+builder is and tells what happens. SIGUSR1 ends it: the router's streams are over by then, and its sessions have a
 moment. When nobody is left at the other end of the way it accepts nothing more, and ends once its sessions have.
 
 What must not enter: anything that a session needs.
@@ -39,6 +39,8 @@ END_SECONDS: Final = 1.0
 def main(arguments: list[str]) -> int:
     """Serve. Exit status 64: the directory cannot be used."""
     path, listening, end = arguments
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # sent to all processes at once: the router says when sessions are to end
     try:
         Path("/proc/self/comm").write_text("drycc-git")  # what ``ps`` shows
     except OSError:
@@ -68,7 +70,7 @@ async def _serve(path: Path, listening: socket.socket, end: socket.socket) -> in
         told_to_end.set()
         gone.set()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end_now)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, end_now)
     way = Way(end, heard, gone.set)
     logging.basicConfig(level=logging.INFO, handlers=[Teller(way)])
     asyncssh.set_log_level(logging.ERROR)  # its words quote what clients send

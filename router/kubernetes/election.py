@@ -92,8 +92,8 @@ class Election:
         """The lease as this replica wrote it last, so that it need not be read before it is renewed."""
         self._until = float("-inf")
         """When this replica stops leading, if it cannot renew before (monotonic seconds)."""
-        self._told = False
-        """Whether the last thing that was told is that this replica leads."""
+        self._told: bool | None = None
+        """Whether the last thing that was told is that this replica leads; None: nothing was told yet."""
 
     def __repr__(self) -> str:
         return f"<Election of {self.identity}{', which leads' if self.leads else ''}>"
@@ -192,7 +192,15 @@ class Election:
         return datetime.fromtimestamp(self._wall(), UTC)
 
     def _tell(self) -> None:
-        if self.leads != self._told:
-            self._told = not self._told
-            log.info("this replica %s", "writes for all from now on" if self._told else "no longer writes for all")
+        leads, told = self.leads, self._told
+        if leads == told:
+            return
+        self._told = leads
+        if leads:
+            log.info("this replica leads: it writes Events and the record of claims")
+        elif told:
+            log.info("this replica no longer leads")
+        else:
+            log.info("this replica does not lead: another one does, or the lease cannot be had")
+        if leads or told:
             self._changed()

@@ -26,7 +26,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-__all__ = ["confine", "die_with_parent", "forget_environment", "harden", "landlock_abi", "name_process", "own_files"]
+__all__ = [
+    "confine",
+    "die_with_parent",
+    "forget_environment",
+    "harden",
+    "ignore_signals_to_all",
+    "landlock_abi",
+    "name_process",
+    "own_files",
+]
 
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -66,6 +75,16 @@ def die_with_parent(parent: int, number: int = signal.SIGTERM) -> bool:
     """Have ``number`` sent here when the process ``parent`` ends. False: it has ended already."""
     _prctl(_PR_SET_PDEATHSIG, number)
     return os.getppid() == parent
+
+
+def ignore_signals_to_all() -> None:
+    """Ignore what a terminal, a shell or an init system sends to a whole group of processes at once.
+
+    The supervisor receives it too, and orders what follows: a child that ended by itself would end before its time. A
+    child notices the end of the supervisor by the end of its reins.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def name_process(name: str) -> None:

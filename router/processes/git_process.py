@@ -13,14 +13,17 @@ What must not enter: when to start it, and what is said on the way.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["END_SECONDS", "LONG_ENOUGH", "GitProcess"]
+__all__ = ["END_SECONDS", "END_SIGNAL", "LONG_ENOUGH", "GitProcess"]
 
+END_SIGNAL: Final = signal.SIGUSR1
+"""Ends the process and its sessions. SIGTERM and SIGINT may be sent to all processes at once, long before that."""
 END_SECONDS: Final = 4.0
 """How long the process may take to end once it was told to."""
 LONG_ENOUGH: Final = 60.0

@@ -24,7 +24,15 @@ import proxy
 import router
 import tls
 from router.processes.channel import Channel
-from router.processes.confinement import confine, die_with_parent, forget_environment, harden, name_process, own_files
+from router.processes.confinement import (
+    confine,
+    die_with_parent,
+    forget_environment,
+    harden,
+    ignore_signals_to_all,
+    name_process,
+    own_files,
+)
 from router.processes.messages import BadMessage, PairRead, ReadPair, decode_for_reader, decode_from_reader, encode
 from tls.certificate import MAX_CHAIN, MAX_KEY, Certificate
 from tls.errors import BadCertificate, Flaw
@@ -156,7 +164,7 @@ def _become(end: socket.socket, parent: int) -> None:
     """In the child: leave everything of the parent's behind, and read until nobody asks any more. Does not return."""
     status = 1
     try:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        ignore_signals_to_all()
         os.closerange(3, end.fileno())
         os.closerange(end.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
         name_process("drycc-reader")

@@ -35,9 +35,9 @@ from proxy.sockets import bind, set_inherited
 from router import __version__, runtime
 from router.logs import write_if_possible
 from router.processes import handover
-from router.processes.confinement import die_with_parent, name_process
+from router.processes.confinement import die_with_parent, ignore_signals_to_all, name_process
 from router.processes.cores import allowed_cores
-from router.processes.git_process import END_SECONDS, LONG_ENOUGH, GitProcess
+from router.processes.git_process import END_SECONDS, END_SIGNAL, LONG_ENOUGH, GitProcess
 from router.processes.messages import (
     BadMessage,
     Drain,
@@ -120,6 +120,8 @@ class Child:
     number: int
     pid: int
     end: socket.socket
+    began: float
+    """When it was started."""
     heard: float
     """When it gave the last sign of life."""
     alive: bool = False
@@ -143,6 +145,7 @@ def run(settings: Settings, control: Callable[[ControlStart], int]) -> int:
     ``control`` is what the control process does; it is imported there, not here.
     """
     runtime.prepare()
+    runtime.warn_of_few_places()
     if isinstance(settings.access_log, Path):
         os.close(os.open(settings.access_log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
     taken = handover.take(settings.handover) if settings.handover else None
@@ -292,10 +295,12 @@ class Supervisor:
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pid = os.fork()
         if pid == 0:
+            ours.close()  # or the child would hold the end whose closing tells it that the supervisor is gone
             self._be_born(role, number, theirs, parent, blocked)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         theirs.close()
-        child = Child(role, number, pid, ours, time.monotonic())
+        now = time.monotonic()
+        child = Child(role, number, pid, ours, now, now)
         self._children[pid] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
         self._introduce(child)
@@ -310,8 +315,8 @@ class Supervisor:
         status = SOFTWARE
         try:
             signal.set_wakeup_fd(-1)
-            for each in (*_SIGNALS, signal.SIGHUP):
-                signal.signal(each, signal.SIG_DFL)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ignore_signals_to_all()  # from the first moment on, and in the program that the git gateway becomes
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for key in list(self._selector.get_map().values()):
                 if isinstance(key.fileobj, socket.socket):
@@ -412,6 +417,9 @@ class Supervisor:
     def _take(self, child: Child, data: bytes, descriptors: list[int]) -> None:
         match decode_for_supervisor(data):
             case Serving():
+                if not child.served:
+                    took = time.monotonic() - child.began
+                    log.info("%s serves (process %d), %.2f s after its start", child.name, child.pid, took)
                 child.served = True
                 if child.role == "control" and not self._told:
                     self._told = True
@@ -547,6 +555,7 @@ class Supervisor:
                     self._say(each, Lost(child.number, child.pid, why))
             self._close_behind()
         if self._phase == "draining":
+            log.info("%s has ended (process %d, status %d)", child.name, child.pid, code)
             self._end_control()
             return
         log.error("%s %s (status %d)", child.name, why, code)
@@ -643,7 +652,7 @@ class Supervisor:
                 self._say(child, Drain(0.0))
         elif "git" in roles and "worker" not in roles:
             git = next(child for child in self._children.values() if child.role == "git")
-            os.kill(git.pid, signal.SIGTERM)
+            os.kill(git.pid, END_SIGNAL)
             self._at(END_SECONDS, lambda: self._kill(git))
 
     def _kill_late(self) -> None:

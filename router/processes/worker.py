@@ -14,7 +14,6 @@ import faulthandler
 import logging
 import os
 import resource
-import signal
 import socket
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -32,7 +31,7 @@ from proxy.memory import Memory, find
 from proxy.routes import TableChange
 from router import garbage, logs, runtime
 from router.processes.channel import Channel
-from router.processes.confinement import confine, forget_environment, own_files
+from router.processes.confinement import confine, forget_environment, ignore_signals_to_all, own_files
 from router.processes.messages import (
     Applied,
     Ask,
@@ -96,8 +95,7 @@ def main(start: Start) -> int:
     logs.start(start.settings.log_level)
     runtime.prepare()
     faulthandler.enable()  # the watchdog ends a loop that is stuck with SIGABRT: its stack is what there is to know
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to everybody; the supervisor says what follows
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    ignore_signals_to_all()
     sink = runtime.open_log(start.settings.access_log)
     meter = Meter()
     memory = find(start.settings.memory_limit // (start.settings.workers or 1))  # a stated limit is for all together
@@ -185,7 +183,6 @@ class Worker:
         )
         garbage.Pauses(self._gateway.counters).start()
         self._reins = Reins(self._start.end, self._ordered, self._orphaned)
-        loop.add_signal_handler(signal.SIGTERM, self._ending.set)
         self._reins.take()
         try:
             await self._ending.wait()

@@ -69,6 +69,12 @@ def test_version() -> None:
     assert (done.returncode, done.stdout) == (0, f"drycc-router {__version__}\n")
 
 
+def test_version_as_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--version"])
+    assert (exit_.value.code, capsys.readouterr().out) == (0, f"drycc-router {__version__}\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from proxy.admission import for_clients
 from router import runtime
 from router.logs import JsonLines
 from router.runtime import log_unhandled
@@ -40,6 +42,22 @@ def test_limits_are_raised_and_nobody_looks_into_its_memory() -> None:
     )
     said = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True, timeout=50)
     assert said.stdout == "0 (0, 0) 1 0\n"
+
+
+@pytest.mark.parametrize(("files", "enough"), [(256, False), (8192, True)])
+def test_few_open_files_are_warned_of_at_the_start(files: int, enough: bool) -> None:
+    asked = (
+        f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}));"
+        "import router.logs, router.runtime as runtime; router.logs.start(0); runtime.warn_of_few_places()"
+    )
+    said = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True, timeout=50).stderr
+    if enough:
+        assert said == ""
+        return
+    words = re.search(r"a limit of 256 open files leaves each worker (\d+) places for clients: raise it to (\d+)", said)
+    assert words is not None
+    assert int(words[1]) < runtime.FEW_PLACES
+    assert runtime.FEW_PLACES <= for_clients(int(words[2]), 32) < runtime.FEW_PLACES + 100
 
 
 def test_the_access_log_goes_where_it_is_told(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from router.settings import FIELDS, LogTo, Settings, SettingsError, read
+from router.settings import FIELDS, LogTo, Settings, SettingsError, read, unknown
 
 
 def test_defaults_are_the_contract_s_ports(tmp_path: Path) -> None:
@@ -56,6 +56,45 @@ def test_a_setting_is_read_from_flag_and_environment_alike(tmp_path: Path, name:
     assert getattr(read(written, {}), name) == value
     assert getattr(read({}, environment), name) == value
     assert getattr(read(written, {f"DRYCC_ROUTER_{name.upper()}": "\x00 nonsense"}), name) == value
+
+
+def test_a_variable_that_is_none_of_ours_is_named_with_the_one_that_may_be_meant() -> None:
+    environment = {"DRYCC_ROUTER_WORKER": "2", "DRYCC_ROUTER_WORKERS": "2", "DRYCC_ROUTERS": "x", "PATH": "/bin"}
+    assert unknown(environment) == [
+        "DRYCC_ROUTER_WORKER in the environment: there is no such setting; did you mean DRYCC_ROUTER_WORKERS?"
+    ]
+    assert unknown({"DRYCC_ROUTER_WHATEVER_ELSE": ""}) == [
+        "DRYCC_ROUTER_WHATEVER_ELSE in the environment: there is no such setting"
+    ]
+
+
+def test_what_kubernetes_says_of_services_is_no_setting(tmp_path: Path) -> None:
+    """Of a Service drycc-router, and of one drycc-router-admin, in every Pod of their namespace."""
+    environment = {
+        f"DRYCC_ROUTER{service}_{name}": text
+        for service in ("", "_ADMIN")
+        for name, text in {
+            "SERVICE_HOST": "10.0.0.1",
+            "SERVICE_PORT": "9090",
+            "SERVICE_PORT_HTTP": "9090",
+            "PORT": "tcp://10.0.0.1:9090",
+            "PORT_9090_TCP": "tcp://10.0.0.1:9090",
+            "PORT_9090_TCP_PROTO": "tcp",
+            "PORT_9090_TCP_PORT": "9090",
+            "PORT_9090_TCP_ADDR": "10.0.0.1",
+        }.items()
+    }
+    assert unknown(environment) == []
+    assert read({"manifests": str(tmp_path)}, environment).admin_port == 9090
+    assert len(unknown({"DRYCC_ROUTER_PORT": "80"})) == 1
+
+
+@pytest.mark.parametrize("name", ["drain_delay", "drain_grace", "manifests_settle"])
+def test_times_are_written_as_in_annotations(tmp_path: Path, name: str) -> None:
+    for text, time in (("500ms", 0.5), ("10", 10.0), ("1.5m", 90.0), ("0", 0.0), ("10d", 864000.0)):
+        assert getattr(read({"manifests": str(tmp_path), name: text}, {}), name) == time
+    with pytest.raises(SettingsError, match=r"expected a time such as 500ms, 10s or 1.5m, at most 10d, not '11d'"):
+        read({"manifests": str(tmp_path), name: "11d"}, {})
 
 
 def test_the_pod_s_namespace_is_ours_unless_told_otherwise(tmp_path: Path) -> None:

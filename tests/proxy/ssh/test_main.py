@@ -35,7 +35,7 @@ def test_it_serves_to_the_end(tmp_path: Path, how: str) -> None:
         assert json.loads(near.recv(100)) == {"event": "listening"}
         near.send(b'{"builders": [["127.0.0.1", 1]], "connect_timeout": 1.0}')
         if how == "told to end":
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(signal.SIGUSR1)
         else:
             near.close()
         out, errors = process.communicate(timeout=30)

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import queue
+import re
 import signal
 import socket
 import ssl
@@ -260,6 +261,34 @@ def test_it_leaves_the_load_balancer_first_and_finishes_what_is_under_way(manife
         status, said = child.ends()
     assert status == 0
     assert not [line for line in said if line["level"] in ("error", "critical")]
+
+
+def test_a_signal_to_the_whole_group_is_the_supervisors_alone(manifests: Path) -> None:
+    """As a shell, an init system or a process manager sends it: nobody ends before the supervisor says so."""
+    group = "import os; os.setsid()"
+    with router(manifests, "--workers", "2", "--drain-delay", "1h", before=group) as child:
+        children = child.children()
+        os.killpg(child.process.pid, signal.SIGTERM)
+        soon(lambda: child.admin("/readyz") == (503, "draining\n"))
+        for name, pid in children.items():  # ignored, so that nothing happens later either
+            ignored = int(re.findall(r"(?m)^SigIgn:\s*([0-9a-f]+)", Path(f"/proc/{pid}/status").read_text())[0], 16)
+            assert ignored >> (signal.SIGTERM - 1) & 1, name
+        for _ in range(20):
+            assert child.get() == (200, "first")
+        assert child.children() == children
+        os.killpg(child.process.pid, signal.SIGKILL)
+
+
+def test_a_signal_to_the_whole_group_ends_without_a_line_of_error(manifests: Path) -> None:
+    with router(manifests, "--workers", "2", "--drain-delay", "100ms", before="import os; os.setsid()") as child:
+        os.killpg(child.process.pid, signal.SIGTERM)
+        status, said = child.ends()
+    assert status == 0
+    assert [line for line in said if line["level"] in ("error", "critical")] == []
+    words = [str(line["message"]) for line in said]
+    for name in ("worker 0", "worker 1", "control"):
+        assert any(re.match(rf"{name} serves \(process \d+\), ", word) for word in words), name
+        assert any(re.match(rf"{name} has ended \(process \d+, status 0\)", word) for word in words), name
 
 
 def refused(child: Router) -> bool:
