@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from docs.generate import PAGES as GENERATED
-from proxy import core, deadlines, log_sink, overload, proxy_header, sockets, stream
+from proxy import access_log, admission, core, deadlines, handshakes, log_sink, overload, proxy_header, sockets, stream
 from proxy.http import exchange
 from proxy.http1 import chunks, downstream, parser, upstream
+from proxy.metrics import BUCKETS
 from proxy.routes import Edge, Policy
 from proxy.ssh import people, server
 from proxy.upstreams import budget, ejection, limits
@@ -24,7 +25,7 @@ from router import claim_record, quotas, reconcile
 from router.annotations.fields import Place, known_keys
 from router.kubernetes import election
 from router.processes import fanout, supervisor
-from router.settings import Settings
+from router.settings import FIELDS, Settings
 from router.sources import documents, manifests, named
 from router.streams import FIRST_BYTE_SECONDS
 from tests.docs.reading import ROOT, prose
@@ -37,8 +38,8 @@ BY_HAND = sorted(
 WORDS = {1: "one", 2: "two", 3: "three", 5: "five", 10: "ten", 12: "twelve", 15: "fifteen", 20: "twenty"}
 _UNIT = r"(?:ms|s|seconds?|minutes?|hours?|days?|KiB|MiB|GiB|bytes?|characters)"
 _SPELT = rf"\b(?:{'|'.join(WORDS.values())}|half a) (?:seconds?|minutes?|hours?|days?)\b"
-FIGURE = re.compile(rf"(?<![\w.-])\d[\d,]*(?:\.\d+)? ?{_UNIT}\b|{_SPELT}")
-"""A number with a unit of time or size."""
+FIGURE = re.compile(rf"(?<![\w.-])\d[\d,]*(?:\.\d+)? ?(?:{_UNIT}\b|%)|{_SPELT}")
+"""A number with a unit of time or size, or a share."""
 
 
 def time(seconds: float) -> str:
@@ -146,6 +147,15 @@ ROWS = [
     Row("operations.md", "does not arrive within {} of its first byte", time(deadlines.PROXY_SECONDS)),
     Row("operations.md", "longer than {} (version 1)", f"{proxy_header.MAX_V1} bytes"),
     Row("operations.md", "(version 1) or {} (version 2)", kib(proxy_header.MAX_V2)),
+    *(
+        Row("operations.md", "| {} | " + given_up, f"{share * 100:g} %")
+        for share, given_up in zip(
+            overload.THRESHOLDS.values(),
+            ("keep-alive", "idle client connections", "new requests", "new connections"),
+            strict=True,
+        )
+    ),
+    Row("operations.md", "of a second, {} at most, is answered 503 `overloaded`", f"{overload.MOST_SHED * 100:g} %"),
     Row("operations.md", "ticks is more than {} late", time(overload.LATE)),
     Row("operations.md", "up to {} each of access log", mib(log_sink.LIMIT)),
     Row("operations.md", "sends less than {} bytes a second", str(deadlines.LEAST_RATE)),
@@ -168,6 +178,14 @@ COUNTS = [
     Row("operations.md", "at most {} levels", str(documents.MAX_DEPTH)),
     Row("operations.md", "{} times in a row", word(ejection.FAILURES)),
     Row("operations.md", "Connections that may wait to be accepted: {}", str(sockets.BACKLOG)),
+    Row("operations.md", "at most {} |", f"{handshakes.MAX_PENDING:,}"),
+    Row("operations.md", "more than {} requests a second met no route", f"{access_log.MAX_STRAYS:,}"),
+    Row("operations.md", "have the {} buckets", {11: "eleven"}[len(BUCKETS)]),
+    Row("operations.md", "the use is {} points below", f"{overload.RELIEF * 100:g}"),
+    Row("operations.md", "shrinks by {} points", f"{overload._STEP * 100:g}"),
+    Row("operations.md", "connections, {} every tenth", str(core.CLOSED_A_TICK)),
+    Row("operations.md", "at most {}, for connections to apps", f"{admission._APPS_MOST:,}"),
+    Row("operations.md", "up to {} idle connections per endpoint", str(MAX_IDLE)),
     Row("operations.md", "dies {} times within a minute", "ten"),
     Row("security.md", "{} fields |", str(EDGE.max_fields)),
     Row("security.md", "of more than {} such clients", str(server.MAX_STRANGERS)),
@@ -207,6 +225,20 @@ def test_every_figure_of_a_page_is_known(path: Path) -> None:
         if not any(start <= figure.start() < end for start, end in known)
     ]
     assert unknown == [], "figures without a row in ROWS"
+
+
+def test_there_are_as_many_places_as_the_page_says() -> None:
+    """Of the files that it may open, a process has some two dozen open when it begins."""
+    said = re.findall(r"([\d,]+) of ([\d,]+)(?: files)?(?=[,:])", text_of("operations.md"))
+    assert [files for _, files in said] == ["256", "1,024", "20,000"]
+    for places, files in ([int(number.replace(",", "")) for number in pair] for pair in said):
+        most, least = admission.for_clients(files, 20), admission.for_clients(files, 50)
+        assert least <= places <= most
+
+
+def test_the_flag_for_memory_says_where_giving_up_begins() -> None:
+    share = f"{overload.THRESHOLDS[overload.Level.SAVING] * 100:g} %"
+    assert share in next(field.help for field in FIELDS if field.name == "memory_limit")
 
 
 def test_methods_are_as_long_as_the_page_says() -> None:
