@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -257,3 +258,31 @@ def test_without_any_right_to_write_it_serves_and_says_what_is_missing(tmp_path:
         assert "router_leader 0\n" in await installation.report("/metrics")
 
     story(objects, tmp_path, tell)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as chosen:
+        port: int = chosen.getsockname()[1]
+        return port
+
+
+def test_further_ports_and_the_public_port_of_https_are_in_force_as_the_chart_says_them(tmp_path: Path) -> None:
+    port = free_port()
+    values = {"tcpPorts": {str(port): "shop/web"}, "routerAnnotations": {"httpsPort": 10443, "ssl.enforce": True}}
+
+    async def tell(installation: Installation) -> None:
+        [stream] = (await installation.report("/routes"))["streams"]
+        assert (stream["port"], stream["error"]) == (port, None)
+        assert [endpoint["address"] for endpoint in stream["endpoints"]] == ["10.1.0.1:5000"]
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        await writer.wait_closed()
+
+        url = f"http://127.0.0.1:{installation.ports['http']}/a?b"
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(url, headers={"Host": "shop.example"}, allow_redirects=False) as answer,
+        ):
+            assert (answer.status, answer.headers["Location"]) == (301, "https://shop.example:10443/a?b")
+
+    story(rendered(values), tmp_path, tell)
