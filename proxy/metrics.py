@@ -13,7 +13,17 @@ from typing import Final
 
 from proxy.errors import Failure
 
-__all__ = ["BUCKETS", "GAUGES", "MAXIMA", "PARTS", "Counters", "Histogram", "RouteCounters", "StreamCounters"]
+__all__ = [
+    "BUCKETS",
+    "GAUGES",
+    "MAXIMA",
+    "PARTS",
+    "UNROUTED",
+    "Counters",
+    "Histogram",
+    "RouteCounters",
+    "StreamCounters",
+]
 
 BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds: the eleven that ingress-nginx users have in their dashboards."""
@@ -23,6 +33,9 @@ _FIRST: Final = BUCKETS[0]
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"})
 """Methods that get a label of their own; every other one is counted as ``other`` (labels must be few)."""
+
+UNROUTED: Final = "_other"
+"""The app that requests which met no route are counted under."""
 
 GAUGES: Final = frozenset(
     {
@@ -110,7 +123,7 @@ class Counters:
     """By route name."""
     streams: dict[str, StreamCounters] = field(default_factory=dict)
     """By name of the stream route."""
-    unrouted: RouteCounters = field(default_factory=lambda: RouteCounters("_other", "", ""))
+    unrouted: RouteCounters = field(default_factory=lambda: RouteCounters(UNROUTED, "", ""))
     """Requests that met no route: unknown hosts, heads that are not HTTP."""
     accepted: dict[str, int] = field(default_factory=lambda: {"http": 0, "https": 0})
     """Client connections accepted, by listener."""

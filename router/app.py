@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from proxy.confinement import ignore_signals_to_all
 from proxy.log_sink import LineSink
 from proxy.memory import find
 from proxy.metrics import Counters
@@ -37,7 +38,6 @@ from router.compile import API_SERVICE, Compiler, OwnNames, OwnPorts
 from router.feedback import Feedback
 from router.git_gateway import GitGateway, keep
 from router.kubernetes.client import Api
-from router.processes.confinement import ignore_signals_to_all
 from router.processes.fanout import FanOut
 from router.processes.git_process import GitProcess
 from router.processes.messages import Drain, Draining, Estate, ForChild, Hush, Link, Listen, Lost, Reopen, Serving, Wish

@@ -35,6 +35,19 @@ log = logging.getLogger(__name__)
 MAX_TOLD: Final = 1 << 18
 """Bytes of one event; more than a socket lends."""
 LEVELS: Final = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.CRITICAL}
+SERVICES: Final = frozenset({"git-receive-pack", "git-upload-pack", "none"})
+OUTCOMES: Final = frozenset(
+    {"ok", "failed", "broken_off", "no_command", "bad_command", "maintenance", "not_your_app"}
+    | {"builder_unavailable", "api_unavailable"}
+)
+DENIALS: Final = frozenset(
+    {"too_many_strangers", "too_many_keys", "bad_user", "unknown_key", "api_unavailable", "maintenance"}
+)
+"""Labels of metrics. The process reads what strangers send, so any other word of it counts as ``other``."""
+MOST_BYTES: Final = 1 << 50
+"""Bytes of one push that are believed."""
+MAX_MESSAGE: Final = 2000
+"""Characters of one log line of the process."""
 MAX_BUILDERS: Final = 256
 """Endpoints of the builder that the gateway is told of: more than anybody has."""
 
@@ -113,25 +126,31 @@ class GitGateway:
         """Count an event, and write it down."""
         match event["event"]:
             case "session":
-                key = (str(event.get("service", "none")), str(event["outcome"]))
+                key = (_one_of(SERVICES, event.get("service", "none")), _one_of(OUTCOMES, event["outcome"]))
                 self.sessions[key] = self.sessions.get(key, 0) + 1
                 if key[0] == "git-receive-pack":
-                    self.push_bytes += int(event["bytes_in"])
+                    self.push_bytes += min(max(int(event["bytes_in"]), 0), MOST_BYTES)
             case "denied":
-                reason = str(event["reason"])
+                reason = _one_of(DENIALS, event["reason"])
                 self.denied[reason] = self.denied.get(reason, 0) + 1
             case "listening":
+                if not event.get("landlock"):
+                    log.warning("this kernel has no Landlock: the git gateway could read what its user may read")
                 self._tell()  # a new one
                 return
             case "log":
-                log.log(LEVELS.get(event["level"], logging.ERROR), "%s", event["message"])
+                log.log(LEVELS.get(str(event["level"]), logging.ERROR), "%s", str(event["message"])[:MAX_MESSAGE])
                 return
             case _:
                 return
         if self._write is not None:
             now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-            line = {"time": now, "protocol": "git", **event}
+            line = event | {"time": now, "protocol": "git"}
             self._write(json.dumps(line).encode("ascii") + b"\n")
+
+
+def _one_of(known: frozenset[str], word: object) -> str:
+    return word if isinstance(word, str) and word in known else "other"
 
 
 async def keep(process: GitProcess, directory: Path) -> None:
@@ -150,6 +169,7 @@ async def _run_once(process: GitProcess, directory: Path) -> int:
     child = await asyncio.create_subprocess_exec(
         *process.command(directory),
         pass_fds=process.descriptors,
+        env=process.environment(),
         start_new_session=True,  # a Ctrl-C is for the router, which lets sessions end
     )
     try:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.admission import for_clients
+from proxy.confinement import harden
 from proxy.log_sink import LineSink
 from proxy.sockets import descriptors, open_descriptors
 from router import garbage
-from router.processes.confinement import harden
 from router.settings import LogTo
 from tls.sni import without_undecodable_names
 

@@ -10,11 +10,10 @@ What must not enter: anything that a session needs.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
-import resource
 import signal
 import socket
+import ssl
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,8 @@ from typing import Any, Final
 import asyncssh
 import uvloop
 
+import proxy
+from proxy.confinement import confine, forget_environment, harden, name_process, own_files
 from proxy.ssh.directory import Directory
 from proxy.ssh.server import GitServer
 from proxy.ssh.way import Teller, Way
@@ -30,37 +31,36 @@ __all__ = ["main"]
 
 log = logging.getLogger(__name__)
 
-_PR_SET_DUMPABLE: Final = 4
-_PR_SET_NO_NEW_PRIVS: Final = 38
+RESOLVER: Final = ("hosts", "resolv.conf", "nsswitch.conf", "host.conf", "gai.conf", "services", "protocols")
+AUTHORITIES: Final = (Path("/etc/ssl/certs"), Path("/usr/share/ca-certificates"), Path("/etc/pki/ca-trust"))
 END_SECONDS: Final = 1.0
 """How long sessions may take to end once the router has, and how long the last events may take to be heard."""
 
 
 def main(arguments: list[str]) -> int:
     """Serve. Exit status 64: the directory cannot be used."""
-    path, listening, end = arguments
+    path, listening, end = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # sent to all processes at once: the router says when sessions are to end
-    try:
-        Path("/proc/self/comm").write_text("drycc-git")  # what ``ps`` shows
-    except OSError:
-        pass  # it has another name
-    _harden()
+    name_process("drycc-git")
+    # What the supervisor set up for itself ended with the start of another program.
+    harden()
+    forget_environment()
+    landlock = confine([*own_files(proxy), *_to_be_read(path)])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(Path(path), socket.socket(fileno=int(listening)), socket.socket(fileno=int(end))))
+        return runner.run(_serve(path, socket.socket(fileno=listening), socket.socket(fileno=end), landlock))
 
 
-def _harden() -> None:
-    """There are private keys here: no core dumps, no looking in by others of the same user, no new privileges. What the
-    supervisor set up for itself ended with the start of another program."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        for option, value in ((_PR_SET_DUMPABLE, 0), (_PR_SET_NO_NEW_PRIVS, 1)):
-            if ctypes.CDLL(None, use_errno=True).prctl(option, ctypes.c_ulong(value), 0, 0, 0):
-                raise OSError(ctypes.get_errno(), "the git gateway cannot be closed to others")
+def _to_be_read(directory: Path) -> list[Path]:
+    """The gateway's own directory, and what it takes to find the builder and the platform's API and to know the latter:
+    files of the resolver, and authorities. Nothing else of this machine, so not the token of the Pod either."""
+    trusted = ssl.get_default_verify_paths()
+    wanted = [directory, *(Path(f"/etc/{name}") for name in RESOLVER), *AUTHORITIES]
+    wanted += [Path(each) for each in (trusted.cafile, trusted.capath, trusted.openssl_cafile) if each]
+    return sorted({path.resolve() for path in wanted if path.exists()})
 
 
-async def _serve(path: Path, listening: socket.socket, end: socket.socket) -> int:
+async def _serve(path: Path, listening: socket.socket, end: socket.socket, landlock: int) -> int:
     gone, told_to_end = asyncio.Event(), asyncio.Event()
 
     def heard(said: dict[str, Any]) -> None:  # not before there is a server: nothing is awaited until then
@@ -82,7 +82,7 @@ async def _serve(path: Path, listening: socket.socket, end: socket.socket) -> in
         return 64
     accepting = asyncio.create_task(server.listen(listening), name="accept")
     told = asyncio.create_task(told_to_end.wait(), name="told to end")
-    way.tell({"event": "listening"})
+    way.tell({"event": "listening", "landlock": landlock})
     await gone.wait()
     accepting.cancel()
     over = asyncio.create_task(server.over(), name="sessions are over")

@@ -18,8 +18,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from proxy.metrics import Counters
-from proxy.routes import TableChange
+from proxy.metrics import UNROUTED, Counters, RouteCounters, StreamCounters
+from proxy.routes import Route, StreamRoute, TableChange
 from router.processes.channel import Channel
 from router.processes.messages import (
     Applied,
@@ -39,6 +39,7 @@ from router.processes.messages import (
     encode,
 )
 from router.processes.parts import Known, certificate_parts, table_parts
+from router.processes.reported import check_loads, check_usage
 from router.processes.sums import Ledger
 from router.publisher import lay_certificates, lay_table
 from tls.change import CertificateChange
@@ -49,6 +50,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE: Final = 1.0
 """Seconds that publishing waits for a worker to say that a change is current; the next one does not wait for it."""
+MAX_ERROR: Final = 100
+"""Characters of the name of an error that are logged."""
 ASK_SECONDS: Final = 3.0
 """How long a report waits for a worker; one that does not answer is reported as it was."""
 COUNTS: Final = frozenset({"idle", "in_flight", "load", "open", "queued"})
@@ -157,7 +160,7 @@ class Lane:
                 self.refused = frozenset(refused)
                 self._fan.refusals()
             case Failed(generation, error):
-                self._not_applied(generation, error)
+                self._not_applied(generation, error[:MAX_ERROR])
             case Counted() as counted:
                 self._fan.counted(self, counted)
             case Upstreams(number, report, last):
@@ -194,6 +197,8 @@ class _Question:
         self.waits_for = lanes
         self.answered = asyncio.Event()
         self.reports: list[list[dict[str, Any]]] = []
+        self.entries: dict[Lane, int] = {}
+        """How many entries of reports came from whom."""
         if not lanes:
             self.answered.set()
 
@@ -394,20 +399,33 @@ class FanOut:
 
     def counted(self, lane: Lane, counted: Counted) -> None:
         """A slice of what a worker has counted. Raises BadMessage."""
-        routes = self._known.routes
+        routes, streams, totals = self._known.routes, self._known.streams, counted.totals
         known = {name: each for name, each in counted.routes.items() if name in routes}
-        self.ledger.heard(lane.pid, known, counted.totals)
+        for name, route in known.items():
+            _attribute(route, routes[name])
+        if totals is not None:
+            totals.routes = {}
+            totals.streams = {name: each for name, each in totals.streams.items() if name in streams}
+            for name, stream in totals.streams.items():
+                _attribute(stream, streams[name])
+            totals.unrouted.app, totals.unrouted.namespace, totals.unrouted.service = UNROUTED, "", ""
+        self.ledger.heard(lane.pid, known, totals)
         if counted.last:
+            check_usage(counted.process)
             lane.process = counted.process
             question = self._questions.get(counted.number)
             if question is not None:
                 question.heard(lane)
 
     def answered(self, lane: Lane, number: int, report: list[dict[str, Any]], *, last: bool) -> None:
-        """A part of what a worker says about its upstreams."""
+        """A part of what a worker says about its upstreams, or all about its streams. Raises BadMessage."""
         question = self._questions.get(number)
-        if question is not None:
-            question.reports.append(report)
+        if question is not None and lane in question.waits_for:
+            told = check_loads(report, self._known.routes, self._known.streams)
+            question.entries[lane] = question.entries.get(lane, 0) + len(told)
+            if question.entries[lane] > len(self._known.routes) + len(self._known.streams):
+                raise BadMessage("more than there is")
+            question.reports.append(told)
             if last:
                 question.heard(lane)
 
@@ -415,6 +433,11 @@ class FanOut:
         """End all channels."""
         for lane in self.lanes:
             lane.channel.close()
+
+
+def _attribute(counters: RouteCounters | StreamCounters, to: Route | StreamRoute) -> None:
+    """Counters are of the app that control knows by this name, whatever the worker calls it."""
+    counters.app, counters.namespace, counters.service = to.app, to.namespace, to.service
 
 
 def together(reports: Sequence[list[dict[str, Any]]], by: str = "route") -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ END_SECONDS: Final = 4.0
 """How long the process may take to end once it was told to."""
 LONG_ENOUGH: Final = 60.0
 """Seconds after which one that ends has come to do its work."""
+INHERITED: Final = ("LD_LIBRARY_PATH", "PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONHOME", "PYTHONPATH", "SSL_CERT_FILE")
+"""Variables without which a Python may not start or not know whom to trust; the process forgets them once it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,18 @@ class GitProcess:
         """What the process inherits."""
         return self.listening.fileno(), self.far.fileno()
 
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """Its environment: nothing of what the supervisor was started with but what a Python needs."""
+        return {name: os.environ[name] for name in INHERITED if name in os.environ}
+
     def become(self, directory: Path) -> None:
         """In a child: be the process. Returns only by raising OSError."""
         os.setsid()  # a Ctrl-C is for the router, which lets sessions end
         for each in self.descriptors:
             os.set_inheritable(each, True)
         command = self.command(directory)
-        os.execv(command[0], command)  # noqa: S606 -- that there is no shell is what is wanted
+        os.execve(command[0], command, self.environment())  # noqa: S606 -- that there is no shell is what is wanted
 
     def close(self) -> None:
         """Nobody is to use them any more."""

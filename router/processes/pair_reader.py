@@ -23,8 +23,7 @@ from typing import Final
 import proxy
 import router
 import tls
-from router.processes.channel import Channel
-from router.processes.confinement import (
+from proxy.confinement import (
     confine,
     die_with_parent,
     forget_environment,
@@ -33,6 +32,7 @@ from router.processes.confinement import (
     name_process,
     own_files,
 )
+from router.processes.channel import Channel
 from router.processes.messages import BadMessage, PairRead, ReadPair, decode_for_reader, decode_from_reader, encode
 from tls.certificate import MAX_CHAIN, MAX_KEY, Certificate
 from tls.errors import BadCertificate, Flaw

@@ -22,15 +22,15 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
-from proxy.metrics import BUCKETS, GAUGES, MAXIMA, Counters, Histogram, RouteCounters, StreamCounters
+from proxy.metrics import GAUGES, MAXIMA, Counters, Histogram, RouteCounters, StreamCounters
 from router.processes.messages import BadMessage
+from router.processes.reported import check
 
 __all__ = ["SLICE", "Alone", "Ledger", "Reporter", "lasting", "mark", "together"]
 
 SLICE: Final = 500
 """Routes that are looked at, and reported, per turn of a worker's loop: less than a millisecond."""
 
-_BUCKETS: Final = len(BUCKETS) + 1
 _BY_NAME: Final = frozenset({"routes", "streams"})
 """Attributes of :class:`Counters` that are dicts from a name to counters of their own."""
 _ENCODER: Final = msgspec.msgpack.Encoder()
@@ -201,12 +201,11 @@ class Ledger:
         """The sum for each route, made when somebody reports it: a scrape has no time for ten thousand."""
 
     def heard(self, pid: int, routes: Mapping[str, RouteCounters], totals: Counters | None) -> None:
-        """A slice of a report. Raises BadMessage when its histograms are not ours."""
+        """A slice of a report. Raises BadMessage when it is not what a worker counts; then nothing of it is added."""
         for route in routes.values():
-            if len(route.duration.counts) != _BUCKETS:
-                raise BadMessage("not what a worker counts")
+            check(route)
         if totals is not None:
-            _judge(totals)
+            check(totals)
         worker = self._workers.setdefault(pid, _Report())
         worker.routes |= routes
         self._add_up(routes)
@@ -264,19 +263,8 @@ class Ledger:
             left = msgspec.msgpack.decode(estate, type=_Report)
         except (msgspec.DecodeError, ValueError, RecursionError):
             raise BadMessage("not an estate of this version") from None
-        _judge(left.totals)
+        check(left.totals)
         for route in left.routes.values():
-            if len(route.duration.counts) != _BUCKETS:
-                raise BadMessage("not an estate of this version")
+            check(route)
         self._departed = left
         self._add_up(left.routes)
-
-
-def _judge(totals: Counters) -> None:
-    """Raises BadMessage when a histogram has other buckets than ours, which is all that its type does not say."""
-    for slot in totals.__slots__:
-        value = getattr(totals, slot)
-        if isinstance(value, RouteCounters):
-            value = value.duration
-        if isinstance(value, Histogram) and len(value.counts) != _BUCKETS:
-            raise BadMessage("not what a worker counts")

@@ -25,17 +25,21 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import proxy
+import router
+import tls
+from proxy.confinement import die_with_parent, ignore_signals_to_all, name_process, own_files
 from proxy.sockets import bind, set_inherited
 from router import __version__, runtime
 from router.logs import write_if_possible
 from router.processes import handover
-from router.processes.confinement import die_with_parent, ignore_signals_to_all, name_process
 from router.processes.cores import allowed_cores
 from router.processes.git_process import END_SECONDS, END_SIGNAL, LONG_ENOUGH, GitProcess
 from router.processes.messages import (
@@ -190,6 +194,8 @@ class Supervisor:
         self._taken = taken
         """What a router before this one gave, until it is told to go."""
         self._door: handover.Door | None = None
+        self._asking: deque[socket.socket] = deque()
+        """Ways of those who knocked and have not proven themselves yet, the oldest first."""
         self._successor: socket.socket | None = None
         """The way on which a router after this one will say that it is ready."""
         self._selector = selectors.DefaultSelector()
@@ -248,6 +254,7 @@ class Supervisor:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
             self._drop_successor()
+            self._forget_all_asking()
             for end in (
                 near,
                 far,
@@ -453,18 +460,46 @@ class Supervisor:
             self._taken = None
         if self._settings.handover is not None:
             try:
-                self._door = handover.Door(self._settings.handover)
+                self._door = handover.Door(self._settings.handover, own_files(proxy, router, tls))
             except OSError as error:
                 log.error("nobody can take over from this router: %s", error)
                 return
             self._selector.register(self._door.socket, selectors.EVENT_READ, self._knocked)
 
     def _knocked(self) -> None:
-        """A router that is to follow this one asks for the sockets. One at a time; the last who asked counts."""
+        """Somebody asks for the sockets, and is asked for the proof. Beyond a few the oldest one is let go."""
         assert self._door is not None  # noqa: S101 -- it is its socket that woke us
-        streams = {str(port): bound for port, bound in self._streams.items()}
-        way = self._door.answer(__version__, {**self._sockets, **streams}, self._ticket_key)
+        way = self._door.admit()
         if way is None:
+            return
+        if len(self._asking) >= handover.WAITING:
+            self._forget_asking(self._asking[0])
+        self._asking.append(way)
+        self._selector.register(way, selectors.EVENT_READ, lambda: self._hear_asking(way))
+
+    def _forget_asking(self, way: socket.socket, *, keep: bool = False) -> None:
+        self._asking.remove(way)
+        self._selector.unregister(way)
+        if not keep:
+            way.close()
+
+    def _forget_all_asking(self) -> None:
+        while self._asking:
+            self._forget_asking(self._asking[0])
+
+    def _hear_asking(self, way: socket.socket) -> None:
+        """The proof, or not. One router at a time is given the sockets; the last who has proven itself counts."""
+        if way not in self._asking:
+            return  # let go in this turn
+        assert self._door is not None  # noqa: S101 -- without it nobody asks
+        if not self._door.is_proven(way):
+            log.warning("a process asked for the sockets and did not prove that it is a router's supervisor: refused")
+            self._forget_asking(way)
+            return
+        self._forget_asking(way, keep=True)
+        streams = {str(port): bound for port, bound in self._streams.items()}
+        if not self._door.give(way, __version__, {**self._sockets, **streams}, self._ticket_key):
+            way.close()
             return
         self._drop_successor()
         self._successor = way
@@ -629,6 +664,7 @@ class Supervisor:
         if self._door is not None:
             self._selector.unregister(self._door.socket)
             self._door.close()
+        self._forget_all_asking()
         grace = self._settings.drain_grace
         self._tell_workers(Drain(grace))
         self._at(STOP_SECONDS, lambda: self._close_behind(anyway=True))

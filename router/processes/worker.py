@@ -25,13 +25,13 @@ import uvloop
 import proxy
 import router
 import tls
+from proxy.confinement import confine, forget_environment, ignore_signals_to_all, own_files
 from proxy.gateway import Gateway
 from proxy.log_sink import LineSink
 from proxy.memory import Memory, find
 from proxy.routes import TableChange
 from router import garbage, logs, runtime
 from router.processes.channel import Channel
-from router.processes.confinement import confine, forget_environment, ignore_signals_to_all, own_files
 from router.processes.messages import (
     Applied,
     Ask,

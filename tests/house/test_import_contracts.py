@@ -37,7 +37,7 @@ SHELLS = {
     "proxy.ssh.directory": "reads the directory it is given",
     "router.logs": "writes to standard error",
     "router.kubernetes.credentials": "reads files, and runs what they name to log in, through kubernetes_asyncio",
-    "router.processes.confinement": "asks the kernel to refuse things to this process",
+    "proxy.confinement": "asks the kernel to refuse things to this process",
     "router.processes.cores": "reads what the control group of this process is allowed",
     "router.settings": "asks the file system about the directory it is given",
 }

@@ -14,6 +14,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from proxy.confinement import landlock_abi
+
 
 @contextmanager
 def started(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
@@ -32,7 +34,7 @@ def started(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.s
 def test_it_serves_to_the_end(tmp_path: Path, how: str) -> None:
     (tmp_path / "ssh_host_ed25519_key").write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
     with started(tmp_path) as (process, near):
-        assert json.loads(near.recv(100)) == {"event": "listening"}
+        assert json.loads(near.recv(100)) == {"event": "listening", "landlock": landlock_abi()}
         near.send(b'{"builders": [["127.0.0.1", 1]], "connect_timeout": 1.0}')
         if how == "told to end":
             process.send_signal(signal.SIGUSR1)
@@ -68,3 +70,53 @@ def test_nobody_looks_into_it(tmp_path: Path) -> None:
         done = subprocess.run(command, pass_fds=given, capture_output=True, text=True, timeout=30)
     # Not dumpable, no new privileges: PR_GET_DUMPABLE and PR_GET_NO_NEW_PRIVS.
     assert (done.returncode, done.stdout) == (0, "[0, 1]\n(0, 0)\n"), done.stderr
+
+
+CONFINED = """
+import os, socket, subprocess, sys
+import proxy.ssh.__main__ as m
+
+def tries(what, *arguments):
+    try:
+        return what(*arguments)
+    except OSError as error:
+        return type(error).__name__
+
+async def look(path, *given):
+    print(tries((path / "told").read_text))
+    print(tries((path / "link").read_text))
+    print(tries(os.listdir, path.parent))
+    print(tries(open, path / "new", "w"))
+    print(tries(os.execv, sys.executable, [sys.executable, "-c", "print('ran')"]))
+    print(tries(socket.create_server, ("127.0.0.1", 0)))
+    print(tries(os.kill, os.getppid(), 0))
+    print(dict(os.environ))
+    print(tries(socket.getaddrinfo, "localhost", 22) != [], flush=True)
+    return 0
+
+m._serve = look
+sys.exit(m.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not landlock_abi(), reason="this kernel has no Landlock")
+def test_it_reads_its_directory_and_nothing_else_and_runs_binds_and_signals_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "gateway"
+    directory.mkdir()
+    (tmp_path / "token").write_text("c4n4ry")
+    (directory / "told").write_text("told")
+    (directory / "link").symlink_to(tmp_path / "token")
+    near, far = socket.socketpair()
+    with near, far:
+        given = [near.fileno(), far.fileno()]
+        command = [sys.executable, "-c", CONFINED, str(directory), *map(str, given)]
+        done = subprocess.run(command, pass_fds=given, capture_output=True, text=True, timeout=30)
+    refused = "PermissionError"
+    signalled = refused if landlock_abi() >= 6 else "None"
+    bound = refused if landlock_abi() >= 4 else "<socket.socket"
+    told, link, listed, written, ran, listening, killed, environment, resolved = done.stdout.splitlines()
+    assert (told, link, listed, written, ran) == ("told", refused, refused, refused, refused), done.stderr
+    assert listening.startswith(bound)
+    assert killed == signalled
+    assert environment.strip() == "{}"
+    assert resolved == "True"

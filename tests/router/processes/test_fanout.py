@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.metrics import Counters
+from proxy.metrics import Counters, RouteCounters, StreamCounters
 from proxy.routes import Route, TableChange
 from router.processes import fanout
 from router.processes.channel import Channel
@@ -29,7 +29,10 @@ from router.processes.messages import (
     decode_for_worker,
     encode,
 )
+from tests.fakes.wired import until
 from tls.change import CertificateChange
+
+LOADS = {"in_flight": 3, "queued": 0}
 
 
 class Worker:
@@ -61,7 +64,7 @@ class Worker:
                 self.say(Counted(number, {}, Counters(in_flight=2), {"cpu_seconds": 1.5}, last=True))
             case Ask(number, "upstreams") if self.willing:
                 for route in ("a", "b"):
-                    told = [{"route": route, "endpoints": [{"address": "x", "load": 2, "gone": False}]}]
+                    told = [{"route": route, **LOADS, "endpoints": [{"address": "x", "load": 2, "ejected": False}]}]
                     self.say(Upstreams(number, told, last=route == "b"))
 
     def say(self, message: Message) -> None:
@@ -271,21 +274,73 @@ def test_reports_of_all_are_one_and_do_not_wait_for_ever(monkeypatch: pytest.Mon
     async def story() -> None:
         async with team() as (fan, workers):
             await fan.count()  # nobody has a table yet, nobody is asked
-            await fan.publish(*change(1, "a"))
+            await fan.publish(*change(1, "a", "b"))
             await fan.count()
             assert fan.sums().in_flight == 4
             assert fan.lanes[0].process == {"cpu_seconds": 1.5}
             [upstream, other] = cast(list[dict[str, Any]], await fan.upstreams())
             assert other == {**upstream, "route": "b"}
-            assert upstream == {"route": "a", "endpoints": [{"address": "x", "load": 4, "gone": False}]}
+            assert upstream == {
+                "route": "a",
+                "in_flight": 6,
+                "queued": 0,
+                "endpoints": [{"address": "x", "load": 4, "ejected": False}],
+            }
             workers[0].willing = False
             [upstream, other] = cast(list[dict[str, Any]], await fan.upstreams())
             assert other == {**upstream, "route": "b"}
-            assert upstream == {"route": "a", "endpoints": [{"address": "x", "load": 2, "gone": False}]}
+            assert upstream["endpoints"] == [{"address": "x", "load": 2, "ejected": False}]
             await fan.count()
             assert fan.sums().in_flight == 4  # as it was
 
     asyncio.run(story())
+
+
+def test_counters_are_of_the_app_that_control_knows() -> None:
+    async def story() -> None:
+        async with team() as (fan, workers):
+            await fan.publish(*change(1, "a"))
+            mine = RouteCounters("forged", "forged", "forged", {(200, "GET", "http/1.1"): 1})
+            totals = Counters(unrouted=RouteCounters("forged", "", ""), routes={"x": mine})
+            totals.streams = {"nobody": StreamCounters("forged", "", "")}
+            workers[0].say(Counted(1, {"a": mine, "unknown": mine}, totals, {}, last=True))
+            await until(lambda: "a" in fan.sums().routes)
+            sums = fan.sums()
+            assert sums.routes.keys() == {"a"}
+            route = change(1, "a")[1].routes["a"]
+            counted = sums.routes["a"]
+            assert (counted.app, counted.namespace, counted.service) == (route.app, route.namespace, route.service)
+            assert sums.unrouted.app == "_other"
+            assert sums.streams == {}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("how", ["a number out of range", "more than there is", "another shape", "usage"])
+def test_a_worker_that_reports_what_cannot_be_is_replaced(how: str) -> None:
+    replaced: list[int] = []
+
+    async def story() -> None:
+        async with team(replace=lambda number, _: replaced.append(number)) as (fan, workers):
+            await fan.publish(*change(1, "a"))
+            workers[0].willing = workers[1].willing = False
+            asked = asyncio.create_task(fan.upstreams())
+            await until(lambda: any(isinstance(each, Ask) for each in workers[0].heard))
+            [number] = [each.number for each in workers[0].heard if isinstance(each, Ask)]
+            upstream = {"route": "a", **LOADS, "endpoints": []}
+            workers[0].say(
+                {
+                    "a number out of range": Counted(1, {}, Counters(log_lines=-(2**62)), {}, last=True),
+                    "more than there is": Upstreams(number, 2 * [upstream], last=False),
+                    "another shape": Upstreams(number, [upstream | {"endpoints": [{"address": []}]}], last=False),
+                    "usage": Counted(1, {}, None, {"x y": 1.0}, last=True),
+                }[how]
+            )
+            await until(lambda: bool(replaced))
+            asked.cancel()
+
+    asyncio.run(story())
+    assert replaced == [0]
 
 
 def test_whoever_reads_the_sums_hears_each_time_that_they_are_new(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import asyncssh
 
+from proxy.confinement import landlock_abi
 from router.processes.git_process import GitProcess
 
 
@@ -23,7 +24,7 @@ def test_a_child_becomes_the_process_with_the_sockets_it_is_given(tmp_path: Path
             finally:
                 os._exit(1)
         process.near.settimeout(20)
-        assert json.loads(process.near.recv(1000)) == {"event": "listening"}
+        assert json.loads(process.near.recv(1000)) == {"event": "listening", "landlock": landlock_abi()}
         early.sendall(b"PROXY TCP4 192.0.2.1 198.51.100.7 40000 2222\r\nSSH-2.0-git\r\n")
         assert early.recv(100).startswith(b"SSH-2.0-drycc")
         assert Path(f"/proc/{pid}/comm").read_text() == "drycc-git\n"

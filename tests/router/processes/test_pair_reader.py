@@ -17,8 +17,8 @@ from typing import NoReturn
 import pytest
 
 from examples.authority import Authority
+from proxy.confinement import landlock_abi
 from router.processes import pair_reader
-from router.processes.confinement import landlock_abi
 from router.processes.messages import BadMessage, PairRead, ReadPair, encode
 from router.processes.pair_reader import PairReader
 from tests.fakes.wired import until

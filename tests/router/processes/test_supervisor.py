@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import pytest
 
+from proxy.confinement import landlock_abi
 from tests.fakes.process import SOON, App, Router, manifest, router, running, same_ports, secret, soon
 from tls.fallback import self_signed
 
@@ -183,7 +184,7 @@ def test_a_loop_that_is_stuck_leaves_its_stack(manifests: Path) -> None:
 
 BLOCKABLE = """
 import signal
-from router.processes.confinement import name_process
+from proxy.confinement import name_process
 def block(number, frame):
     name_process("drycc-blocked")
     signal.sigwait({signal.SIGUSR2})
@@ -387,6 +388,48 @@ def test_a_new_version_that_fails_leaves_the_old_one_alone(manifests: Path, tmp_
         assert old.admin("/readyz")[0] == 200
 
 
+THIEF = """
+import threading, router.processes.worker as w
+from pathlib import Path
+from router.processes import handover
+
+serve = w.Worker.serve
+
+async def steal(self):
+    def knock():
+        path = Path({path!r})
+        while not path.exists():
+            threading.Event().wait(0.01)
+        try:
+            taken = handover.take(path)
+            Path(path.with_name("stolen")).write_text(str(taken))
+            taken.ready()
+        except OSError as error:
+            w.log.error("not stolen: %s", error.strerror)
+    threading.Thread(target=knock, daemon=True).start()
+    await serve(self)
+
+w.Worker.serve = steal
+"""
+"""Code in a worker that wants the router's sockets, as the next version would."""
+
+
+@pytest.mark.skipif(not landlock_abi(), reason="this kernel has no Landlock")
+def test_code_in_a_worker_does_not_get_the_sockets(manifests: Path, tmp_path: Path) -> None:
+    way = ["--workers", "1", "--handover", str(tmp_path / "way")]
+    with router(manifests, *way, before=THIEF.format(path=str(tmp_path / "way"))) as old:
+        assert old.process.stderr is not None
+        said = ""
+        while "not stolen" not in said:
+            said = old.process.stderr.readline()
+            assert said, "the router ended"
+        assert "which the router there asks for as a proof" in said
+        assert old.admin("/readyz")[0] == old.get()[0] == 200
+        with router(manifests, *way, *same_ports(old)) as new:
+            assert new.get()[0] == 200
+            assert old.ends()[0] == 0
+
+
 # ── secrets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_worker_reads_no_token_and_shows_nothing(manifests: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
@@ -484,3 +527,26 @@ def test_the_key_of_tickets_changes(manifests: Path) -> None:
     ) as child:
         _, session = shakes_hands(child, None, context)
         soon(lambda: not shakes_hands(child, session, context)[0])
+
+
+FORGING = """
+from router.processes.sums import Reporter
+
+totals = Reporter.totals
+
+def forged(self):
+    counted = totals(self)
+    counted.tunnels_closed = {'x"} 1\\nrouter_leader 1\\n#': 1}
+    return counted
+
+Reporter.totals = forged
+"""
+"""Workers report what would be a line of its own on the metrics page."""
+
+
+def test_what_a_worker_reports_is_checked_before_it_reaches_the_metrics_page(manifests: Path) -> None:
+    with router(manifests, "--workers", "2", before=FORGING) as child:
+        before = {name: pid for name, pid in child.children().items() if name.startswith("worker")}
+        assert len(before) == 2
+        assert "router_leader" not in child.admin("/metrics")[1]
+        soon(lambda: all(child.children().get(name) not in (None, pid) for name, pid in before.items()))

@@ -1,4 +1,4 @@
-"""What a worker gives up before it reads its first hostile byte.
+"""What a process gives up before it reads its first hostile byte: worker, reader of certificates, git gateway.
 
 Landlock (Linux 5.13 and later) works from an unprivileged process and cannot be taken back: from then on this process
 opens nothing for reading but the files of its own program, so not the token that the control process logs in with; it

@@ -18,7 +18,7 @@ import pytest
 import proxy
 import router
 import tls
-from router.processes.confinement import (
+from proxy.confinement import (
     confine,
     die_with_parent,
     forget_environment,
@@ -158,14 +158,14 @@ def test_nothing_of_what_is_readable_leads_to_a_token() -> None:
 
 
 def test_a_kernel_without_landlock_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("router.processes.confinement.landlock_abi", lambda: 0)
+    monkeypatch.setattr("proxy.confinement.landlock_abi", lambda: 0)
     assert confine([]) == 0
     assert Path("/proc/self/stat").read_text()
 
 
 def test_the_environment_is_gone_also_where_the_kernel_shows_it() -> None:
     code = (
-        "import os; from router.processes.confinement import *; forget_environment();"
+        "import os; from proxy.confinement import *; forget_environment();"
         "print(os.environ.get('CANARY'), b'c4n4ry' in open('/proc/self/environ', 'rb').read())"
     )
     told = subprocess.run(
