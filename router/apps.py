@@ -8,26 +8,26 @@ What must not enter: claims' outcome, certificates' contents, deltas.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from proxy.routes import Address, Policy, Route
-from router.addresses import AddressRefused, Fence, endpoint_address
+from router.addresses import Fence
 from router.annotations import domains
 from router.annotations.fields import Place, defaults
 from router.annotations.reading import read_app, written_as
 from router.claims import Claimant
 from router.cluster import Cluster
+from router.endpoints import Found, Judge, find
 from router.model import App, RouterConfig
-from router.objects import PREFIXES, ConfigMap, EndpointSlice, ObjectKey, Service, ServicePort
+from router.objects import PREFIXES, ConfigMap, ObjectKey, Service, ServicePort
 from router.own import OwnNames
 from router.problems import Problem, Reason, bounded
-from router.quotas import CONNECT_TIMEOUT, ENDPOINTS, PAGE_BYTES, SILENCE
+from router.quotas import CONNECT_TIMEOUT, PAGE_BYTES, SILENCE
 
 __all__ = ["CompiledApp", "compile_app", "default_policy", "names_nothing", "routable", "stream_target"]
 
@@ -39,6 +39,8 @@ _PLAIN: Final = App(**defaults(Place.APP))
 """An app that says nothing."""
 
 _LABELS: Final = tuple(f"{prefix}routable" for prefix in PREFIXES)
+
+_HEADLESS: Final = "expected endpoints: a headless Service has no address of its own"
 
 _APP_NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -60,6 +62,8 @@ class CompiledApp(msgspec.Struct, frozen=True, gc=False):
     port: ServicePort | None
     route: Route
     problems: tuple[Problem, ...]
+    slices: tuple[ObjectKey, ...] = ()
+    """Those that its endpoints come from, where it has several."""
 
 
 def routable(service: Service) -> tuple[bool, list[Problem]]:
@@ -88,8 +92,10 @@ def compile_app(
     previous: CompiledApp | None,
     trusted_endpoints: bool,
     fence: Fence,
+    judge: Judge | None = None,
 ) -> CompiledApp:
-    """Read one routable Service and what belongs to it. ``previous`` gives the last good values (contract 2)."""
+    """Read one routable Service and what belongs to it. ``previous`` gives the last good values (contract 2), ``judge``
+    remembers what its slices came to."""
     name = f"{service.key.namespace}/{service.key.name}"
     if previous and previous.service.annotations == service.annotations:  # only endpoints or settings differ
         spec, found = previous.spec, previous.found
@@ -99,7 +105,18 @@ def compile_app(
     hosts = _hosts(spec, config, own, says)
     _https(spec, says)
     port = _port(spec.port, service, previous.port if previous else None, says)
-    addresses = _addresses(spec, service, port, cluster.slices(service.key), _Door(fence, trusted_endpoints), says)
+    there = find(
+        service,
+        port,
+        cluster.slices(service.key),
+        fence,
+        judge or Judge(trusted=trusted_endpoints),
+        own_address=spec.upstream == "service",
+        before=Found(previous.route.endpoints, previous.slices) if previous else None,
+    )
+    says.problems += there.about_service
+    if spec.upstream == "service" and port and not service.cluster_ip:
+        says.say(Reason.NO_ADDRESS, "upstream", "service", _HEADLESS)
     return CompiledApp(
         service=service,
         claimant=Claimant.of(name, service.created),
@@ -114,10 +131,11 @@ def compile_app(
             app=_app_name(service, says),
             namespace=service.key.namespace,
             service=service.key.name,
-            endpoints=_at_most(addresses, previous.route.endpoints if previous else (), says),
+            endpoints=there.addresses,
             policy=_policy(_limited(spec, config, says), config, _page(spec, service, cluster, says)),
         ),
-        problems=bounded(says.problems),
+        problems=(*bounded(says.problems), *there.problems),
+        slices=there.slices,
     )
 
 
@@ -127,12 +145,12 @@ def stream_target(
     cluster: Cluster,
     trusted_endpoints: bool,
     fence: Fence,
+    judge: Judge | None = None,
 ) -> tuple[str, tuple[Address, ...], tuple[Problem, ...]]:
     """What a Service comes to as the target of a stream: its app's name, its endpoints at ``port``, its Problems."""
     says = _Voice(service)
-    door = _Door(fence, trusted_endpoints)
-    addresses = _addresses(_PLAIN, service, port, cluster.slices(service.key), door, says)
-    return _app_name(service, says), tuple(sorted(addresses)), tuple(says.problems)
+    there = find(service, port, cluster.slices(service.key), fence, judge or Judge(trusted=trusted_endpoints))
+    return _app_name(service, says), there.addresses, (*says.problems, *there.about_service, *there.problems)
 
 
 @dataclass(slots=True)
@@ -235,147 +253,6 @@ def _port(wanted: str | int | None, service: Service, previous: ServicePort | No
         message = "expected a TCP port named http, or 80, or only one; the key port can name another"
         says.say_about(Reason.NO_PORT, service.key, "spec.ports", "", message)
     return None
-
-
-@dataclass(slots=True)
-class _Door:
-    """Which addresses this router lets requests out to."""
-
-    fence: Fence
-    trusted: bool
-    """Whether the objects are the operator's own: then loopback is in order."""
-
-    def address(self, text: str, port: int | None = None) -> str:
-        """The canonical address, if it may be connected to at this port. Raises AddressRefused."""
-        return endpoint_address(text, self.fence, port, loopback_allowed=self.trusted)
-
-
-def _addresses(
-    spec: App,
-    service: Service,
-    port: ServicePort | None,
-    slices: Iterable[EndpointSlice],
-    door: _Door,
-    says: _Voice,
-) -> Iterable[Address]:
-    """Where requests go, each address once. None: nowhere, which visitors see as 503.
-
-    A Pod of a dual-stack cluster stands in a slice of either family and is one endpoint all the same: it is asked at
-    the address of the family that its Service's own address has (headless: IPv4), so that it gets a Pod's share.
-    """
-    if service.type == "ExternalName":
-        message = "expected a Service with endpoints: names outside of the cluster are refused"
-        says.say_about(Reason.EXTERNAL_NAME, service.key, "spec.type", service.type, message)
-        return ()
-    if port is None:
-        return ()
-    found: dict[ObjectKey | Address, set[Address]] = {}
-    refused = False
-    own_address = spec.upstream == "service"
-    views = list(slices)
-    if not own_address:
-        # A Service that was deleted and created anew has its own slices soon; until then those of the old one linger.
-        views = [view for view in views if not (view.owner and service.uid and view.owner != service.uid)]
-    meant = _Meant.EVERY if own_address else _Meant.READY
-    if not own_address and not any(each.ready for view in views if _numbers(view, port) for each in view.endpoints):
-        meant = _Meant.LEAVING
-    for view in views:
-        for target, address in _slice_addresses(view, port, door, says, meant):
-            if address is None:
-                refused = True
-            else:
-                found.setdefault(target if target and target.name else address, set()).add(address)
-    if own_address:
-        # kube-proxy chooses among all slices with the Service's label, whoever owns them, and by conditions of its own:
-        # it sends to a terminating endpoint that says it is ready. So every address in them has to be in order.
-        ready = any(endpoint.ready or endpoint.leaving for view in views for endpoint in view.endpoints)
-        own = _cluster_address(service, port, door, says)
-        return own if not refused and ((found and ready) or (door.trusted and not views)) else ()
-    six = ":" in service.cluster_ip
-    if len(found) == 1:
-        [addresses] = found.values()
-        return _of_one_family(addresses, six)
-    return {address for addresses in found.values() for address in _of_one_family(addresses, six)}
-
-
-def _at_most(addresses: Iterable[Address], before: tuple[Address, ...], says: _Voice) -> tuple[Address, ...]:
-    """Sorted, and no more than an app may have: those that it had before, then the first ones."""
-    wanted = sorted(addresses)
-    if len(wanted) > ENDPOINTS:
-        message = f"expected at most {ENDPOINTS} endpoints; the others are left out"
-        says.say_about(Reason.OVER_QUOTA, says.service.key, "", "", message)
-        known = set(before)
-        wanted = sorted(sorted(wanted, key=lambda address: address not in known)[:ENDPOINTS])
-    return tuple(wanted)
-
-
-def _of_one_family(addresses: set[Address], six: bool) -> Iterable[Address]:
-    if len(addresses) > 1:
-        preferred = {(ip, port) for ip, port in addresses if (":" in ip) is six}
-        return preferred or addresses
-    return addresses
-
-
-def _cluster_address(service: Service, port: ServicePort, door: _Door, says: _Voice) -> Iterable[Address]:
-    if not service.cluster_ip:
-        message = "expected endpoints: a headless Service has no address of its own"
-        says.say(Reason.NO_ADDRESS, "upstream", "service", message)
-        return ()
-    try:
-        return {(door.address(service.cluster_ip, port.port), port.port)}
-    except AddressRefused as refused:
-        says.say_about(Reason.REFUSED_ADDRESS, service.key, "spec.clusterIP", service.cluster_ip, str(refused))
-        return ()
-
-
-class _Meant(Enum):
-    """Which endpoints of a Service's slices count."""
-
-    READY = "ready"
-    LEAVING = "leaving"
-    """None is ready: those that terminate and still serve, as kube-proxy does it (KEP-1669)."""
-    EVERY = "every"
-
-
-def _numbers(view: EndpointSlice, port: ServicePort) -> list[int]:
-    """The slice's numbers of the port that bears the Service port's name, as kube-proxy matches them."""
-    return [each.port for each in view.ports if each.name == port.name and each.protocol == port.protocol]
-
-
-def _slice_addresses(
-    view: EndpointSlice, port: ServicePort, door: _Door, says: _Voice, meant: _Meant
-) -> Iterator[tuple[ObjectKey | None, Address | None]]:
-    """The addresses of a slice's endpoints that are ``meant``, each with what its endpoint says it is; None for one
-    that is refused."""
-    if view.address_type == "FQDN":
-        message = "expected IPv4 or IPv6: names are not looked up"
-        says.say_about(Reason.REFUSED_ADDRESS, view.key, "addressType", view.address_type, message)
-        return
-    numbers: Sequence[int | None] = _numbers(view, port)
-    if view.endpoints and not numbers:
-        called = f"named {port.name!r}" if port.name and port.name.isascii() else "without a name"
-        message = f"expected a TCP port {called}, as the Service calls it"
-        says.say_about(Reason.NO_PORT, view.key, "ports", "", message)
-    for number, endpoint in enumerate(view.endpoints):
-        if not (meant is _Meant.EVERY or (endpoint.leaving if meant is _Meant.LEAVING else endpoint.ready)):
-            continue
-        target = endpoint.target
-        if target and (target.kind == "Node" or target.namespace not in ("", view.key.namespace)):
-            message = "expected a Pod of the same namespace"
-            says.say_about(Reason.REFUSED_ADDRESS, view.key, f"endpoints[{number}].targetRef", str(target), message)
-            yield target, None
-            continue
-        for text in endpoint.addresses:
-            for each in numbers or [None]:
-                try:
-                    address = door.address(text, each)
-                except AddressRefused as refused:
-                    where = f"endpoints[{number}].addresses"
-                    says.say_about(Reason.REFUSED_ADDRESS, view.key, where, text, str(refused))
-                    yield target, None
-                else:
-                    if each is not None:
-                        yield target, (address, each)
 
 
 # ── under which rules ─────────────────────────────────────────────────────────────────────────────────────────────────

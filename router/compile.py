@@ -37,6 +37,7 @@ from router.certificates import Pairs, Reader, candidates, judge, next_judgement
 from router.claim_record import ENTRY, UNREADABLE, ClaimKey, RecordError, claim_name, decode, stamp, weigh
 from router.claims import Claimant, Claims
 from router.cluster import Cluster
+from router.endpoints import Judge
 from router.model import Builder
 from router.objects import Change, ConfigMap, Deployment, ObjectKey, Service
 from router.own import OwnNames, OwnPorts
@@ -129,6 +130,7 @@ class Compiler:
         self._router_keys = self._own.candidates("Deployment", self._own.deployment)
         self._own_services = self._own.candidates("Service", self._own.deployment)
         self._trusted = trusted_endpoints
+        self._judge = Judge(trusted=trusted_endpoints)
         self._told_fence = fence or Fence()
         self._fence = self._told_fence
         # What objects tell of addresses behind the fence: address → whose it is, and address → port → whose that is.
@@ -145,10 +147,10 @@ class Compiler:
         self._unread_record = ""
         self._remembered: Collection[ClaimKey] = ()  # claims that another replica's record speaks of
         self._unheard = Unheard()
-        self._domains = Allowance(DOMAINS, self._is_exempt)
-        self._lines = Allowance(RECORD_OCTETS, self._is_exempt, weigh)
+        self._domains = Allowance(DOMAINS, self.is_exempt)
+        self._lines = Allowance(RECORD_OCTETS, self.is_exempt, weigh)
         """Claims, by what they are in the record."""
-        self._secrets = Allowance(CERTIFICATES, self._is_exempt)
+        self._secrets = Allowance(CERTIFICATES, self.is_exempt)
         self._contributors: dict[str, set[str]] = {}  # host → apps with paths for it
         self._users: dict[ObjectKey, set[str]] = {}  # Secret or ConfigMap → apps that name it
         # What they come to together.
@@ -205,6 +207,8 @@ class Compiler:
                     self._dirty_config |= key in self._builder_keys
                     self._dirty_fence |= key == API_SERVICE or key in self._own_services
                     self._dirty_streams |= key in self._stream_targets
+                case "EndpointSlice":
+                    self._judge.forget(key)
                 case "Secret":
                     self._dirty_secrets.add(key)
                 case "ConfigMap":
@@ -226,7 +230,7 @@ class Compiler:
 
         No more of a namespace than it may have: what is foreseen is read whether anybody turns out to use it or not.
         """
-        if self._foreseen[key.namespace] < CERTIFICATES or self._is_exempt(key.namespace):
+        if self._foreseen[key.namespace] < CERTIFICATES or self.is_exempt(key.namespace):
             self._foreseen[key.namespace] += 1
             self._pairs.foresee(key)
 
@@ -394,13 +398,18 @@ class Compiler:
         changed = {address for address, _ in places.items() ^ before_places.items()}
         changed.update(each for each in nodes.keys() | before_nodes.keys() if nodes.get(each) != before_nodes.get(each))
         if changed:
-            _add(self._dirty_apps, (name for name, app in self._apps.items() if self._is_at(app.service, changed)))
+            _add(self._dirty_apps, (name for name, app in self._apps.items() if self._is_at(app, changed)))
         self._dirty_streams = True
 
-    def _is_at(self, service: Service, places: Container[str]) -> bool:
-        """Whether an endpoint of a Service, or its own address, is at one of these places."""
-        texts = (service.cluster_ip, *self._cluster.addresses(service.key))
-        return any(form in places for text in texts for form in forms(text))
+    def _is_at(self, app: CompiledApp, places: Set[str]) -> bool:
+        """Whether an app has an endpoint at one of these places, or may have one there that was refused."""
+        if app.spec.upstream == "service":
+            texts = (app.service.cluster_ip, *self._cluster.addresses(app.service.key))
+            return any(form in places for text in texts for form in forms(text))
+        for ip, _ in app.route.endpoints:
+            if ip in places or (":" in ip and not places.isdisjoint(forms(ip))):
+                return True
+        return any(problem.reason is Reason.REFUSED_ADDRESS for problem in app.problems)
 
     def _read_streams(self) -> dict[str, StreamRoute]:
         """Every port that leads to one Service: they are few, so all are read when one may differ."""
@@ -414,6 +423,7 @@ class Compiler:
             ports=self._ports,
             trusted_endpoints=self._trusted,
             fence=self._fence,
+            judge=self._judge,
         )
         self._ledger.put("streams", found.problems)
         return dict(found.routes)
@@ -462,7 +472,9 @@ class Compiler:
         after = None
         if service is not None and selected:
             try:
-                after = compile_app(service, self._cluster, self._config, self._own, before, self._trusted, self._fence)
+                after = compile_app(
+                    service, self._cluster, self._config, self._own, before, self._trusted, self._fence, self._judge
+                )
             except Exception as error:  # a fault of ours in one app must not stop the others
                 after = before
                 message = f"expected nothing of the kind: the router failed on this object ({type(error).__name__})"
@@ -487,8 +499,8 @@ class Compiler:
         certificates = dict.fromkeys(after.certificates.values()) if after and after.certificates else ()
         self._secrets.put(name, created, certificates)
 
-    def _is_exempt(self, namespace: str) -> bool:
-        """Whether a namespace may have as much as it wants."""
+    def is_exempt(self, namespace: str) -> bool:
+        """Whether a namespace may have as much as it wants: its objects are the operator's own."""
         return self._trusted or self._own.is_platform(namespace)
 
     def _share_out(self) -> set[str]:

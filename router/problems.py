@@ -26,8 +26,9 @@ VALUE_LIMIT: Final = 80
 """Characters of an offending value that are shown."""
 ALIKE: Final = 25
 """Problems of one kind about one object and key that are told one by one. A little more than a list has of its own."""
-_MANY: Final = 100
-"""Problems that come or go at once from which on everything is sorted anew, instead of each being put in its place."""
+_STEPS: Final = 16
+"""Comparisons that putting one Problem in its place takes. Where that comes to more than there are Problems, all are
+sorted anew."""
 
 
 class Severity(enum.Enum):
@@ -393,7 +394,7 @@ class Ledger:
         gone = sorted((problem for problem, was in touched if was), key=_order)
         if len(new) == len(self._counts):  # all of them
             self._sorted = new.copy()
-        elif len(touched) > _MANY:
+        elif len(touched) * _STEPS > len(self._counts):
             self._sorted = sorted(self._counts, key=_order)
         else:
             for problem in gone:

@@ -24,6 +24,7 @@ __all__ = [
     "CONNECT_TIMEOUT",
     "DOMAINS",
     "ENDPOINTS",
+    "JUDGED",
     "LIST_LIMIT",
     "LOCATIONS",
     "PAGE_BYTES",
@@ -47,6 +48,9 @@ LIST_LIMIT: Final = 1000
 """Elements a list may have; a longer one is judged as a whole (M-09: look-ups and reports stay bounded)."""
 ENDPOINTS: Final = 1000
 """Endpoints of one app. Kubernetes has cut its own Endpoints objects off there."""
+JUDGED: Final = 10 * ENDPOINTS
+"""Endpoints behind a Service's own address: each is judged, as the cluster chooses among them. Kubernetes itself is
+made for some thousands in one Service."""
 LOCATIONS: Final = 200
 """Paths of one app that other apps answer: every request for a name of it compares itself with them, one by one."""
 PAGE_BYTES: Final = 128 * 1024
@@ -127,7 +131,8 @@ class Allowance:
     def _leave(self, namespace: str, given: dict[str, tuple[str, ...]], thing: str, app: str) -> None:
         apps = given.get(thing, ())
         if app in apps:
-            given[thing] = tuple(each for each in apps if each != app)
+            position = apps.index(app)  # hundreds may want it: nothing here is done for each of them
+            given[thing] = (*apps[:position], *apps[position + 1 :])
             if len(apps) == 1:  # another Service may want it before this is settled
                 self._vacated.setdefault(namespace, []).append(thing)
         elif namespace in self._queues:

@@ -1,7 +1,8 @@
 """The loop that turns Changes into a published snapshot: gather, hold off, compile, publish.
 
 A storm of Changes becomes one compile: after the first of them we wait until it is quiet for a moment, though never
-longer than a ceiling. Compiling happens in a thread, one at a time, so that no request waits for it; the compiler is
+longer than a ceiling. Of many Changes each namespace has a share of a compile, and the rest is the next one's
+(``router.turns``). Compiling happens in a thread, one at a time, so that no request waits for it; the compiler is
 touched nowhere else, before the first table also on the loop, and never in two places at once. Whatever fails is logged
 and counted, and what serves stays; the attempt is made again with the next Change, and after a while without one.
 
@@ -25,6 +26,7 @@ from router.objects import Change, ObjectKey
 from router.problems import Problem, Reason
 from router.snapshot import Snapshot
 from router.sources.batch import Batch
+from router.turns import Turns
 from tls.change import CertificateChange
 
 __all__ = ["Publishes", "Reconciler"]
@@ -93,6 +95,8 @@ class Reconciler:
         self._since = 0.0
         """When the first of those that wait was noted, or of those that could not be made current (monotonic)."""
         self._log: ChangeLog | None = None
+        self._turns = Turns(compiler.is_exempt)
+        """What was taken from there and is not compiled yet. Touched where the compiler is."""
         self._news = asyncio.Event()
         self._is_complete = False
         """Whether the source has told everything there was: before, nothing is published."""
@@ -142,13 +146,16 @@ class Reconciler:
     async def _finish(self) -> None:
         """While there is nothing to do: what was left undone to be ready sooner."""
         refused = self._publisher.refused
-        while self._publisher.is_unfinished and not self._news.is_set():
+        while self._publisher.is_unfinished and not self._news.is_set() and not self._turns:
             await self._publisher.finish()
         if self._publisher.refused != refused:
             self._note_refused()
 
     async def _settled(self) -> None:
         """Wait for news, then for quiet; or until it is time to look again without any."""
+        if self._turns:
+            self._news.clear()
+            return
         if self.published.is_set() or self.failures:
             if not await self._hear(REVIEW if self.succeeded else RETRY):
                 return
@@ -204,7 +211,10 @@ class Reconciler:
     def _compile(self, batches: list[Batch]) -> Snapshot:
         """In a thread."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        self._apply(batches)
+        for batch in batches:
+            self._turns.put(batch.changes)
+            self._apply_problems(batch)
+        self._apply_changes(self._turns.take())
         return self._compiler.compile(now)
 
     async def _note_first(self, batches: list[Batch]) -> None:
@@ -217,11 +227,6 @@ class Reconciler:
                 changes = batch.changes[start : start + AT_ONCE]
                 self._apply_changes(changes, self._compiler.foresee)
                 await asyncio.sleep(0)
-            self._apply_problems(batch)
-
-    def _apply(self, batches: list[Batch]) -> None:
-        for batch in batches:
-            self._apply_changes(batch.changes)
             self._apply_problems(batch)
 
     def _apply_changes(self, changes: Iterable[Change], foresee: Callable[[ObjectKey], None] | None = None) -> None:

@@ -18,6 +18,7 @@ from router.annotations.fields import Place
 from router.annotations.reading import written_as
 from router.apps import stream_target
 from router.cluster import Cluster
+from router.endpoints import Judge
 from router.model import Builder, RouterConfig
 from router.objects import Deployment, ObjectKey, Service, ServicePort
 from router.own import OwnPorts
@@ -57,6 +58,7 @@ def compile_streams(
     ports: OwnPorts,
     trusted_endpoints: bool,
     fence: Fence,
+    judge: Judge | None = None,
 ) -> CompiledStreams:
     """Read all of them. ``builder``: the builder's Service and what it says, if there is one; ``deployment``: who says
     ``tcpPorts``."""
@@ -70,7 +72,7 @@ def compile_streams(
             if port is None:
                 message = f"expected TCP port {BUILDER_PORT}, or only one"
                 problems.append(Problem(Reason.NO_PORT, key, "spec.ports", "", message))
-            app, addresses, found = stream_target(service, port, cluster, trusted_endpoints, fence)
+            app, addresses, found = stream_target(service, port, cluster, trusted_endpoints, fence, judge)
             problems += found
             routes[GIT] = StreamRoute(
                 name=GIT,
@@ -107,7 +109,7 @@ def compile_streams(
                 Reason.NO_PORT, value, "expected one of the Service's TCP ports; without one, that it has only one"
             )
         else:
-            app, addresses, found = stream_target(service, port, cluster, trusted_endpoints, fence)
+            app, addresses, found = stream_target(service, port, cluster, trusted_endpoints, fence, judge)
             problems += found
             routes[stream] = StreamRoute(
                 stream, number, app, namespace, name, addresses, idle_timeout=config.default_timeout

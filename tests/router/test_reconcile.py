@@ -464,3 +464,59 @@ def test_what_only_openssl_refuses_and_finds_out_late_is_a_problem() -> None:
     publisher = Reluctant(CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC))), stage.gateway)
     stage.reconciler = Reconciler(stage.compiler, publisher, clock=lambda: 1_800_000_000.0)
     stage.plays(story)
+
+
+# ── one owner's storm ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_another_namespace_s_change_does_not_wait_for_all_of_one_owner_s() -> None:
+    """A hundred slices of a thousand endpoints are waiting; the other one is in the very next table."""
+
+    class Counting(Compiler):
+        def __init__(self) -> None:
+            super().__init__(trusted_endpoints=False)
+            self.noted: list[list[str]] = [[]]
+
+        def apply(self, change: Change) -> bool:
+            self.noted[-1].append(change.key.namespace)
+            return super().apply(change)
+
+        def compile(self, now: datetime) -> Snapshot:
+            self.noted.append([])
+            return super().compile(now)
+
+    compiler = Counting()
+    stage = Stage(compiler)
+
+    async def story(stage: Stage) -> None:
+        stage.says(kube.service("evil/web", {"domains": "evil.example"}))
+        await stage.attempts(1)
+        crowd = [f"10.7.{number // 250}.{number % 250}" for number in range(1000)]
+        stage.says(*(kube.endpoints("evil/web", *crowd, slice_=str(number)) for number in range(100)))
+        await stage.attempts(3)
+        rounds = len(compiler.noted)
+        stage.says(kube.service("shop/web", {"domains": "shop.example"}), kube.endpoints("shop/web", "10.0.0.1"))
+        await stage.until(lambda: b"shop.example" in stage.gateway.hosts)
+        waited = compiler.noted[rounds - 1 :]
+        first = next(number for number, noted in enumerate(waited) if "shop" in noted)
+        assert first <= 2, "the round under way, and one for which it came a moment too late"
+        assert len(waited[first]) <= 5
+        assert waited[first][:2] == ["shop", "shop"]
+        await stage.until(lambda: sum(map(len, compiler.noted)) == 103)
+
+    stage.plays(story)
+    assert max(map(len, compiler.noted)) <= 5
+
+
+def test_what_waits_for_its_turn_is_compiled_without_further_news() -> None:
+    async def story(stage: Stage) -> None:
+        stage.says()
+        await stage.attempts(1)
+        names = ",".join(f"n{number}.shop.example" for number in range(400))
+        stage.says(
+            *(kube.service(f"shop-{number}/web", {"domains": f"a{number}.example,{names}"}) for number in range(9))
+        )
+        await stage.until(lambda: {f"a{number}.example".encode() for number in range(9)} <= stage.gateway.hosts)
+        assert sum(stage.reconciler.stages["compile"].counts) > 3
+
+    Stage(Compiler(trusted_endpoints=False)).plays(story)
