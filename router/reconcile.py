@@ -202,6 +202,8 @@ class Reconciler:
             self._note_refused()
         self._tell(snapshot)
         self._note_change(snapshot, since)
+        if self._turns:
+            self._since = since
         self.snapshot = snapshot
         self.succeeded = True
         self.published.set()
