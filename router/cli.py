@@ -4,7 +4,7 @@
 
     0   clean: drained after a signal, or nothing to mend
     1   check found problems
-    2   check could not look at the directory, rbac not at the cluster
+    2   check could not read a path, rbac could not look at the cluster
     64  a flag or a variable that cannot be honoured (EX_USAGE)
     70  the router failed (EX_SOFTWARE)
     71  a port or a file that the system did not give us (EX_OSERR)
@@ -76,12 +76,29 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(field.flag, dest=field.name, metavar=field.metavar, help=shown.replace("%", "%%"))
     look = commands.add_parser(
         "check",
-        help="print the routing table and every problem of a directory of manifests",
-        description="Exit status: 0 clean, 1 with problems, 2 if the directory cannot be read.",
+        help="print the routing table and every problem of manifests",
+        description="Reads manifests as run would, with the same flags and environment, and tells what they come to. "
+        "Exit status: 0 clean, 1 with problems, 2 if a path cannot be read.",
     )
-    look.add_argument("directory", metavar="DIR", type=Path)
-    look.add_argument("--format", choices=("text", "json"), default="text")
-    look.add_argument("--namespace", metavar="NAME", help="the router's own namespace, as for run")
+    look.add_argument(
+        "paths",
+        metavar="PATH",
+        nargs="*",
+        type=Path,
+        help="directories and files; - is the standard input; by default what --manifests says",
+    )
+    look.add_argument(
+        "-o",
+        "--output",
+        "--format",
+        dest="output",
+        choices=("text", "json", "lines"),
+        default="text",
+        help="text: the routing table, then what is to be said, app by app; json: the same for programs; lines: "
+        "FILE:LINE: MESSAGE, as editors read it",
+    )
+    for field in settings.FIELDS:
+        look.add_argument(field.flag, dest=field.name, metavar=field.metavar, help="as for run")
     rights = commands.add_parser(
         "rbac",
         help="print the rights that the router needs in a cluster",
@@ -160,17 +177,38 @@ def _control(start: ControlStart) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from router import check  # here, so that the parent of all processes does not wait for it
 
-    flags = {"manifests": str(arguments.directory), "namespace": arguments.namespace}
+    flags = {field.name: getattr(arguments, field.name) for field in settings.FIELDS}
+    environment = dict(os.environ)
+    # Files are read here, wherever a router with the same settings would look.
+    elsewhere = {"kubeconfig"} | ({"manifests"} if arguments.paths else set())
+    for field in settings.FIELDS:
+        if field.name in elsewhere:
+            flags[field.name] = None
+            for name in field.variables:
+                environment.pop(name, None)
     try:
-        chosen = settings.read(flags, os.environ)
+        chosen = settings.read(flags, environment, needs_source=False)
     except settings.SettingsError as error:
-        unusable = error.where == "--manifests"
-        print(f"drycc-router check: {str(error).replace('--manifests', 'DIR')}", file=sys.stderr)
+        unusable = error.where in ("--manifests", "DRYCC_ROUTER_MANIFESTS")
+        print(f"drycc-router check: {error}", file=sys.stderr)
         return 2 if unusable else USAGE
-    assert chosen.manifests  # noqa: S101 -- it was given
-    snapshot = check.compiled(chosen.manifests, chosen.namespace)
-    print(check.as_json(snapshot) if arguments.format == "json" else check.as_text(snapshot))
-    return 0 if all(problem.is_note for problem in snapshot.problems) else 1
+    paths = arguments.paths or ([chosen.manifests] if chosen.manifests else [])
+    if not paths:
+        print("drycc-router check: PATH: expected a directory, a file, or - for the standard input", file=sys.stderr)
+        return USAGE
+    for sentence in settings.unknown(os.environ):
+        print(f"drycc-router check: {sentence}", file=sys.stderr)
+    for path in paths:
+        if str(path) != "-" and not os.access(path, os.R_OK):
+            expected = f"expected a directory or a file that can be read, not '{path}'"
+            print(f"drycc-router check: PATH: {expected}", file=sys.stderr)
+            return 2
+    stdin = sys.stdin.buffer.read() if Path("-") in paths else b""
+    checked = check.checked(paths, chosen, stdin)
+    told = {"json": check.as_json, "lines": check.as_lines, "text": check.as_text}[arguments.output](checked)
+    if told:
+        print(told)
+    return 0 if all(problem.is_note for problem in checked.snapshot.problems) else 1
 
 
 def _rbac(arguments: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ from router.objects import ObjectKey
 from router.problems import Problem, Reason, shorten
 from router.sources.documents import Document, JsonValue
 
-__all__ = ["Contents", "file_key", "read_objects", "unreadable"]
+__all__ = ["Contents", "file_key", "items", "line_of", "named", "read_objects", "unreadable"]
 
 RawObject = Mapping[str, Any]
 
@@ -31,6 +31,7 @@ _GROUPS: Final = {
     "Service": "",
 }
 """kind → API group."""
+_LINE: Final = re.compile(r"(?:document at )?line ([0-9]+)\b")
 _NAME: Final = re.compile(r"[a-z0-9](?:[-.a-z0-9]{0,251}[a-z0-9])?")
 _NAMESPACE: Final = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
 
@@ -65,24 +66,39 @@ def unreadable(file: str, message: str) -> Contents:
     return Contents(problems=(problem,), whole=False)
 
 
+def line_of(problem: Problem) -> int | None:
+    """The line that a Problem with a file names; None: it names none."""
+    found = _LINE.match(problem.message)
+    return int(found[1]) if found else None
+
+
+def named(item: JsonValue) -> tuple[ObjectKey, RawObject] | None:
+    """The key of one object of a document, and the object as the API server would give it; None: it is none that the
+    router reads, or cannot be told from others."""
+    try:
+        return _named(item)
+    except _Fault:
+        return None
+
+
 def read_objects(file: str, documents: Iterable[Document]) -> Contents:
     """Every object of the kinds we read. A document that is no object is a Problem and leaves the others alone."""
     objects: dict[ObjectKey, RawObject] = {}
     problems: list[Problem] = []
     whole = True
     for line, document in documents:
-        for path, item in _items(document):
+        for path, item in items(document):
             try:
-                named = _named(item)
+                found = _named(item)
             except _Fault as fault:
                 whole = False
                 where = f"{path}.{fault.path}" if path and fault.path else path or fault.path
                 message = f"document at line {line}: expected {fault.expected}"
                 problems.append(Problem(Reason.BAD_OBJECT, file_key(file), where, "", message))
                 continue
-            if named is None:
+            if found is None:
                 continue
-            key, raw = named
+            key, raw = found
             if key in objects:
                 message = f"stands twice in {shorten(file, 200)}; the first one counts"
                 problems.append(Problem(Reason.DUPLICATE_OBJECT, key, "", "", message))
@@ -91,7 +107,7 @@ def read_objects(file: str, documents: Iterable[Document]) -> Contents:
     return Contents(objects, tuple(problems), whole)
 
 
-def _items(document: JsonValue) -> Iterator[tuple[str, JsonValue]]:
+def items(document: JsonValue) -> Iterator[tuple[str, JsonValue]]:
     """The objects of one document, each with its path in it: the items of a ``List``, else the document itself."""
     if isinstance(document, dict) and document.get("kind") == "List":
         items = document.get("items")

@@ -22,7 +22,17 @@ from typing import Final, NoReturn, TypeAlias
 
 import yaml
 
-__all__ = ["MAX_DEPTH", "MAX_NODES", "Document", "DocumentError", "JsonValue", "read_json", "read_yaml"]
+__all__ = [
+    "LOADER",
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "Document",
+    "DocumentError",
+    "JsonValue",
+    "read_json",
+    "read_yaml",
+    "without_json",
+]
 
 JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 
@@ -35,7 +45,7 @@ MAX_DEPTH: Final = 64
 MAX_NODES: Final = 2_000_000
 """Values in one file, an alias counted as everything it stands for: what a few nested aliases can be blown up to."""
 
-_LOADER: Final = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
+LOADER: Final = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _STR_TAG: Final = "tag:yaml.org,2002:str"
 _WORDS: Final[dict[str, bool | None]] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
@@ -65,7 +75,7 @@ class DocumentError(Exception):
 
 def read_yaml(text: str) -> list[Document]:
     """Every document of a YAML stream, empty ones left out. Raises :class:`DocumentError`."""
-    text, found = _without_json(text)
+    text, found = without_json(text)
     try:
         found += [(line, value) for line, value in _documents(text) if value is not None]
     except yaml.MarkedYAMLError as error:
@@ -103,7 +113,7 @@ def read_json(text: str) -> list[Document]:
     return [(line, value) for line, value in documents if value is not None]
 
 
-def _without_json(text: str) -> tuple[str, list[Document]]:
+def without_json(text: str) -> tuple[str, list[Document]]:
     """A YAML stream with empty lines in place of its documents that are JSON objects, and these documents.
 
     What looks like JSON and is not stays: YAML's flow style looks so, too.
@@ -154,7 +164,7 @@ def _documents(text: str) -> Iterator[Document]:
     line = 1
     nodes = 0
     root: JsonValue = None
-    for event in yaml.parse(text, Loader=_LOADER):
+    for event in yaml.parse(text, Loader=LOADER):
         top = stack[-1] if stack else None
         anchor: str | None = None
         size = 1

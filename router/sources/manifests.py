@@ -35,7 +35,7 @@ from router.sources.contents import Contents, file_key, read_objects, unreadable
 from router.sources.documents import DocumentError, read_json, read_yaml
 from router.sources.shelf import Shelf
 
-__all__ = ["MAX_FILE", "ManifestTree", "follow", "manifests"]
+__all__ = ["MAX_FILE", "ManifestTree", "follow", "manifests", "names_below", "parse", "read_once"]
 
 log = logging.getLogger(__name__)
 
@@ -191,8 +191,7 @@ class ManifestTree:
     def _read(self, name: str, *, again: bool) -> None:
         """Read one file unless it is being written, or (not ``again``) stands as it was read before."""
         try:
-            # A pipe with a manifest's name must not make us wait for somebody to write into it.
-            with open(self.root / name, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as file:
+            with open(self.root / name, "rb", opener=_opener) as file:
                 missing_since = self._missing.pop(name, None)
                 if missing_since is not None:
                     self._emptied[name] = (missing_since, self._ticks())
@@ -201,10 +200,7 @@ class ManifestTree:
                 fingerprint = _fingerprint(about)
                 if not again and name not in self._waiting and self._fingerprints.get(name) == fingerprint:
                     return
-                if not stat.S_ISREG(about.st_mode):
-                    raise _Unreadable("not a regular file")
-                if about.st_size > MAX_FILE:
-                    raise _Unreadable(f"larger than {MAX_FILE} bytes")
+                _judge(about)
                 data = file.read(MAX_FILE + 1)
                 if (self._is_fresh(about) or len(data) != about.st_size) and self._may_wait(name):
                     return
@@ -217,7 +213,7 @@ class ManifestTree:
             fingerprint = (0, 0, 0, 0, 0)
             contents = unreadable(name, f"could not be read ({_why(error)})")
         else:
-            contents = _parse(name, data)
+            contents = parse(name, data)
         self._waiting.pop(name, None)
         self._missing.pop(name, None)
         changed = self._fingerprints.get(name) != fingerprint
@@ -269,7 +265,38 @@ class _Unreadable(Exception):
     """A file that we do not even try to read; says why."""
 
 
-def _parse(name: str, data: bytes) -> Contents:
+def names_below(root: Path) -> tuple[list[str], tuple[Problem, ...]]:
+    """Names of all manifests below a directory, in the order in which they count, and what could not be looked into."""
+    names, blind = ManifestTree(root)._walk()
+    return sorted(names), tuple(problem for problems in blind.values() for problem in problems)
+
+
+def read_once(path: Path) -> bytes:
+    """The bytes of one file as it is now. Raises ValueError, which says why not."""
+    try:
+        with open(path, "rb", opener=_opener) as file:
+            _judge(os.fstat(file.fileno()))
+            return file.read(MAX_FILE + 1)
+    except _Unreadable as unfit:
+        raise ValueError(str(unfit)) from None
+    except OSError as error:
+        raise ValueError(f"could not be read ({_why(error)})") from None
+
+
+def _opener(path: str, flags: int) -> int:
+    """A pipe with a manifest's name must not make us wait for somebody to write into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _judge(about: os.stat_result) -> None:
+    if not stat.S_ISREG(about.st_mode):
+        raise _Unreadable("not a regular file")
+    if about.st_size > MAX_FILE:
+        raise _Unreadable(f"larger than {MAX_FILE} bytes")
+
+
+def parse(name: str, data: bytes) -> Contents:
+    """What a file of this name gives, which ends with ``.json`` where it is JSON alone."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -27,6 +27,11 @@ spec: {ports: [{name: http, port: 80}]}
 """
 
 
+BARE = {
+    name: text for name, text in os.environ.items() if not name.startswith("DRYCC_ROUTER_") and name != "POD_NAMESPACE"
+}
+
+
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
@@ -55,7 +60,57 @@ def test_check_with_problems_is_1(tmp_path: Path) -> None:
 def test_check_of_nothing_is_2(tmp_path: Path) -> None:
     done = drycc_router("check", str(tmp_path / "missing"))
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("drycc-router check: DIR: expected a directory that can be read, not ")
+    assert done.stderr.startswith("drycc-router check: PATH: expected a directory or a file that can be read, not ")
+
+
+def test_check_sees_what_run_would_see(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same flags and variables say where the manifests are and what the router's own objects are called."""
+    bad = {"router.drycc.cc/maxHeaders": "many"}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment"}
+    deployment["metadata"] = {"name": "edge", "namespace": "ours", "annotations": bad}  # type: ignore[assignment] # JSON
+    (tmp_path / "a.yaml").write_text(SERVICE + "---\n" + json.dumps(deployment))
+    assert main(["check", str(tmp_path)]) == 0
+    assert main(["check", str(tmp_path), "--name", "edge", "--namespace", "ours"]) == 1
+    monkeypatch.setenv("DRYCC_ROUTER_MANIFESTS", str(tmp_path))
+    monkeypatch.setenv("DRYCC_ROUTER_NAME", "edge")
+    monkeypatch.setenv("POD_NAMESPACE", "ours")
+    monkeypatch.setenv("DRYCC_ROUTER_KUBECONFIG", str(tmp_path / "a.yaml"))
+    monkeypatch.setenv("DRYCC_ROUTER_NAMES", "edge")
+    capsys.readouterr()
+    assert main(["check", "--output", "lines"]) == 1
+    said = capsys.readouterr()
+    assert said.out.startswith(
+        f"{tmp_path}/a.yaml:11: error: Deployment ours/edge: router.drycc.cc/maxHeaders = 'many': "
+    )
+    assert (
+        "DRYCC_ROUTER_NAMES in the environment: there is no such setting; did you mean DRYCC_ROUTER_NAME?" in said.err
+    )
+    taken = "router.drycc.cc/tcpPorts: '7000:shop/web'"
+    (tmp_path / "a.yaml").write_text(
+        f"{SERVICE}---\napiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: edge\n  namespace: ours\n"
+        f"  annotations: {{{taken}}}\n"
+    )
+    assert main(["check"]) == 0
+    assert main(["check", "--admin-port", "7000"]) == 1
+
+
+def test_check_takes_files_and_the_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(SERVICE)
+    (tmp_path / "b.txt").write_text(SERVICE.replace("name: web", "name: api").replace("domains: web", "domains: a_b"))
+    command = [sys.executable, "-m", "router", "check", "-o", "lines"]
+    files = [*command, "a.yaml", "b.txt"]
+    done = subprocess.run(files, cwd=tmp_path, capture_output=True, text=True, timeout=50, env=BARE)
+    assert (done.returncode, done.stderr) == (1, "")
+    [line] = done.stdout.splitlines()
+    assert line.startswith(
+        "b.txt:8: error: Service shop/api: router.drycc.cc/domains = 'a_b': expected a name without an"
+    )
+    bad = SERVICE.replace("domains: web", "domains: *.web.example")
+    done = subprocess.run([*command, "-"], input=bad, capture_output=True, text=True, timeout=50, env=BARE)
+    assert done.returncode == 1
+    assert "<stdin>:8: error: File <stdin>: line 8: write a value that begins with * in quotes" in done.stdout
 
 
 def test_notes_are_no_problems(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -86,7 +141,8 @@ def test_version_as_a_flag(capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "--manifests", "{dir}", "--workers", "many"], "--workers: expected a number of processes"),
         (["run", "--no-such-flag"], "--no-such-flag"),
         (["check", "{dir}", "--namespace", "A B"], "--namespace: expected the name of a namespace"),
-        (["check"], "DIR"),
+        (["check"], "PATH: expected a directory, a file, or -"),
+        (["check", "{dir}", "--http-port", "many"], "--http-port: expected a port"),
         (["nonsense"], "nonsense"),
         ([], "COMMAND"),
     ],

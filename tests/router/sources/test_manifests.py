@@ -81,13 +81,13 @@ def test_a_file_that_did_not_change_is_not_read_again(tree: ManifestTree, monkey
     (tree.root / "b.yaml").write_text(service("b"))
     swept(tree)
     read: list[str] = []
-    parse = module._parse
+    parse = module.parse
 
     def noting(name: str, data: bytes) -> Contents:
         read.append(name)
         return parse(name, data)
 
-    monkeypatch.setattr(module, "_parse", noting)
+    monkeypatch.setattr(module, "parse", noting)
     (tree.root / "b.yaml").write_text(service("b", "two two"))
     assert said(swept(tree)) == {"b": "two two"}
     assert read == ["b.yaml"]
