@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from proxy.gateway import Gateway
-from tests.fakes.wired import HOST, Handler, on_loop, wired
+from tests.fakes.wired import HOST, Handler, installed, on_loop, wired
 
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 
@@ -37,7 +37,7 @@ def cuts(beginning: bytes, *, reset: bool) -> Handler:
 
 def test_a_client_that_has_said_everything_gets_its_answer() -> None:
     async def story() -> None:
-        async with wired(quick) as router, router.caller() as caller:
+        async with installed(quick) as router, router.caller() as caller:
             await caller.asks(GET + GET)
             caller.writer.write_eof()
             answers = await caller.rest()
@@ -62,7 +62,7 @@ def test_half_an_answer_ends_in_a_reset(request_line: bytes, beginning: bytes, r
     """Whatever the framing, no client can take it for the whole."""
 
     async def story() -> None:
-        async with wired(cuts(beginning, reset=reset)) as router, router.caller() as caller:
+        async with installed(cuts(beginning, reset=reset)) as router, router.caller() as caller:
             await caller.asks(request_line + HOST + b"\r\n")
             with pytest.raises(ConnectionResetError):
                 await caller.rest()
@@ -74,7 +74,7 @@ def test_half_an_answer_ends_in_a_reset(request_line: bytes, beginning: bytes, r
 def test_half_an_answer_until_close_that_is_reset_ends_in_a_reset() -> None:
     async def story() -> None:
         app = cuts(b"HTTP/1.1 200 OK\r\n\r\nhalf", reset=True)
-        async with wired(app) as router, router.caller() as caller:
+        async with installed(app) as router, router.caller() as caller:
             await caller.asks(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
             with pytest.raises(ConnectionResetError):
                 await caller.rest()
@@ -105,7 +105,7 @@ def test_an_answer_with_goodbye_survives_bytes_that_nobody_reads() -> None:
     """A close with unread bytes would be a reset, and a reset may overtake the answer."""
 
     async def story() -> None:
-        async with wired(quick, body_size=10) as router, router.caller() as caller:
+        async with installed(quick, bodySize="10") as router, router.caller() as caller:
             await caller.asks(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n" + bytes(50_000))
             answer = await caller.rest()
             assert answer.startswith(b"HTTP/1.1 413 ")

@@ -11,8 +11,9 @@ import pytest
 
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
-from tests.fakes.wired import HOST, head_of, on_loop, wired
+from tests.fakes.wired import HOST, head_of, installed, on_loop, wired
 from tests.wire.test_bodies import BODY, DIGEST, digests, uploads
+from tls.certificate import Certificate
 from tls.change import CertificateChange
 from tls.fallback import self_signed
 from tls.secret import read_pair
@@ -30,6 +31,11 @@ def front() -> Front:
     pairs = {name: read_pair(AUTHORITY.issue(name).secret_data()) for name in NAMES}
     store.swap(store.prepare(CertificateChange(1, pairs, names={name: name for name in NAMES})))
     return Front(store)
+
+
+def pair() -> Certificate:
+    """The certificate of the program."""
+    return read_pair(AUTHORITY.issue("shop.example").secret_data())
 
 
 async def shows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,9 +64,9 @@ def test_an_app_hears_that_its_client_came_over_tls(front: Front, version: ssl.T
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_twenty_mebibytes_up_over_tls_and_on(front: Front, version: ssl.TLSVersion) -> None:
+def test_twenty_mebibytes_up_over_tls_and_on(version: ssl.TLSVersion) -> None:
     async def story() -> None:
-        async with wired(digests, tls=front) as router, router.caller(trusting(AUTHORITY, version)) as caller:
+        async with installed(digests, pair=pair()) as router, router.caller(trusting(AUTHORITY, version)) as caller:
             assert await uploads(caller, chunked=False) == DIGEST
             for size in (0, 1, 20_000, 100_000, 300_000):
                 request = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % size
@@ -104,14 +110,14 @@ def test_a_connection_for_one_name_does_not_serve_another(front: Front) -> None:
     on_loop(story())
 
 
-def test_half_an_answer_over_tls_is_not_followed_by_a_goodbye(front: Front) -> None:
+def test_half_an_answer_over_tls_is_not_followed_by_a_goodbye() -> None:
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
         await writer.drain()
 
     async def story() -> None:
-        async with wired(half, tls=front) as router, router.caller(trusting(AUTHORITY)) as caller:
+        async with installed(half, pair=pair()) as router, router.caller(trusting(AUTHORITY)) as caller:
             await caller.asks(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
             with pytest.raises((ConnectionResetError, ssl.SSLError)):
                 await caller.rest()
@@ -126,12 +132,14 @@ def test_clear_text_on_the_port_for_tls_and_the_other_way_round(front: Front) ->
             router.http, router.https = router.https or 0, router.http
             async with router.caller() as caller:
                 await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
-                assert b"HTTP/1.1" not in await caller.rest()
+                said = await caller.rest()
+                assert said.startswith(b"HTTP/1.1 400 ")
+                assert b"X-Router-Error: plain_http\r\n" in said
             with pytest.raises(ssl.SSLError):
                 async with router.caller(trusting(AUTHORITY)):
                     pass
             counters = router.gateway.counters
             assert counters.tls_failures == 1
-            assert counters.unrouted.requests == {(400, "other", "http/1.1"): 1}
+            assert counters.unrouted.requests == {(400, "other", "http/1.1"): 2}  # one at each port
 
     on_loop(story())
