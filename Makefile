@@ -13,10 +13,10 @@ IMAGE ?= drycc-router:$(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml
 ENGINE ?= $(shell for name in podman buildah docker; do command -v $$name && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz check format docs lock bench chart image clean
+.PHONY: help run test fuzz conformance check format docs lock bench chart image clean
 
 help: ## list the verbs
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.runtime ## run the router in front of the demo apps (Ctrl-C ends everything)
 	@exec $(BIN)/python examples/demo.py $(ARGS)
@@ -31,6 +31,9 @@ test: export PYTHONDONTWRITEBYTECODE :=
 fuzz: $(VENV)/.dev ## search for inputs that tell our parsers from others, and keep them (ARGS="--minutes 60" for longer)
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 	@DRYCC_FUZZ=long $(BIN)/python -m pytest tests/fuzz tests/stories/test_faults.py --timeout 3600
+
+conformance: $(VENV)/.dev ## test against a real API server, built once with Go (ARGS=--record writes the recorded session)
+	@$(BIN)/python -m tests.conformance $(ARGS)
 
 check: $(VENV)/.dev ## lint, formatting, types, import contracts
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tests.fakes.apiserver.bodies import addressed
 from tests.fakes.apiserver.calls import Call
 from tests.fakes.apiserver.patches import merged
-from tests.fakes.apiserver.refusals import Refused, bad_request, expired
+from tests.fakes.apiserver.refusals import Refused, bad_request, expired, from_the_future
 from tests.fakes.apiserver.store import Document, Store
 from tests.fakes.apiserver.validation import check, check_change
 from tests.fakes.apiserver.watches import added, bookmark
@@ -34,6 +34,8 @@ class Api:
         self._store = store
 
     def get(self, call: Call) -> bytes:
+        if call.subresource and not call.kind.has_status:
+            raise Refused(404, "the server could not find the requested resource")
         return self._store.get(call.kind, call.home, call.name).whole
 
     def create(self, call: Call, document: Document) -> bytes:
@@ -41,18 +43,22 @@ class Api:
         if document["metadata"].get("resourceVersion"):
             raise Refused(500, "resourceVersion should not be set on objects to be created")
         check(call.kind, document)
+        if call.kind.has_status:
+            document = {**document, "status": _no_status(call)}
         return self._store.create(call.kind, document).whole
 
     def update(self, call: Call, document: Document) -> bytes:
         """Replace the object ("Concurrency control and consistency")."""
         document = addressed(call, document)
-        check_change(call.kind, self._store.get(call.kind, call.home, call.name).document, document)
+        old = self._store.get(call.kind, call.home, call.name).document
+        document = _what_may_change(call, old, document)
+        check_change(call.kind, old, document)
         return self._store.update(call.kind, document).whole
 
     def patch(self, call: Call, patch: Document) -> bytes:
         """Merge ``patch`` into the object; a ``resourceVersion`` in it has to be the stored one."""
         old = self._store.get(call.kind, call.home, call.name).document
-        document = addressed(call, merged(old, patch))
+        document = _what_may_change(call, old, addressed(call, merged(old, patch)))
         check_change(call.kind, old, document)
         return self._store.update(call.kind, document).whole
 
@@ -117,7 +123,24 @@ class Api:
     def _not_from_the_future(self, call: Call) -> None:
         current = self._store.version
         if call.version and int(call.version) > current:
-            raise Refused(504, f"Too large resource version: {call.version}, current: {current}", retry_after=1)
+            raise from_the_future(call.version, current)
+
+
+def _no_status(call: Call) -> Document:
+    """What the status of a new object is, whatever its author says."""
+    return {"loadBalancer": {}} if call.kind.name in ("Service", "Ingress") else {}
+
+
+def _what_may_change(call: Call, old: Document, new: Document) -> Document:
+    """Through ``…/status`` the status and the metadata, through the object all but the status (API conventions)."""
+    if call.subresource and not call.kind.has_status:
+        raise Refused(404, "the server could not find the requested resource")
+    if not call.kind.has_status:
+        return new
+    kept, changed = (old, new) if call.subresource else (new, old)
+    document = {**kept, "metadata": new["metadata"]}
+    document.pop("status", None)
+    return {**document, "status": changed["status"]} if "status" in changed else document
 
 
 def _page_token(version: int, after: str) -> str:
@@ -131,4 +154,12 @@ def _read_page_token(token: str) -> tuple[int | None, str]:
         version, after = json.loads(base64.urlsafe_b64decode(token))
         return (None if version < 0 else int(version)), str(after)
     except (ValueError, TypeError):
-        raise bad_request("continue key is not valid") from None
+        shown = f"invalid character '\\u{_first_byte(token):04x}' looking for beginning of value"
+        raise bad_request(f"invalid continue token: continue key is not valid: {shown}") from None
+
+
+def _first_byte(token: str) -> int:
+    try:
+        return base64.urlsafe_b64decode(token)[0]
+    except (ValueError, IndexError):
+        return 0

@@ -30,6 +30,8 @@ class Call:
     namespace: str
     name: str
     """Of the object; for a list or watch, the one its field selector narrows it to, as the authorizer sees it."""
+    subresource: str = ""
+    """``status``, or the object itself."""
     selection: Selection = EVERYTHING
     limit: int = 0
     page: str = ""
@@ -44,6 +46,11 @@ class Call:
     """Seconds after which the server ends a watch."""
 
     @property
+    def resource(self) -> str:
+        """As rules of roles name it."""
+        return f"{self.kind.plural}/{self.subresource}" if self.subresource else self.kind.plural
+
+    @property
     def home(self) -> str:
         """Where the object is kept: rights to a Namespace are judged in it, and yet it lies in none."""
         return self.namespace if self.kind.namespaced else ""
@@ -55,15 +62,17 @@ def read_call(method: str, path: str, query: Mapping[str, str]) -> Call:
     Raises:
         Refused: 404, no such address; 405, no such method there; 400 or 422, a query that contradicts itself.
     """
-    kind, namespace, name = _address(path)
+    whole = path.removesuffix("/status")
+    subresource = "status" if whole != path and len(whole.strip("/").split("/")) > 3 else ""
+    kind, namespace, name = _address(whole if subresource else path)
     verbs = _VERBS_OF_OBJECT if name else _VERBS_OF_COLLECTION
-    if method not in verbs:
+    if method not in verbs or (subresource and (not name or method == "DELETE")):
         raise Refused(405, "the server does not allow this method on the requested resource")
     verb = verbs[method]
     if verb == "create" and kind.namespaced and not namespace:
         raise Refused(405, "the server does not allow this method on the requested resource")
     if verb != "list":
-        return Call(verb, kind, namespace, name)
+        return Call(verb, kind, namespace, name, subresource)
     selection = Selection(
         namespace, labels_of(query.get("labelSelector", "")), fields_of(query.get("fieldSelector", ""), kind)
     )
@@ -73,7 +82,7 @@ def read_call(method: str, path: str, query: Mapping[str, str]) -> Call:
         kind,
         namespace,
         _only_name(selection),
-        selection,
+        selection=selection,
         limit=_number(query, "limit") or 0,
         page=query.get("continue", ""),
         version=query.get("resourceVersion", ""),
@@ -139,7 +148,8 @@ def _check(call: Call, query: Mapping[str, str]) -> None:
     if call.exact and call.version == "0":
         faults.append(("resourceVersionMatch", 'Forbidden: "Exact" is forbidden for resourceVersion "0"'))
     if call.version and not call.version.isdecimal():
-        raise bad_request(f'invalid resource version "{call.version}"')
+        said = f'resourceVersion: Invalid value: "{call.version}": strconv.ParseUint: parsing "{call.version}"'
+        raise Refused(500, f"{said}: invalid syntax", reason=None)
     if call.page and call.version not in ("", "0"):
         raise bad_request("specifying resource version is not allowed when using continue")
     if faults:

@@ -68,8 +68,8 @@ class Credentials:
         # The name in the body of a creation is not known yet when rights are judged.
         name = "" if verb == "create" else call.name
         kind = call.kind
-        if self.rights is not None and not self.rights.allow(verb, kind.group, kind.plural, call.namespace, name):
-            raise forbidden(self.account.user, verb, kind, call.namespace, name)
+        if self.rights is not None and not self.rights.allow(verb, kind.group, call.resource, call.namespace, name):
+            raise forbidden(self.account.user, verb, kind, call.namespace, name, call.resource)
 
     def rotate(self) -> None:
         """From now on only a new token is good."""

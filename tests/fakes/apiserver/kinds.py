@@ -31,6 +31,8 @@ class Kind:
     """Field selectors beyond ``META_FIELDS`` → where the value stands in a document."""
     counts_generations: bool = False
     """``metadata.generation`` is 1 at birth and grows when anything but metadata and status changes."""
+    has_status: bool = False
+    """``status`` is a resource of its own (``…/status``): neither is written through the other."""
     blind_updates: bool = True
     """An update may come without ``metadata.resourceVersion`` (the real server's AllowUnconditionalUpdate)."""
 
@@ -58,7 +60,12 @@ NAMESPACES = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
 KINDS = (
     NAMESPACES,
     Kind(
-        "", "v1", "services", "Service", fields={"spec.clusterIP": ("spec", "clusterIP"), "spec.type": ("spec", "type")}
+        "",
+        "v1",
+        "services",
+        "Service",
+        fields={"spec.clusterIP": ("spec", "clusterIP"), "spec.type": ("spec", "type")},
+        has_status=True,
     ),
     Kind("", "v1", "secrets", "Secret", fields={"type": ("type",)}),
     Kind("", "v1", "configmaps", "ConfigMap"),
@@ -83,11 +90,11 @@ KINDS = (
         },
     ),
     Kind("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", counts_generations=True),
-    Kind("apps", "v1", "deployments", "Deployment", counts_generations=True),
-    Kind("apps", "v1", "daemonsets", "DaemonSet", counts_generations=True),
+    Kind("apps", "v1", "deployments", "Deployment", counts_generations=True, has_status=True),
+    Kind("apps", "v1", "daemonsets", "DaemonSet", counts_generations=True, has_status=True),
     Kind("coordination.k8s.io", "v1", "leases", "Lease", blind_updates=False),
     # What peers read that the router does not: with these, Traefik can be pointed at the same objects.
-    Kind("networking.k8s.io", "v1", "ingresses", "Ingress", counts_generations=True),
+    Kind("networking.k8s.io", "v1", "ingresses", "Ingress", counts_generations=True, has_status=True),
     Kind("networking.k8s.io", "v1", "ingressclasses", "IngressClass", namespaced=False, counts_generations=True),
 )
 

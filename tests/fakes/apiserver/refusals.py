@@ -17,6 +17,7 @@ __all__ = [
     "conflict",
     "expired",
     "forbidden",
+    "from_the_future",
     "invalid",
     "not_found",
     "status_reason",
@@ -47,14 +48,15 @@ def status_reason(code: int) -> str:
 
 
 class Refused(Exception):
-    """A request the server does not carry out; ``document`` is the body of the answer, a ``Status``."""
+    """A request the server does not carry out; ``document`` is the body of the answer, a ``Status``. ``reason``: None
+    where the real server gives none."""
 
     def __init__(
         self,
         code: int,
         message: str,
         *,
-        reason: str = "",
+        reason: str | None = "",
         details: dict[str, Any] | None = None,
         next_page: str = "",
         retry_after: int | None = None,
@@ -71,7 +73,7 @@ class Refused(Exception):
             "metadata": {"continue": next_page} if next_page else {},
             "status": "Failure",
             "message": message,
-            "reason": reason or status_reason(code),
+            **({} if reason is None else {"reason": reason or status_reason(code)}),
             **({"details": details} if details else {}),
             "code": code,
         }
@@ -85,11 +87,11 @@ def bad_request(message: str) -> Refused:
     return Refused(400, message)
 
 
-def forbidden(user: str, verb: str, kind: Kind, namespace: str, name: str) -> Refused:
-    """403 in the words of the RBAC authorizer."""
+def forbidden(user: str, verb: str, kind: Kind, namespace: str, name: str, resource: str = "") -> Refused:
+    """403 in the words of the RBAC authorizer. ``resource``: with its subresource."""
     subject = f'{kind.qualified} "{name}"' if name else kind.qualified
     scope = f'in the namespace "{namespace}"' if namespace else "at the cluster scope"
-    tried = f'{verb} resource "{kind.plural}" in API group "{kind.group}" {scope}'
+    tried = f'{verb} resource "{resource or kind.plural}" in API group "{kind.group}" {scope}'
     return Refused(403, f'{subject} is forbidden: User "{user}" cannot {tried}', details=_details(kind, name))
 
 
@@ -115,15 +117,23 @@ def expired(message: str, next_page: str = "") -> Refused:
     return Refused(410, message, next_page=next_page)
 
 
-def invalid(kind: Kind, name: str, faults: list[tuple[str, str]]) -> Refused:
-    """422: the object is well-formed and not acceptable; ``faults`` are pairs of field and complaint."""
+def from_the_future(version: str, current: int) -> Refused:
+    """504: a version that has not been yet; the real server has waited for it for three seconds by then."""
+    causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+    message = f"Timeout: Too large resource version: {version}, current: {current}"
+    return Refused(504, message, details={"causes": causes}, retry_after=1)
+
+
+def invalid(kind: Kind, name: str, faults: list[tuple[str, str]], called: str = "") -> Refused:
+    """422: the object is well-formed and not acceptable; ``faults`` are pairs of field and complaint. ``called``: the
+    kind, where the real server does not give its name."""
     said = [f"{field}: {complaint}" for field, complaint in faults]
     listed = said[0] if len(said) == 1 else f"[{', '.join(said)}]"
     details = _details(kind, name)
     details["causes"] = [
         {"reason": "FieldValueInvalid", "message": complaint, "field": field} for field, complaint in faults
     ]
-    qualified = f"{kind.name}.{kind.group}" if kind.group else kind.name
+    qualified = called or (f"{kind.name}.{kind.group}" if kind.group else kind.name)
     return Refused(422, f'{qualified} "{name}" is invalid: {listed}', details=details)
 
 

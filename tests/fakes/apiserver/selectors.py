@@ -73,6 +73,11 @@ def fields_of(selector: str, kind: Kind) -> tuple[Requirement, ...]:
         if not operator:
             raise bad_request(f"invalid selector: {term!r}; can't understand {term!r}")
         if key not in META_FIELDS and key not in kind.fields:
-            raise bad_request(f"field label not supported: {key}")
+            known = ", ".join(f'"{each}"' for each in META_FIELDS)
+            raise bad_request(
+                f"field label not supported: {key}"
+                if kind.fields
+                else f'"{key}" is not a known field selector: only {known}'
+            )
         requirements.append(Requirement(key, frozenset({value}), negated=operator == "!="))
     return tuple(requirements)

@@ -36,7 +36,7 @@ from tests.fakes.apiserver.faults import Action, Fault, Faults
 from tests.fakes.apiserver.kinds import KINDS, kind_of
 from tests.fakes.apiserver.objects import apps
 from tests.fakes.apiserver.patches import APPLY
-from tests.fakes.apiserver.refusals import Refused, expired, invalid
+from tests.fakes.apiserver.refusals import Refused, expired, from_the_future, invalid
 from tests.fakes.apiserver.rights import Rights, ServiceAccount
 from tests.fakes.apiserver.store import Document, Revision, Store, Stored, watch_line
 from tests.fakes.apiserver.watches import Watch
@@ -50,6 +50,7 @@ BEFORE_TIMEOUT = 2.0
 """Seconds before the end of a watch at which a last bookmark is sent."""
 HEALTH = frozenset({"/healthz", "/livez", "/readyz"})
 VERSION = b'{"major":"1","minor":"34","gitVersion":"v1.34.0+fake","platform":"linux/amd64"}'
+CROWDED = "Too many requests, please try again later.\n"
 WEB_PAGE = b"<!doctype html><title>Sign in</title><p>Please sign in to this network."
 NOT_AN_OBJECT = b'{"spec":{}}'
 SPOILED_LISTS: dict[Action, Callable[[Items], Items]] = {
@@ -350,6 +351,9 @@ class FakeApiServer:
             fault = self.faults.take(call.verb, call.kind.plural, call.namespace, call.name)
             self.credentials.authorize(call)
             negotiate(request)
+            if fault is not None and fault.action is Action.CROWD:
+                record.code = 429
+                return web.Response(status=429, text=CROWDED, headers={"Retry-After": "1"})
             if fault is not None and fault.action is Action.STATUS:
                 raise Refused(fault.code, f"fault laid by a test: {fault.code}", retry_after=fault.retry_after)
             if call.verb == "watch":
@@ -406,9 +410,11 @@ class FakeApiServer:
         try:
             if action is Action.GONE_EVENT:
                 raise expired("fault laid by a test: too old resource version")
+            if action is Action.FUTURE_EVENT:
+                raise from_the_future(call.version, self.store.version)
             watch.lines += self._api.beginning(call) if action is not Action.EMPTY else []
         except Refused as refusal:
-            if self.gone_as == "status" and action is not Action.GONE_EVENT:
+            if self.gone_as == "status" and action not in (Action.GONE_EVENT, Action.FUTURE_EVENT):
                 raise
             watch.send(watches.error(refusal))
             watch.end()
@@ -466,7 +472,7 @@ class FakeApiServer:
         return timers
 
     def _send_bookmark(self, watch: Watch) -> None:
-        if watch.call.bookmarks:
+        if watch.call.bookmarks and not watch.is_ahead_of(self.store.version):
             watch.send(watches.bookmark(watch.call, self.store.version))
 
     def _bookmark_regularly(self) -> None:

@@ -31,6 +31,12 @@ Document = dict[str, Any]
 Key = tuple[str, str]
 """Namespace and name; objects of the cluster have the empty namespace. Lists come in this order, as etcd's do."""
 
+FORGOTTEN_LIST = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without"
+    " the continue parameter, or use the continue token in this response to retrieve the remainder of the results."
+    " Continuing with the provided token results in an inconsistent list - objects that were created, modified, or"
+    " deleted between the time the first chunk was returned and now may show up in the list."
+)
 SNAPSHOTS_KEPT = 32
 """How many lists that are being read page by page are remembered; the real server forgets them by time."""
 
@@ -200,7 +206,7 @@ class Store:
         snapshot = self._snapshots.get((kind, version))
         if snapshot is None:
             if version != self.version or (wanted is not None and version <= self._expired):
-                raise expired("The provided continue parameter is too old to display a consistent list result.")
+                raise expired(FORGOTTEN_LIST)
             objects = self._objects[kind]
             snapshot = tuple(objects[key] for key in sorted(objects))
         start = bisect_right(snapshot, tuple(after.split("/", 1)), key=lambda stored: stored.key) if after else 0
@@ -264,9 +270,8 @@ class Store:
         before = old.document
         told = metadata.get("resourceVersion")
         if not told and not kind.blind_updates:
-            raise invalid(
-                kind, old.name, [("metadata.resourceVersion", "Invalid value: 0x0: must be specified for an update")]
-            )
+            complaint = "Invalid value: 0: must be specified for an update"
+            raise invalid(kind, old.name, [("metadata.resourceVersion", complaint)], kind.qualified)
         if told and told != str(old.version):
             raise conflict(kind, old.name)
         uid = before["metadata"]["uid"]

@@ -44,7 +44,8 @@ def check(kind: Kind, document: Document) -> None:
     for path in MICRO_TIMES.get(kind.name, ()):
         text = text_at(document, path)
         if text and not MICRO_TIME.fullmatch(text):
-            raise _not_decoded(kind, f'parsing time "{text}" as "2006-01-02T15:04:05.000000Z07:00"')
+            form = "2006-01-02T15:04:05.000000Z07:00"
+            raise _not_decoded(kind, f'parsing time "{text}" as "{form}": cannot parse "Z" as ".000000"')
     faults: Faults = []
     if not NAME.fullmatch(name) or len(name) > 253:
         faults.append(("metadata.name", f'Invalid value: "{name}": a lowercase RFC 1123 subdomain is expected'))

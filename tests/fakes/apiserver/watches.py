@@ -28,8 +28,12 @@ class Watch:
 
     def tell(self, revision: Revision) -> None:
         line = revision.line(self.call.selection)
-        if line is not None:
+        if line is not None and not self.is_ahead_of(revision.version):
             self.send(line)
+
+    def is_ahead_of(self, version: int) -> bool:
+        """Whether it began at a later version: of what comes before that it is told nothing, not even by a bookmark."""
+        return self.call.version.isdecimal() and int(self.call.version) > version
 
     def send(self, line: bytes) -> None:
         self.lines.append(line)
