@@ -64,6 +64,7 @@ class Feedback:
         )
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._heard = asyncio.Event()
+        self._closing: asyncio.Task[None] | None = None
 
     def hear(self, snapshot: Snapshot) -> None:
         """Take what was just made current. Every snapshot, in order."""
@@ -75,6 +76,8 @@ class Feedback:
         """Stand for election and write, until :meth:`close`. Not before there is a table: who knows nothing yet would
         only keep others from leading."""
         await self._heard.wait()
+        if self._closing is not None:
+            return
         async with asyncio.TaskGroup() as group:
             self._tasks = (
                 group.create_task(_for_ever(self.election.run), name="election"),
@@ -83,7 +86,12 @@ class Feedback:
             )
 
     async def close(self) -> None:
-        """Stop writing, then let another replica lead at once."""
+        """Stop writing, then let another replica lead at once. Once; whoever asks again waits for the same end."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._close(), name="give the lease back")
+        await asyncio.shield(self._closing)
+
+    async def _close(self) -> None:
         for task in self._tasks:
             task.cancel()
         if self._tasks:

@@ -311,6 +311,8 @@ class Supervisor:
         self._children[pid] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
         self._introduce(child)
+        if role == "control" and self._phase != "serving":
+            self._say(child, Draining())
         if role == "worker":
             for port, bound in self._streams.items():
                 self._say(child, Port(port), bound.fileno())
@@ -524,9 +526,7 @@ class Supervisor:
         if self._phase == "draining":
             return
         log.info("another router has taken over: draining for at most %g s", self._settings.drain_grace)
-        for child in self._children.values():
-            if child.role == "control":
-                self._say(child, Hush())
+        self._tell_control(Hush())
         self._drain()
 
     def _bind_streams(self) -> None:
@@ -548,6 +548,11 @@ class Supervisor:
         for child in self._children.values():
             if child.role == "worker":
                 self._say(child, message, *descriptors)
+
+    def _tell_control(self, message: Message) -> None:
+        for child in self._children.values():
+            if child.role == "control":
+                self._say(child, message)
 
     def _say_listening(self) -> None:
         """The one line on stdout that whoever started us waits for: traffic is served, on these ports. Said as soon as
@@ -666,6 +671,7 @@ class Supervisor:
             self._door.close()
         self._forget_all_asking()
         grace = self._settings.drain_grace
+        self._tell_control(Draining())  # where another router took over, or this one gives up, it was not told before
         self._tell_workers(Drain(grace))
         self._at(STOP_SECONDS, lambda: self._close_behind(anyway=True))
         self._at(grace + LATE_SECONDS, self._kill_late)

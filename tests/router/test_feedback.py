@@ -124,6 +124,47 @@ def test_one_replica_writes_what_all_remember() -> None:
     story(tell)
 
 
+def test_who_leaves_before_its_first_table_never_leads() -> None:
+    """A router that is told to end while it starts: the table that comes all the same must not make it a candidate."""
+
+    async def tell(cluster: Cluster) -> None:
+        early = Replica(cluster, "early")
+        cluster.replicas.append(early)
+        await asyncio.sleep(1)
+        await early.feedback.close()
+        early.hears(cluster.record())
+        await asyncio.sleep(30)
+        assert early.task.done()
+        assert cluster.leaders == []
+        assert not cluster.log
+
+    story(tell)
+
+
+def test_the_lease_is_given_back_once_however_often_a_router_is_told_to_leave() -> None:
+    """At the beginning of the drain, and again at its end, which must not come before the lease is back."""
+
+    async def tell(cluster: Cluster) -> None:
+        leader = cluster.starts("a")
+        await asyncio.sleep(5)
+        assert cluster.leaders == ["a"]
+        closing = asyncio.create_task(leader.feedback.close())
+        await asyncio.sleep(0)
+        await leader.feedback.close()
+        assert Lease.read(cluster.store.get(LEASE, "drycc", OWN.deployment).document).holder == ""
+        await closing
+        cluster.tell(service("shop/web", {"domains": "shop.example"}))
+        await asyncio.sleep(30)
+        assert cluster.leaders == []
+        released = [each for each in cluster.log if each.resource == "leases" and each.verb == "update"]
+        cluster.starts("b")
+        await asyncio.sleep(LOOK)
+        assert cluster.leaders == ["b"]
+        assert len(released) <= 3, "taken, renewed, given back"
+
+    story(tell)
+
+
 def test_the_same_one_tells_owners_what_is_wrong() -> None:
     async def tell(cluster: Cluster) -> None:
         for name in "abc":
