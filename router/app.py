@@ -110,6 +110,7 @@ class _ControlPlane:
         count: Callable[[], Awaitable[None]] | None = None,
         lost_lines: Callable[[], int] = lambda: 0,
         workers: Callable[[], Workers] | None = None,
+        unready_workers: Callable[[], str] = lambda: "",
         git: GitGateway | None = None,
         reader: PairReader | None = None,
     ) -> _ControlPlane:
@@ -133,7 +134,8 @@ class _ControlPlane:
         self._feedback = Feedback(self._api, own, identity, self.reconciler.complain) if self._api else None
         if self._feedback:
             self.reconciler.listeners.append(self._feedback.hear)
-        self.health = Health((lambda: cluster.waits_for) if cluster else None)
+        self.health = Health(self._waits_for)
+        self._unready_workers = unready_workers
         metrics = self._metrics = RouterMetrics(
             sums,
             self.reconciler,
@@ -148,6 +150,7 @@ class _ControlPlane:
         self.admin = AdminServer(self.health, self.reconciler, metrics.page, upstreams, ports, streams, count)
         return self
 
+    _unready_workers: Callable[[], str]
     _api: Api | None
     _cluster: ClusterSource | None
     _settings: Settings
@@ -169,6 +172,16 @@ class _ControlPlane:
         if self._feedback:
             tasks.append(group.create_task(self._feedback.run(), name="feedback"))
         return tasks
+
+    def _waits_for(self) -> str:
+        """What keeps the first table from being served; never empty before it is."""
+        if self._cluster and (source := self._cluster.waits_for):
+            return source
+        if not self._cluster and self.reconciler.is_waiting:
+            return "the manifests to be read"
+        if not self.reconciler.published.is_set() and self.reconciler.failures:
+            return "a table that can be made (see the log)"
+        return self._unready_workers() or "the first table to be made and taken"
 
     async def prepare_metrics(self) -> None:
         """Write what was counted by now, so that whoever reads the metrics waits for less."""
@@ -353,6 +366,7 @@ async def _control(start: ControlStart, reader: PairReader | None) -> None:
         streams=control.streams,
         count=workers.count,
         workers=lambda: _how_workers_are(workers),
+        unready_workers=lambda: _who_has_no_table(workers),
         git=_git_gateway(start.git, sink),
         reader=reader,
     )
@@ -431,7 +445,8 @@ class _Control:
             case Lost(number, pid, why):
                 self.workers.lost(number, pid, why)
             case Draining():
-                self._plane.health.drain()
+                # A drain takes its time, and who is about to end must not keep others from leading meanwhile.
+                self._spawn(self._plane.leave(), "leave")
             case Hush():
                 self._spawn(self._plane.admin.close(), "hush")
             case Reopen() if self._sink:
@@ -461,6 +476,12 @@ def _read(file: int) -> bytes:
     with open(file, "rb") as reader:
         reader.seek(0)
         return reader.read()
+
+
+def _who_has_no_table(workers: FanOut) -> str:
+    """The workers that keep the first table from being served; empty: there is none to be taken yet, or all have it."""
+    late = [str(lane.number) for lane in workers.lanes if not lane.acknowledged]
+    return f"the first table to be made, and taken by worker {', '.join(late)}" if late else ""
 
 
 def _how_workers_are(workers: FanOut) -> Workers:

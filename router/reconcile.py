@@ -119,6 +119,11 @@ class Reconciler:
         async for batch in source:
             self.note(batch)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the source has not told everything yet."""
+        return not self._is_complete
+
     def note(self, batch: Batch) -> None:
         """Take one batch."""
         if self._since == 0.0:

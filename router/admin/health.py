@@ -37,5 +37,5 @@ class Health:
             return "draining"
         if self._serving:
             return ""
-        waiting = f": waiting for {self._waits_for()}" if self._waits_for else ""
-        return f"the first table is not published yet{waiting}"
+        what = self._waits_for() if self._waits_for else ""
+        return f"the first table is not published yet{f': waiting for {what}' if what else ''}"

@@ -9,12 +9,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["CAP", "FIRST", "HEALTHY", "MAX_ASKED", "Backoff"]
+__all__ = ["BELIEVED", "CAP", "FIRST", "HEALTHY", "MAX_ASKED", "REFUSED_CAP", "Backoff"]
 
 FIRST: Final = 0.5
 """Seconds before the second attempt."""
 CAP: Final = 30.0
 """Seconds between two attempts at most (two a minute: hardening R-08)."""
+REFUSED_CAP: Final = 120.0
+"""Seconds between two attempts at most where the server says that a right is missing: somebody has to grant it."""
+BELIEVED: Final = 5.0
+"""Seconds for which a server must say 403 before that is believed. For some hundred milliseconds after its own start a
+kube-apiserver has not read any Role, and says 403 to everybody; a busy one takes longer."""
 HEALTHY: Final = 60.0
 """Seconds without a failure after which all is forgiven (hardening R-05)."""
 MAX_ASKED: Final = 60.0
@@ -24,15 +29,16 @@ MAX_ASKED: Final = 60.0
 class Backoff:
     """Delays for one thing that is attempted again and again.
 
-    ``chance`` gives a number from 0 to 1; ``cap``: seconds.
+    ``chance`` gives a number from 0 to 1; ``cap`` and ``first``: seconds.
     """
 
-    __slots__ = ("_cap", "_chance", "_failed_at", "_next")
+    __slots__ = ("_cap", "_chance", "_failed_at", "_first", "_next")
 
-    def __init__(self, chance: Callable[[], float], cap: float = CAP) -> None:
+    def __init__(self, chance: Callable[[], float], cap: float = CAP, first: float = FIRST) -> None:
         self._chance = chance
         self._cap = cap
-        self._next = FIRST
+        self._first = first
+        self._next = first
         self._failed_at = float("-inf")
 
     def failed(self, now: float, asked: float = 0.0) -> float:
@@ -41,7 +47,7 @@ class Backoff:
         Chance only ever makes it longer, by at most a quarter: the cap is a promise to the server.
         """
         if now - self._failed_at > HEALTHY:
-            self._next = FIRST
+            self._next = self._first
         delay, self._next = self._next, min(self._next * 2.0, self._cap)
         self._failed_at = now + delay
         return max(delay, min(asked, MAX_ASKED)) * (1.0 + self._chance() / 4.0)

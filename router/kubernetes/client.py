@@ -19,6 +19,7 @@ import logging
 import random
 import socket
 import ssl
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ from router.kubernetes.errors import (
     Refused,
     Silent,
     Unauthorized,
+    Unexpected,
     Unreachable,
+    Untrusted,
     refusal,
 )
 from router.kubernetes.resources import Resource
@@ -73,6 +76,8 @@ IN_THREAD: Final = 64 * 1024
 """Bytes of JSON from which on it is parsed in a thread, so that the loop can turn meanwhile."""
 MAX_MESSAGE: Final = 200
 """Characters of the server's own words that go into an error."""
+MAX_FAULTS: Final = 20
+"""Kinds of unexpected exceptions that are logged with their trace, once each."""
 _READ: Final = 256 * 1024
 _EVENTS: Final = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK"})
 
@@ -101,6 +106,8 @@ class Api:
         self._configuration = configuration
         self._files = _files(configuration)
         self._session = _session(configuration)
+        self._faults: set[str] = set()
+        """Unexpected exceptions that were logged, by type and place."""
 
     def __repr__(self) -> str:
         return f"<Api {self._configuration.host}>"
@@ -248,7 +255,9 @@ class Api:
                 data = await _read(response)
             finally:
                 response.release()
-        except (aiohttp.ClientError, OSError) as error:
+        except ApiError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
             raise await self._failure(error) from error
         document = await asyncio.to_thread(_json, data) if len(data) > IN_THREAD else _json(data)
         if not isinstance(document, dict):
@@ -269,24 +278,57 @@ class Api:
                 yield response
             finally:
                 response.close()  # it is never read to its end by choice, and what is left would have to be drained
-        except (aiohttp.ClientError, OSError) as error:
+        except ApiError:
+            raise
+        except (Exception, asyncio.CancelledError) as error:
             raise await self._failure(error) from error
 
-    async def _failure(self, error: aiohttp.ClientError | OSError) -> ApiError:
-        """What it means that a connection failed; where TLS may be why, the credentials are read again."""
+    async def _failure(self, error: Exception | asyncio.CancelledError) -> ApiError:
+        """The one error that stands for an exception; where TLS may be why, the credentials are read again.
+
+        Raises CancelledError, if that is it and the task was cancelled.
+        """
         match error:
+            case asyncio.CancelledError():
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise error
+                # aiohttp cancels what waits for a name to be resolved when the session under it is closed.
+                return Unreachable("the connection was given up")
             case TimeoutError():
                 return Silent("nothing came for too long")
-            case ssl.SSLError():
-                await self._refresh()
-                return Unreachable(f"TLS: {error.reason or type(error).__name__}")
-            case aiohttp.ClientSSLError():
-                await self._refresh()
-                return Unreachable(_words(error))
+            case ssl.SSLError() | aiohttp.ClientSSLError():
+                return await self._distrust(error)
             case aiohttp.ClientPayloadError():
                 return Unreachable("the connection broke in the middle of an answer")
-            case _:
+            case aiohttp.ClientError() | OSError():
                 return Unreachable(_words(error))
+            case _:
+                self._log_fault(error)
+                return Unexpected(f"unexpected {type(error).__name__} while asking")
+
+    async def _distrust(self, error: Exception) -> ApiError:
+        """TLS failed: the authority or our own pair may be another one by now."""
+        # aiohttp's own exceptions are SSLErrors without the attributes of one; the one inside has them.
+        cause = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+        also = ""
+        try:
+            await self._refresh()
+        except Unreachable as failed:
+            also = f"; {failed}"
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            authority = self._configuration.ssl_ca_cert or "the system's authorities"
+            why = getattr(cause, "verify_message", "") or "for a reason that OpenSSL does not tell"
+            return Untrusted(f"certificate verify failed: {why} ({self.host} against {authority}){also}")
+        return Unreachable(f"TLS: {getattr(cause, 'reason', None) or type(cause).__name__}{also}")
+
+    def _log_fault(self, error: Exception) -> None:
+        """With its trace, once for each place: whoever asked tries again, and again."""
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{type(error).__name__} {frames[-1].filename}:{frames[-1].lineno}" if frames else type(error).__name__
+        if place not in self._faults and len(self._faults) < MAX_FAULTS:
+            self._faults.add(place)
+            log.error("a request to the API server failed in an unexpected way; it is tried again", exc_info=error)
 
     async def _send(
         self,
@@ -350,11 +392,12 @@ class Api:
         try:
             configuration = await credentials.read(self._kubeconfig)
             files = _files(configuration)
+            fresh = _session(configuration) if files != self._files else None
         except CredentialsError as error:
             raise Unreachable(str(error)) from error
         self._configuration = configuration
-        if files != self._files:
-            before, self._session, self._files = self._session, _session(configuration), files
+        if fresh is not None:
+            before, self._session, self._files = self._session, fresh, files
             await before.close()  # watches over it begin again, with what is good now
 
 
@@ -424,15 +467,22 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 async def _refuse(response: aiohttp.ClientResponse) -> None:
     """Raise what a status that is no success stands for."""
     message = response.reason or ""
+    said: Mapping[str, Any] = {}
     try:
         document = _json(await _read(response)) if "json" in response.content_type else None
-        if isinstance(document, dict) and isinstance(document.get("message"), str):
-            message = document["message"]
+        if isinstance(document, dict):
+            said = document
     except (ApiError, aiohttp.ClientError):
         pass  # the status is what matters
     finally:
         response.close()
-    raise refusal(response.status, _shortened(message), _seconds(response.headers.get("Retry-After")))
+    if response.status == 404 and said.get("kind") != "Status":
+        # "There is no such object" opens doors that the object keeps shut, so only an API server may say it.
+        raise BadAnswer("404 from something that is no API server")
+    if isinstance(said.get("message"), str):
+        message = said["message"]
+    asked = _seconds(response.headers.get("Retry-After"))
+    raise refusal(response.status, _shortened(message), asked, is_future=_is_future(said))
 
 
 def _event(line: bytes) -> WatchEvent:
@@ -445,10 +495,37 @@ def _event(line: bytes) -> WatchEvent:
     if kind == "ERROR":
         code = told.get("code")
         message = told.get("message")
-        raise refusal(code if isinstance(code, int) else 500, _shortened(message if isinstance(message, str) else ""))
+        raise refusal(
+            code if isinstance(code, int) else 500,
+            _shortened(message if isinstance(message, str) else ""),
+            _retry_after(told),
+            is_future=_is_future(told),
+        )
     if not isinstance(kind, str) or kind not in _EVENTS:
         raise BadAnswer("expected watch events of a known type")
     return WatchEvent(kind, told)
+
+
+def _details(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    details = status.get("details")
+    return details if isinstance(details, dict) else {}
+
+
+def _retry_after(status: Mapping[str, Any]) -> float:
+    """Seconds that a ``Status`` inside a watch asks to wait; 0: it does not."""
+    seconds = _details(status).get("retryAfterSeconds")
+    return float(seconds) if isinstance(seconds, int) and seconds > 0 else 0.0
+
+
+def _is_future(status: Mapping[str, Any]) -> bool:
+    """Whether a ``Status`` says that the version asked for has not been yet."""
+    if status.get("code") != 504:
+        return False
+    causes, message = _details(status).get("causes"), status.get("message")
+    named = [cause.get("reason") for cause in causes if isinstance(cause, dict)] if isinstance(causes, list) else []
+    if "ResourceVersionTooLarge" in named:
+        return True
+    return isinstance(message, str) and "Too large resource version" in message  # before there was a cause
 
 
 def _json(data: bytes) -> object:

@@ -3,7 +3,7 @@
 Three loops, grouped by their reason to begin again::
 
     for ever
-    └── a list                       the version is gone (410), or there is none yet
+    └── a list                       the version is gone (410), is not there yet (504), or there is none yet
         └── a watch from a version   the server ended it, or the connection broke
 
 A watch that breaks goes on from the version it had heard of last, bookmarks included, so nothing is missed and nothing
@@ -25,9 +25,18 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from router.kubernetes.backoff import Backoff
+from router.kubernetes.backoff import REFUSED_CAP, Backoff
 from router.kubernetes.client import WATCH_SECONDS, Listed, RawObject, WatchEvent
-from router.kubernetes.errors import ApiError, BadAnswer, Gone, Refused, Unreachable
+from router.kubernetes.errors import (
+    ApiError,
+    BadAnswer,
+    Forbidden,
+    FutureVersion,
+    Gone,
+    Refused,
+    Unreachable,
+    Untrusted,
+)
 from router.kubernetes.resources import Resource
 
 __all__ = ["Away", "Back", "Heard", "News", "Reach", "Reader", "Relisted", "Scope", "Seen", "follow"]
@@ -36,6 +45,17 @@ log = logging.getLogger(__name__)
 
 LOG_SECONDS: Final = 10.0
 """Between two lines about the same trouble (hardening R-08)."""
+MAX_FUTURES: Final = 3
+"""Watches in a row from a version that the server does not know yet, after which the scope is listed again: a server
+that was restored from a backup never comes to that version."""
+MAX_SILENCES: Final = 2
+"""Watches in a row that the server ended in order without any word, after which the scope is listed again: we asked for
+bookmarks, and a server that was restored from a backup sends none to who is ahead of it, and no events either."""
+SILENT_SECONDS: Final = 20.0
+"""Seconds from which on a watch without any word counts as one of these."""
+DOUBTED_SECONDS: Final = 8.0
+"""How long a watch is asked to last after one that was refused when it had begun: its end shows that it was heard,
+where nothing happens."""
 MAX_BEGINNINGS: Final = 5
 """Times that one list is begun again because its pages expired under it."""
 PROBE_CAP: Final = 1.5
@@ -153,8 +173,8 @@ class Reach:
         self.since: float | None = None
         self.why = ""
 
-    async def regained(self, error: Unreachable) -> None:
-        """Wait until somebody answers; of all who wait here one asks."""
+    async def regained(self, error: ApiError) -> None:
+        """Wait until somebody answers; of all who wait here one asks, whatever goes wrong with that."""
         if self._asking:
             await self._back.wait()
             return
@@ -168,7 +188,7 @@ class Reach:
                 try:
                     await self._reader.reach()
                     break
-                except Unreachable as again:
+                except ApiError as again:
                     error = again
             if self.why:
                 log.info("the API server answers again")
@@ -177,11 +197,15 @@ class Reach:
             self._asking = False
             self._back.set()
 
-    def _tell(self, error: Unreachable) -> None:
+    def _tell(self, error: ApiError) -> None:
         now = self._clock()
         self.why = str(error)
-        if now - self._told >= LOG_SECONDS:
-            self._told = now
+        if now - self._told < LOG_SECONDS:
+            return
+        self._told = now
+        if isinstance(error, Untrusted):  # does not heal by itself: somebody has to mend the authority
+            log.error("the API server's certificate is not trusted: %s; what is known stays in force", error)
+        else:
             log.warning("the API server is away (%s); what is known stays in force", error)
 
 
@@ -204,9 +228,11 @@ async def follow(
     it. ``narrow`` makes of an object what is worth keeping. ``glimpse`` is told each page of a list as it comes, before
     it is known whether the list will ever be complete.
     """
-    backoff = Backoff(chance)
+    pauses = _Pauses(clock, chance)
     trouble = _Trouble(scope, clock)
     why = "start"
+    is_doubted = False
+    """Whether the last watch was refused after it had begun: then only an event shows that one is heard."""
     while True:  # for ever
         try:
             listed = await _list(reader, scope, narrow, glimpse)
@@ -219,7 +245,7 @@ async def follow(
             heard.failures[error.label] += 1
             trouble.tell(error)
             yield Away(error)
-            await sleep(backoff.failed(clock(), _asked(error)))
+            await sleep(pauses.after(error))
             continue
         heard.last[scope.resource.kind] = clock()
         if why != "start":
@@ -232,23 +258,33 @@ async def follow(
         trouble.over()
         yield Relisted(listed.items, listed.version, why)
         version = listed.version
+        futures = silences = 0
         while True:  # until the version is gone
             began = clock()
             news = 0
-            is_open = False
+            is_open = is_told = False
             try:
                 stream = reader.watch(
-                    scope.resource, scope.namespace, labels=scope.labels, fields=scope.fields, version=version
+                    scope.resource,
+                    scope.namespace,
+                    labels=scope.labels,
+                    fields=scope.fields,
+                    version=version,
+                    **({"seconds": DOUBTED_SECONDS} if is_doubted else {}),
                 )
                 async with aclosing(stream):
                     async for events in stream:  # until disconnect
-                        heard.last[scope.resource.kind] = clock()
                         if not is_open:
                             is_open = True
                             _open(heard, scope, 1)
-                            trouble.over()
-                            yield Back()
+                        if events or not is_doubted:
+                            heard.last[scope.resource.kind] = clock()
+                            if not is_told:
+                                is_told, is_doubted, futures = True, False, 0
+                                trouble.over()
+                                yield Back()
                         news += len(events)
+                        silences = 0 if events else silences
                         version = _version(events) or version
                         told = _told(events, scope, heard, narrow)
                         if told:
@@ -263,11 +299,23 @@ async def follow(
             except ApiError as error:
                 heard.failures[error.label] += 1
                 trouble.tell(error)
+                is_doubted = is_open
+                futures = futures + 1 if isinstance(error, FutureVersion) else 0
                 yield Away(error)
-                await sleep(backoff.failed(clock(), _asked(error)))
+                await sleep(pauses.after(error))
+                if futures >= MAX_FUTURES:
+                    why = "future"
+                    break
             else:
-                if news == 0 and clock() - began < SHORT:
-                    await sleep(backoff.failed(clock()))
+                is_doubted = False
+                lasted = clock() - began
+                if news == 0 and lasted < SHORT:
+                    await sleep(pauses.after(None))
+                elif news == 0 and lasted >= SILENT_SECONDS:
+                    silences += 1
+                    if silences >= MAX_SILENCES:
+                        why = "silent"
+                        break
             finally:
                 if is_open:
                     _open(heard, scope, -1)
@@ -324,8 +372,17 @@ def _open(heard: Heard, scope: Scope, step: int) -> None:
     heard.connected[kind] = heard.connected.get(kind, 0) + step
 
 
-def _asked(error: ApiError) -> float:
-    return error.retry_after if isinstance(error, Refused) else 0.0
+class _Pauses:
+    """How long to wait after a failure: where a right is missing, in the end minutes."""
+
+    def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
+        self._clock = clock
+        self._backoff = Backoff(chance)
+        self._refused = Backoff(chance, REFUSED_CAP)
+
+    def after(self, error: ApiError | None) -> float:
+        backoff = self._refused if isinstance(error, Forbidden) else self._backoff
+        return backoff.failed(self._clock(), error.retry_after if isinstance(error, Refused) else 0.0)
 
 
 class _Trouble:

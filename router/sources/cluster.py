@@ -6,10 +6,12 @@ router's own Deployment or DaemonSet, its Service, platform certificate and reco
 those that the operator leads ports to.
 
 The first batch waits until every list is complete and everything by name was answered, so that nobody is ever ready
-with half a table (hardening R-02). What is forbidden counts as answered where it is only a part: one namespace of a
-list of them, Secrets, settings; the Problem says which right is missing (R-13), and of which namespace nobody knows the
-Services is told with everything else (``router.unheard``). Afterwards nothing that goes wrong takes anything back: what
-was told stays true until an API server says otherwise.
+with half a table (hardening R-02). What is forbidden, and stays so for some seconds, counts as answered where it is
+only a part: one namespace of a list of them, Secrets; the Problem says which right is missing (R-13), and of which
+namespace nobody knows the Services is told with everything else (``router.unheard``). The router's own settings are no
+part: they may hold the allow-list of everything, so they are waited for until the server says what they are, or that
+there are none. Afterwards nothing that goes wrong takes anything back: what was told stays true until an API server
+says otherwise.
 
 What must not enter: what an object means.
 """
@@ -18,13 +20,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
+from router.kubernetes.backoff import BELIEVED, Backoff
 from router.kubernetes.client import RawObject
-from router.kubernetes.errors import ApiError, Forbidden
+from router.kubernetes.errors import ApiError, Forbidden, Unexpected
 from router.kubernetes.resources import ENDPOINT_SLICES, SERVICES
 from router.kubernetes.watch import Away, Back, Heard, Reach, Relisted, Scope, Seen, follow
 from router.objects import PREFIXES, Change, ObjectKey
@@ -80,8 +84,6 @@ class ClusterSource:
         self._grace = grace
         self.heard = Heard()
         self.reach = Reach(reader)
-        self.waits_for = "the API server"
-        """What a router that is not ready yet waits for."""
         self._changes: dict[ObjectKey, Change] = {}
         """What was not told yet, of each object only the last: so they are never more than there are objects."""
         self._problems: dict[str, tuple[Problem, ...]] = {}
@@ -93,6 +95,9 @@ class ClusterSource:
         self._complete: set[Scope] = set()
         self._unheard: set[str] = set()
         """Namespaces that nobody waits for, though not all of their Services were told."""
+        self._refused_since: dict[Scope, float] = {}
+        """Scopes that may not be listed or watched → since when (monotonic seconds)."""
+        self._named: NamedObjects | None = None
         self._away: dict[Scope, tuple[float, ApiError]] = {}
         """Scopes of which nothing is heard → since when (monotonic seconds), and why."""
         self._seen_by: dict[ObjectKey, int] = {}
@@ -116,6 +121,7 @@ class ClusterSource:
                 complain=self._complain,
                 optional=frozenset({"DaemonSet"}),
             )
+            self._named = named
             tasks = [
                 *(group.create_task(self._follow(scope, named), name=f"watch {scope}") for scope in self._scopes()),
                 group.create_task(self._mind_absence(), name="mind absence"),
@@ -147,15 +153,16 @@ class ClusterSource:
     async def _is_incomplete(self, named: NamedObjects) -> bool:
         """Wait for more; whether anything was not heard of once yet."""
         if self._unsettled or not self._may_begin():
-            self.waits_for = self._why_waiting()
             self._news.clear()
             await self._news.wait()
             return True
         if not named.settled.is_set():
-            self.waits_for = named.waits_for
             await _either(named.settled, PEEK)
             return True
-        self.waits_for = ""
+        if self._unknown_settings(named) is not None:
+            named.news.clear()
+            await _either(named.news, PEEK)
+            return True
         self._has_begun = True
         return False
 
@@ -163,11 +170,40 @@ class ClusterSource:
         """Whether at least one place may be read: a router that may read nothing must not replace one that could."""
         return {scope.resource for scope in self._complete} >= {SERVICES, ENDPOINT_SLICES}
 
-    def _why_waiting(self) -> str:
+    @property
+    def waits_for(self) -> str:
+        """What the first batch waits for, and why; empty once it is told, and never before."""
+        if self._has_begun:
+            return ""
         if self.reach.since is not None:
             return f"the API server ({self.reach.why})"
-        waiting = (f"{scope}{f' ({why})' if why else ''}" for scope, why in self._unsettled.items())
-        return next(waiting, "the right to list and watch services and endpointslices, in one namespace at least")
+        if self._named is None:
+            return "the API server (nothing has been asked yet)"
+        waiting = next((f"{scope}{f' ({why})' if why else ''}" for scope, why in self._unsettled.items()), "")
+        if waiting:
+            return waiting
+        if not self._may_begin():
+            return "the right to list and watch services and endpointslices, in one namespace at least"
+        settings = self._unknown_settings(self._named)
+        if settings is not None:
+            why = self._named.trouble(settings)
+            return f"the router's own settings, {settings}{f' ({why})' if why else ''}"
+        return self._named.waits_for or "the first batch to be told"
+
+    def _unknown_settings(self, named: NamedObjects) -> ObjectKey | None:
+        """The object that may hold the router's settings as long as nobody knows; None: all is known.
+
+        They stand on the first of these that is there, so what follows it need not be known.
+        """
+        own = self._own
+        today, *before = own.candidates("Deployment", own.deployment)
+        for key in (today, ObjectKey("DaemonSet", own.namespace, own.deployment), *before):
+            is_there = named.said(key)
+            if is_there is None:
+                return key
+            if is_there:
+                return None
+        return None
 
     # ── lists and watches ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,12 +221,16 @@ class ClusterSource:
     async def _follow(self, scope: Scope, named: NamedObjects) -> None:
         """For ever, whatever goes wrong: what was told stays, and the scope is listed again."""
         sights = Sights(scope.resource.kind, self._hold)
+        backoff = Backoff(random.random)
         while True:
             try:
                 await self._hear(scope, sights, named)
-            except Exception:  # a fault of ours
+            except Exception as error:  # a fault of ours: nothing was heard
                 log.exception("%s: following failed; trying again", scope)
-                await asyncio.sleep(PEEK)
+                failure = Unexpected(f"unexpected {type(error).__name__} in the router")
+                self.heard.failures[failure.label] += 1
+                self._lose(scope, failure)
+                await asyncio.sleep(backoff.failed(time.monotonic()))
 
     async def _hear(self, scope: Scope, sights: Sights, named: NamedObjects) -> None:
         def glimpse(items: list[RawObject]) -> None:
@@ -212,16 +252,16 @@ class ClusterSource:
             async for each in news:
                 match each:
                     case Seen(events=events):
-                        self._away.pop(scope, None)
+                        self._regain(scope)
                         changes = (sights.seen(event.type, event.object) for event in events)
                         self._tell_all(scope, [change for change in changes if change is not None], named)
                     case Relisted(items=items):
-                        self._away.pop(scope, None)
+                        self._regain(scope)
                         await self._take_list(scope, sights, items, named)
                     case Away(error=error):
                         self._lose(scope, error)
                     case Back():
-                        self._away.pop(scope, None)
+                        self._regain(scope)
                         self._complain(f"rights:{scope}", ())
 
     async def _take_list(self, scope: Scope, sights: Sights, items: tuple[RawObject, ...], named: NamedObjects) -> None:
@@ -296,13 +336,19 @@ class ClusterSource:
         self._unsettled.pop(str(scope), None)
         self._news.set()
 
+    def _regain(self, scope: Scope) -> None:
+        self._away.pop(scope, None)
+        self._refused_since.pop(scope, None)
+
     def _lose(self, scope: Scope, error: ApiError) -> None:
         """Nothing is heard of a scope; what was told stays."""
-        self._away[scope] = (self._away.get(scope, (time.monotonic(), error))[0], error)
+        now = time.monotonic()
+        self._away[scope] = (self._away.get(scope, (now, error))[0], error)
         if str(scope) in self._unsettled:
             self._unsettled[str(scope)] = str(error)
-            self.waits_for = self._why_waiting()
-        if isinstance(error, Forbidden):
+        if not isinstance(error, Forbidden):
+            self._refused_since.pop(scope, None)
+        elif now - self._refused_since.setdefault(scope, now) >= BELIEVED:
             where = "in every namespace" if scope.namespace is None else "in this namespace"
             message = f"expected the right to list and watch {scope.resource} {where} (see drycc-router rbac)"
             about = ObjectKey(scope.resource.kind, scope.namespace or "", "*")

@@ -13,6 +13,10 @@ Of a wish, a chain of names, the objects up to the first that is there are follo
 is wished for stays in the picture, unless another name of its chain is there: what serves must not break because
 somebody cleaned up too early (hardening C-03). It leaves the picture when nobody wishes for it any more.
 
+A refusal (403) is believed only after :data:`BELIEVED` seconds of it, for a server that has just started refuses
+everything for a moment. Then the object counts as answered, with a Problem, and is asked for again after seconds at
+first and in the end after minutes.
+
 What must not enter: what an object means, and any content of one in a log or a Problem.
 """
 
@@ -24,11 +28,12 @@ import random
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, Protocol
 
-from router.kubernetes.backoff import Backoff
+from router.kubernetes.backoff import BELIEVED, REFUSED_CAP, Backoff
 from router.kubernetes.client import RawObject, WatchEvent
-from router.kubernetes.errors import ApiError, Forbidden, NotFound, Refused, Unreachable
+from router.kubernetes.errors import ApiError, Forbidden, NotFound, Refused, Unexpected, Unreachable
 from router.kubernetes.resources import (
     CONFIG_MAPS,
     DAEMON_SETS,
@@ -62,12 +67,17 @@ that vanished is found by TCP (``client``) and by the other watches."""
 SILENCE: Final = 0.5
 """Seconds within which a watch that has begun tells of an object that is there."""
 RETRY_FORBIDDEN: Final = 600.0
-"""Seconds until a watch is tried again where the right to it was missing."""
+"""Seconds until a watch is tried again where the right to it was missing, at most."""
+FIRST_FORBIDDEN: Final = 10.0
+"""The same after the first refusal, which may be the word of a server that has just started."""
+REFUSED_ASKS: Final = 100.0
+"""Objects asked for again, per second, of all that may not be read: there may be thousands where a right is missing."""
 REFUSALS: Final = 3
 """Namespaces in which a kind may not be watched from which on the other namespaces are not tried either."""
 PATIENCE: Final = 30.0
 """Seconds of failures after which an object counts as answered, so that one that the server cannot hand out does not
-keep everything else waiting. Four times as long while it has handed out none of its kind."""
+keep everything else waiting. Four times as long while it has handed out none of its kind. Never for objects that are
+waited for, and never where the failure is our own."""
 
 RESOURCES: Final[Mapping[str, Resource]] = {
     each.kind: each for each in (SECRETS, CONFIG_MAPS, SERVICES, DEPLOYMENTS, DAEMON_SETS)
@@ -129,11 +139,16 @@ class NamedObjects:
         self._watching = 0
         self._unwatchable: dict[str, dict[str, float]] = {kind: {} for kind in RESOURCES}
         """Kind → namespace → until when no watch is tried there (monotonic seconds)."""
+        self._watch_pauses = {kind: Backoff(random.random, RETRY_FORBIDDEN, FIRST_FORBIDDEN) for kind in RESOURCES}
+        self._waiting_out: set[ObjectKey] = set()
+        """Objects that may not be read, and are asked for again by and by."""
+        self.news = asyncio.Event()
+        """Set whenever the server has said of an object what it is, or that it is not there."""
         self.settled = asyncio.Event()
         """Set while everything that is wished for has been asked for, and was answered one way or another."""
         self.settled.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turning = self._start(self._take_turns(), "ask in turn")
+        self._turning = self._start(self._take_turns, "ask in turn")
 
     def __repr__(self) -> str:
         in_turn = sum(len(turn.keys) for turn in self._turns.values())
@@ -146,6 +161,16 @@ class NamedObjects:
             state = self._states.get(key)
             return f"{key} ({state.trouble})" if state is not None and state.trouble else str(key)
         return ""
+
+    def said(self, key: ObjectKey) -> bool | None:
+        """What the server has said of an object: that it is there, that it is not, or (None) neither yet."""
+        state = self._states.get(key)
+        return state.present if state is not None and state.answered else None
+
+    def trouble(self, key: ObjectKey) -> str:
+        """What came instead of an answer the last time; empty if that is not known."""
+        state = self._states.get(key)
+        return state.trouble if state is not None else ""
 
     def close(self) -> None:
         """End everything that is under way."""
@@ -188,7 +213,7 @@ class NamedObjects:
                         self._drop(key)
         for wish in wishes & before:
             for key in wish:
-                if key in self._turns[key.kind].keys:
+                if key in self._turns[key.kind].keys or key in self._waiting_out:
                     self._ask(key)
 
     def _extend(self, wish: Wish) -> None:
@@ -208,6 +233,7 @@ class NamedObjects:
         """Nobody wishes for it any more."""
         state = self._states.pop(key, None)
         self._turns[key.kind].keys.pop(key, None)
+        self._waiting_out.discard(key)
         self._answered(key)
         if state is None:
             return
@@ -242,7 +268,7 @@ class NamedObjects:
                 self._alarm = self._loop.call_later(wait, self._wake)
             return
         self._working += 1
-        self._start(self._work(), "ask")
+        self._start(self._work, "ask")
 
     def _wake(self) -> None:
         self._alarm = None
@@ -262,10 +288,12 @@ class NamedObjects:
         state.is_asked, state.ask_again = True, False
         try:
             await self._ask_for(state)
-        except Exception:  # a fault of ours, about this one object
-            log.exception("%s was passed over", state.key)
-            self._answered(state.key)
-            self._in_turn(state.key)
+        except Exception as error:  # a fault of ours, about this one object; it says nothing about the object
+            if state.failing_since is None:
+                log.exception("%s: asking for it failed; it is asked for again", state.key)
+            failure = Unexpected(f"unexpected {type(error).__name__} in the router")
+            self._count(failure)
+            self._failed(state, failure)
         finally:
             state.is_asked = False
         if state.ask_again and self._states.get(state.key) is state:
@@ -279,11 +307,10 @@ class NamedObjects:
             raw = await self._reader.get(RESOURCES[key.kind], key.namespace, key.name)
         except NotFound:
             pass
-        except Forbidden:
-            self._succeeded(state)
-            self._forbidden(key)
-            self._answered(key)
-            self._in_turn(key)
+        except Forbidden as error:
+            self._count(error)
+            if self._states.get(key) is state:
+                self._refuse(state, error)
             return
         except Unreachable as error:
             self._count(error)
@@ -298,9 +325,18 @@ class NamedObjects:
         if self._states.get(key) is not state:
             return
         self._succeeded(state)
+        state.trouble, state.refused_since = "", None
+        self._waiting_out.discard(key)
         self._permitted(key)
         if state.heard == heard:  # else a watch has told something meanwhile, and will tell the rest
-            self._take(state, None if raw is None else narrow(key.kind)(raw))
+            try:
+                self._take(state, None if raw is None else narrow(key.kind)(raw))
+            except Exception:  # a fault of ours, about this one object: it has been answered, and is not known
+                log.exception("%s was passed over", key)
+                state.answered = False
+                self._answered(key)
+                self._in_turn(key)
+                return
         self._answered(key)
         self._go_on(state)
 
@@ -312,12 +348,35 @@ class NamedObjects:
             state.failing_since = now
         asked = error.retry_after if isinstance(error, Refused) else 0.0
         self._loop.call_later(state.backoff.failed(now, asked), self._ask, key)
+        if isinstance(error, Unexpected):
+            return
         if self._states.get(key) is state and now - state.failing_since >= (
             PATIENCE if key.kind in self._handed_out else 4.0 * PATIENCE
         ):
             message = f"expected the API server to hand it out ({error.label}); what it said before stays"
             self._complain(f"failed:{key}", (Problem(Reason.UNANSWERED, key, "", "", message),))
             self._answered(key)
+
+    def _refuse(self, state: _State, error: Forbidden) -> None:
+        """The server says 403. What it said before stays, and a while passes before that is believed."""
+        key, now = state.key, self._loop.time()
+        state.trouble = str(error)
+        self._turns[key.kind].keys.pop(key, None)
+        self._waiting_out.add(key)
+        if state.refused_since is None:
+            state.refused_since = now
+        if now - state.refused_since >= BELIEVED:
+            self._succeeded(state)
+            state.trouble = str(error)
+            self._forbidden(key)
+            self._answered(key)
+        asked = max(error.retry_after, len(self._waiting_out) / REFUSED_ASKS)
+        self._loop.call_later(state.refusals.failed(now, asked), self._ask_again, state)
+
+    def _ask_again(self, state: _State) -> None:
+        """Unless it is heard meanwhile, or nobody wishes for it any more."""
+        if self._states.get(state.key) is state and state.key in self._waiting_out:
+            self._ask(state.key)
 
     def _succeeded(self, state: _State) -> None:
         if state.failing_since is not None:
@@ -333,7 +392,7 @@ class NamedObjects:
         if self._is_watchable(state.key):
             self._turns[state.key.kind].keys.pop(state.key, None)
             self._watching += 1
-            state.task = self._start(self._watch(state), f"watch {state.key}")
+            state.task = self._start(partial(self._watch, state), f"watch {state.key}")
         else:
             self._in_turn(state.key)
 
@@ -360,8 +419,8 @@ class NamedObjects:
                     key = next(iter(turn.keys))
                     del turn.keys[key]
                     turn.keys[key] = None
-                    state = self._states[key]
-                    if state.answered and self._is_watchable(key):
+                    state = self._states.get(key)
+                    if state is not None and state.answered and self._is_watchable(key):
                         self._go_on(state)
                     else:
                         self._ask(key)
@@ -372,6 +431,9 @@ class NamedObjects:
         """One watch to its end; then the object is asked for again, unless it ended because nobody wishes for it."""
         try:
             await self._follow(state)
+        except Exception:  # a fault of ours, about this one object
+            log.exception("%s: watching it failed; it is asked for again", state.key)
+            await asyncio.sleep(state.backoff.failed(self._loop.time()))
         finally:
             self._watching -= 1
             state.task = None
@@ -404,16 +466,15 @@ class NamedObjects:
         except (Forbidden, NotFound):  # 404: a server that does not know the kind
             if not any(self._unwatchable.values()):
                 log.info("%s: no right to watch it; such objects are asked for in turn", key)
-            self._unwatchable[key.kind][key.namespace] = self._loop.time() + RETRY_FORBIDDEN
+            now = self._loop.time()
+            self._unwatchable[key.kind][key.namespace] = now + self._watch_pauses[key.kind].failed(now)
         except Unreachable as error:
             self._count(error)
             await self._reach.regained(error)
         except ApiError as error:
             self._count(error)
-            await asyncio.sleep(state.backoff.failed(self._loop.time()))
-        except Exception:  # a fault of ours, about this one object
-            log.exception("%s was passed over", key)
-            await asyncio.sleep(state.backoff.failed(self._loop.time()))
+            asked = error.retry_after if isinstance(error, Refused) else 0.0
+            await asyncio.sleep(state.backoff.failed(self._loop.time(), asked))
         finally:
             if is_open:
                 self._heard.connected[key.kind] -= 1
@@ -435,6 +496,7 @@ class NamedObjects:
         key = state.key
         state.answered = True
         state.present = raw is not None
+        self.news.set()
         if raw is not None:
             state.retained = False
             self._handed_out.add(key.kind)
@@ -493,11 +555,19 @@ class NamedObjects:
     def _count(self, error: ApiError) -> None:
         self._heard.failures[error.label] += 1
 
-    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
-        task = self._group.create_task(work, name=name)
+    def _start(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+        task = self._group.create_task(_alone(work, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _alone(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    """A fault of ours in one task must not end the others of its group, and with them the process."""
+    try:
+        await work()
+    except Exception:
+        log.exception("%s ended", name)
 
 
 class _State:
@@ -512,6 +582,8 @@ class _State:
         "is_asked",
         "key",
         "present",
+        "refusals",
+        "refused_since",
         "retained",
         "sights",
         "task",
@@ -531,7 +603,10 @@ class _State:
         """How often a watch has told something about it."""
         self.sights = Sights(key.kind)
         self.backoff = Backoff(random.random)
+        self.refusals = Backoff(random.random, REFUSED_CAP)
         self.failing_since: float | None = None
+        self.refused_since: float | None = None
+        """Since when it may not be read (monotonic seconds)."""
         self.trouble = ""
         self.task: asyncio.Task[None] | None = None
 

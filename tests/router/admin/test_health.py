@@ -19,3 +19,11 @@ def test_draining_before_the_first_table_is_draining() -> None:
     health.drain()
     health.serve()
     assert health.unready == "draining"
+
+
+def test_it_never_says_that_it_waits_without_saying_for_what() -> None:
+    reasons = ["the API server (429)", ""]
+    health = Health(lambda: reasons[0])
+    assert health.unready == "the first table is not published yet: waiting for the API server (429)"
+    del reasons[0]
+    assert health.unready == "the first table is not published yet"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.kubernetes.backoff import CAP, FIRST, HEALTHY, MAX_ASKED, Backoff
+from router.kubernetes.backoff import CAP, FIRST, HEALTHY, MAX_ASKED, REFUSED_CAP, Backoff
 
 
 def test_it_doubles_up_to_a_cap() -> None:
@@ -15,6 +15,15 @@ def test_it_doubles_up_to_a_cap() -> None:
         delays.append(backoff.failed(now))
         now += delays[-1]
     assert delays == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+
+
+def test_where_a_right_is_missing_it_is_seconds_at_first_and_minutes_in_the_end() -> None:
+    backoff = Backoff(lambda: 0.0, REFUSED_CAP, 2.0)
+    now, delays = 0.0, []
+    for _ in range(8):
+        delays.append(backoff.failed(now))
+        now += delays[-1]
+    assert delays == [2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0]
 
 
 def test_a_long_healthy_time_makes_it_forget() -> None:

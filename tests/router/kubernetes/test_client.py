@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
+import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import aiohttp
 import pytest
 import uvloop
+import yaml
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 from kubernetes_asyncio.config import incluster_config
 
+from examples.authority import Authority
 from router.kubernetes import client
 from router.kubernetes.client import Api, WatchEvent
 from router.kubernetes.errors import (
@@ -24,15 +31,18 @@ from router.kubernetes.errors import (
     Conflict,
     CredentialsError,
     Forbidden,
+    FutureVersion,
     Gone,
     NotFound,
     ServerFailure,
     Silent,
     TooManyRequests,
     Unauthorized,
+    Unexpected,
     Unreachable,
+    Untrusted,
 )
-from router.kubernetes.resources import CONFIG_MAPS, SECRETS, SERVICES
+from router.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, SECRETS, SERVICES
 from tests.fakes.apiserver.objects import secret, service
 from tests.fakes.apiserver.server import FakeApiServer
 
@@ -333,5 +343,148 @@ def test_no_token_and_no_object_is_ever_logged(tmp_path: Path, caplog: pytest.Lo
         assert server.token not in caplog.text
         assert "canary" not in caplog.text
         assert server.token not in repr(api)
+
+    story(tmp_path, tell)
+
+
+# ── every failure has a name ──────────────────────────────────────────────────────────────────────────────────────────
+def test_a_server_that_is_not_trusted_is_named_and_trusted_once_the_authority_is_mended(tmp_path: Path) -> None:
+    """aiohttp's exception for this is an SSLError without the attributes of one."""
+
+    async def run() -> None:
+        async with asyncio.timeout(30), FakeApiServer(tls=True, audited=False) as server:
+            right = yaml.safe_load(server.kubeconfig(tmp_path / "right").read_text())
+            authority = right["clusters"][0]["cluster"].pop("certificate-authority-data")
+            file = tmp_path / "ca.crt"
+            file.write_bytes(Authority("another one").certificate)
+            right["clusters"][0]["cluster"]["certificate-authority"] = str(file)
+            (tmp_path / "config").write_text(yaml.safe_dump(right))
+            api = await Api.connect(tmp_path / "config")
+            try:
+                for ask in (api.reach, lambda: names(api), lambda: everything(api.watch(SERVICES, None))):
+                    with pytest.raises(
+                        Untrusted, match="certificate verify failed: unable to get local issuer"
+                    ) as told:
+                        await ask()
+                    assert told.value.label == "untrusted"
+                    assert str(file) in str(told.value)
+                file.write_text("no certificate")  # as it is while somebody writes it
+                with pytest.raises(
+                    Untrusted, match=r"certificate verify failed: .*; .*expected a certificate that can"
+                ):
+                    await names(api)
+                file.write_bytes(base64.b64decode(authority))
+                with pytest.raises(Untrusted):
+                    await names(api)
+                assert await names(api) == []
+            finally:
+                await api.close()
+
+    uvloop.run(run())
+
+
+async def everything(watch: AsyncGenerator[list[WatchEvent], None]) -> list[list[WatchEvent]]:
+    return [batch async for batch in watch]
+
+
+@pytest.mark.parametrize(
+    "error", [AttributeError("canary"), RuntimeError("canary"), KeyError("canary"), ValueError("canary")], ids=repr
+)
+def test_what_nobody_foresaw_is_one_error_and_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    async def tell(server: FakeApiServer, api: Api) -> None:
+        def fails(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(api._session, "request", fails)
+        for ask in (api.reach, lambda: names(api), lambda: everything(api.watch(SERVICES, None))):
+            with pytest.raises(Unexpected, match=f"unexpected {type(error).__name__}") as told:
+                await ask()
+            assert "canary" not in str(told.value)
+        assert len([record for record in caplog.records if record.exc_info]) == 1
+
+    story(tmp_path, tell)
+
+
+def test_every_exception_of_the_libraries_below_has_a_name(tmp_path: Path) -> None:
+    """Whatever aiohttp and ssl can raise, however it was made: no attribute of it is taken for granted."""
+    key: Any = SimpleNamespace(host="api.example", port=443, is_ssl=True, ssl=True)
+    kinds = [kind for kind in vars(aiohttp.client_exceptions).values() if isinstance(kind, type)]
+    made: list[Exception] = [
+        ssl.SSLError(),
+        ssl.SSLError(1, "x"),
+        ssl.SSLCertVerificationError(),
+        OSError(),
+        OSError(1, "x"),
+    ]
+    for kind in kinds:
+        if not issubclass(kind, aiohttp.ClientError):
+            continue
+        for arguments in ((), ("x",), (key, OSError()), (key, ssl.SSLCertVerificationError()), (None, ()), (b"", b"")):
+            try:
+                made.append(kind(*arguments))
+            except (TypeError, AttributeError):
+                continue  # it cannot be made of these
+    assert len(made) > 40
+
+    async def tell(server: FakeApiServer, api: Api) -> None:
+        for each in made:
+            assert not isinstance(await api._failure(each), Unexpected), repr(type(each))
+
+    story(tmp_path, tell)
+
+
+def test_a_session_that_is_closed_under_a_request_does_not_end_the_task(tmp_path: Path) -> None:
+    """aiohttp cancels the look-up of a name when its session is closed: nobody cancelled the one who asks."""
+
+    async def tell(server: FakeApiServer, api: Api) -> None:
+        assert isinstance(await api._failure(asyncio.CancelledError()), Unreachable)
+
+        async def asks() -> None:
+            asyncio.current_task().cancel()  # type: ignore[union-attr]  # it runs in one
+            await names(api)
+
+        task = asyncio.create_task(asks())
+        await asyncio.wait([task])
+        assert task.cancelled()
+
+    story(tmp_path, tell)
+
+
+def test_only_an_api_server_may_say_that_something_is_not_there(tmp_path: Path) -> None:
+    """A proxy in between says 404, too, and the object may hold an allow-list."""
+
+    async def answer(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=404, text="<h1>Not Found</h1>", content_type="text/html")
+
+    async def run() -> None:
+        async with RawTestServer(answer) as server:
+            document = {
+                "kind": "Config",
+                "current-context": "it",
+                "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+                "users": [{"name": "it", "user": {"token": "t"}}],
+                "clusters": [{"name": "it", "cluster": {"server": f"http://127.0.0.1:{server.port}"}}],
+            }
+            (tmp_path / "config").write_text(yaml.safe_dump(document))
+            api = await Api.connect(tmp_path / "config")
+            try:
+                with pytest.raises(BadAnswer, match="404"):
+                    await api.get(DEPLOYMENTS, "drycc", "drycc-router")
+            finally:
+                await api.close()
+
+    asyncio.run(run())
+
+
+def test_a_version_from_the_future_is_named_wherever_it_is_said(tmp_path: Path) -> None:
+    async def tell(server: FakeApiServer, api: Api) -> None:
+        server.fault("future-event", verb="watch", times=1)
+        with pytest.raises(FutureVersion) as told:
+            await everything(api.watch(SERVICES, None, version="7"))
+        assert told.value.retry_after == 1.0, "as the Status inside the watch asks"
+        with pytest.raises(FutureVersion):
+            await api._ask("GET", SERVICES.path(None), {"resourceVersion": "999999"})
 
     story(tmp_path, tell)

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from router.kubernetes.client import Listed, RawObject, WatchEvent
-from router.kubernetes.errors import ApiError, BadAnswer, Forbidden, Gone, TooManyRequests, Unreachable
+from router.kubernetes.errors import (
+    ApiError,
+    BadAnswer,
+    Forbidden,
+    FutureVersion,
+    Gone,
+    TooManyRequests,
+    Unexpected,
+    Unreachable,
+    Untrusted,
+)
 from router.kubernetes.resources import SERVICES, Resource
 from router.kubernetes.watch import Away, Back, Heard, News, Reach, Relisted, Scope, Seen, follow
 
@@ -241,6 +251,87 @@ def test_a_server_that_ends_every_watch_at_once_is_not_hammered() -> None:
     hears(script, 4)
 
     assert script.asked == ["list", "watch 7", "sleep 0.5", "watch 7", "sleep 1", "watch 7"]
+
+
+def future() -> FutureVersion:
+    return FutureVersion(504, "Timeout: Too large resource version: 7, current: 3", 1.0)
+
+
+def test_a_version_that_the_server_does_not_know_yet_is_waited_for_and_then_listed_anew() -> None:
+    """An etcd that is too old: the watch begins well and is refused inside. It is not taken for one that is heard."""
+    script = Script()
+    script.lists.extend([[page(version=7)], [page(version=8)]])
+    script.watches.extend([[[], future()], [[], future()], [[], future()], [[], [event("ADDED", "a", 9)]]])
+    heard = Heard()
+
+    news = hears(script, 8, heard=heard)
+
+    assert [type(each) for each in news] == [Relisted, Back, Away, Away, Away, Relisted, Back, Seen]
+    assert script.asked == [
+        *("list", "watch 7", "sleep 1", "watch 7", "sleep 1", "watch 7", "sleep 2"),
+        *("list", "watch 8"),
+    ]
+    assert heard.failures == {"futureversion": 3}
+    assert heard.relists == {"future": 1}
+    assert heard.connected == {"Service": 0}
+
+
+def test_one_refusal_inside_a_watch_goes_on_where_it_was() -> None:
+    script = Script()
+    script.lists.append([page(version=7)])
+    script.watches.extend([[[], future()], [[], [event("BOOKMARK", "", 9)]]])
+
+    news = hears(script, 4)
+
+    assert [type(each) for each in news] == [Relisted, Back, Away, Back]
+    assert script.asked == ["list", "watch 7", "sleep 1", "watch 7"]
+
+
+def test_watches_that_say_nothing_at_all_are_not_believed() -> None:
+    """A server that was restored from a backup says nothing to who is ahead of it: no event, and no bookmark either."""
+    script = Script()
+    script.lists.extend([[page(version=7)], [page(thing("a", 3), version=3)]])
+    script.watches.extend([[[]], [[]]])
+    heard = Heard()
+
+    news = hears(script, 4, heard=heard)
+
+    assert [type(each) for each in news] == [Relisted, Back, Back, Relisted]
+    assert script.asked == ["list", "watch 7", "watch 7", "list"]
+    assert heard.relists == {"silent": 1}
+
+
+def test_a_right_that_is_missing_is_looked_for_after_seconds_and_in_the_end_after_minutes() -> None:
+    script = Script()
+    for _ in range(11):
+        script.lists.append([Forbidden(403, "no")])
+    script.lists.append([page(version=7)])
+
+    hears(script, 12)
+
+    pauses = [float(each.removeprefix("sleep ")) for each in script.asked if each.startswith("sleep")]
+    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0, 120.0]
+
+
+def test_whoever_looks_whether_the_server_is_back_survives_whatever_goes_wrong_with_that() -> None:
+    script = Script()
+    script.lists.extend([[Unreachable("away")], [page(version=7)]])
+    script.reaches.extend([Unexpected("unexpected AttributeError"), None])
+
+    news = hears(script, 2)
+
+    assert [type(each) for each in news] == [Away, Relisted]
+    assert script.asked[:5] == ["list", "sleep 0.5", "reach", "sleep 1", "reach"]
+
+
+def test_a_server_that_is_not_trusted_has_a_line_of_its_own(caplog: pytest.LogCaptureFixture) -> None:
+    script = Script()
+    script.lists.extend([[Untrusted("certificate verify failed: self-signed certificate")], [page(version=7)]])
+
+    hears(script, 2)
+
+    [line] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "not trusted: certificate verify failed: self-signed certificate" in line.message
 
 
 def test_a_list_that_is_doubted_is_asked_for_again_and_not_told() -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import uvloop
 
+from router.kubernetes import watch
 from router.kubernetes.client import Api, Listed, RawObject
-from router.kubernetes.resources import SERVICES, Resource
+from router.kubernetes.resources import DEPLOYMENTS, SERVICES, Resource
 from router.own import OwnNames
 from router.problems import Problem, Reason
-from router.sources import cluster
+from router.sources import cluster, named
 from router.sources.batch import Batch
 from router.sources.cluster import ClusterSource
 from tests.fakes.apiserver.objects import Document, config_map, deployment, endpoint_slice, secret, service
@@ -237,8 +238,126 @@ def test_a_router_that_may_read_nothing_waits_and_names_the_right(tmp_path: Path
     story(tmp_path, *SHOP, tell=tell)
 
 
-def test_of_several_namespaces_one_that_may_not_be_read_harms_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize("times", [1, 4, 25])
+def test_a_server_that_refuses_everything_for_a_moment_is_not_believed(tmp_path: Path, times: int) -> None:
+    """A kube-apiserver that has just started knows no Role yet. Nothing is told without the router's settings."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=403, times=times)
+        await listener.until(lambda: listener.is_complete)
+        assert listener.heard == 1
+        assert {"Service shop/web", "Secret shop/shop-cert", "Deployment drycc/drycc-router"} <= set(listener.objects)
+        assert listener.reasons == set()
+
+    story(tmp_path, *SHOP, deployment({"enforceWhitelists": "true"}), tell=tell)
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "DaemonSet"])
+def test_settings_that_may_not_be_read_are_waited_for_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """They may hold the allow-list of everything: no refusal, however long, stands for their absence."""
+    believe_at_once(monkeypatch)
+    there = deployment({"enforceWhitelists": "true"}) | {"kind": kind}
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=403, verb="get", resource=f"{kind.lower()}s", name="drycc-router")
+        await listener.waits_for("settings", kind, "403")
+        assert not listener.is_complete
+        server.clear_faults()
+        await listener.until(lambda: listener.is_complete)
+        assert listener.annotation("Deployment drycc/drycc-router", "enforceWhitelists") == "true"
+
+    story(tmp_path, *SHOP, there, tell=tell)
+
+
+def test_settings_that_are_known_make_those_after_them_unimportant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    believe_at_once(monkeypatch)
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=403, resource="daemonsets")
+        server.fault("status", code=403, resource="deployments", name="deis-router")
+        await listener.until(lambda: listener.is_complete)
+        assert "Deployment drycc/drycc-router" in listener.objects
+
+    story(tmp_path, *SHOP, deployment(), tell=tell)
+
+
+def test_a_failure_of_ours_is_not_taken_for_the_absence_of_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Api.get
+    failures = [AttributeError("reason")] * 3
+
+    async def get(api: Api, resource: Resource, namespace: str, name: str) -> RawObject:
+        if resource is DEPLOYMENTS and failures:
+            raise failures.pop()
+        return await real(api, resource, namespace, name)
+
+    monkeypatch.setattr(Api, "get", get)
+
+    async def tell(_: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.is_complete)
+        assert not failures
+        assert "Deployment drycc/drycc-router" in listener.objects
+        assert listener.source.heard.failures["unexpected"] == 3
+
+    story(tmp_path, *SHOP, deployment({"enforceWhitelists": "true"}), tell=tell)
+
+
+@pytest.mark.parametrize(
+    "fault", [{"action": "crowd"}, {"action": "status", "code": 403}, {"action": "reset"}], ids=str
+)
+def test_it_always_says_what_it_waits_for(tmp_path: Path, fault: dict[str, Any]) -> None:
+    """Looked at after each request, whatever the server says, from the start to the first batch."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault(**fault, times=20)
+        said = []
+        while not listener.is_complete:
+            said.append(listener.source.waits_for)
+            await asyncio.sleep(0)
+        assert len(server.audit.records) > 20
+        assert all(said[:-1])
+        assert listener.source.waits_for == ""
+
+    story(tmp_path, *SHOP, deployment(), tell=tell)
+
+
+def test_a_watch_that_is_refused_inside_is_not_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """504 *Too large resource version* after a good beginning, again and again, is an absence like any other."""
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        await listener.until(lambda: listener.is_complete)
+        server.fault("future-event", verb="watch", resource="services")
+        server.drop_watches("end", "services")
+        await listener.until(lambda: Reason.API_UNREACHABLE in listener.reasons)
+        failures = listener.source.heard.failures
+        assert failures["futureversion"] >= 2
+        [problem] = listener.problems["away"]
+        assert problem.value == "futureversion"
+        server.clear_faults()
+        server.put(service("shop", "new", domains="new.example"))
+        await listener.until(lambda: "Service shop/new" in listener.objects)
+        await listener.until(lambda: not listener.reasons)
+
+    monkeypatch.setattr(watch, "DOUBTED_SECONDS", 1.0)
+    story(tmp_path, *SHOP, deployment(), tell=tell, away=1.0)
+
+
+def believe_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the first refusal of each thing for the truth."""
+    for module in (cluster, named):
+        monkeypatch.setattr(module, "BELIEVED", 0.0)
+
+
+def test_of_several_namespaces_one_that_may_not_be_read_harms_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Hardening R-13."""
+    believe_at_once(monkeypatch)
 
     async def tell(server: FakeApiServer, listener: Listener) -> None:
         server.fault("status", code=403, namespace="closed")
@@ -258,8 +377,11 @@ def test_of_several_namespaces_one_that_may_not_be_read_harms_no_other(tmp_path:
     assert not [record for record in server.audit.records if record.namespace == "elsewhere"]
 
 
-def test_a_namespace_is_unheard_of_until_all_of_its_services_were_told(tmp_path: Path) -> None:
+def test_a_namespace_is_unheard_of_until_all_of_its_services_were_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Also those that wait for a slice: names that are remembered of them must not be free for a moment."""
+    believe_at_once(monkeypatch)
 
     async def tell(server: FakeApiServer, listener: Listener) -> None:
         server.fault("status", code=403, namespace="closed")
@@ -280,8 +402,11 @@ def test_a_namespace_is_unheard_of_until_all_of_its_services_were_told(tmp_path:
     story(tmp_path, *SHOP, *there, tell=tell, namespaces=("shop", "closed"), grace=0.2)
 
 
-def test_a_namespace_of_which_one_list_is_missing_is_unheard_of(tmp_path: Path) -> None:
+def test_a_namespace_of_which_one_list_is_missing_is_unheard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Services carry one label or the other, and are listed by each."""
+    believe_at_once(monkeypatch)
 
     async def tell(server: FakeApiServer, listener: Listener) -> None:
         server.fault("status", code=403, namespace="closed", resource="services", verb="list", times=1)

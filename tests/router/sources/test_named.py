@@ -7,14 +7,18 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
 
-from router.kubernetes.client import Api
+from router.kubernetes.backoff import Backoff
+from router.kubernetes.client import Api, RawObject
+from router.kubernetes.errors import Unexpected
+from router.kubernetes.resources import Resource
 from router.kubernetes.watch import Heard, Reach
 from router.objects import Change, ObjectKey
 from router.problems import Problem, Reason
 from router.references import Wish
-from router.sources import named
+from router.sources import named, sights
 from router.sources.named import NamedObjects
 from tests.fakes.apiserver.objects import config_map, secret
 from tests.fakes.apiserver.server import FakeApiServer
@@ -28,6 +32,7 @@ class Told:
         self.objects: dict[str, Any] = {}
         """Name → what stands there; None once it was said to be gone."""
         self.problems: dict[str, tuple[Problem, ...]] = {}
+        self.heard = Heard()
         self._news = asyncio.Event()
         self.named: NamedObjects
 
@@ -67,7 +72,7 @@ def story(directory: Path, tell: Tell) -> None:
             try:
                 async with asyncio.TaskGroup() as group:
                     told.named = NamedObjects(
-                        api, Reach(api), Heard(), group, tell=told.tell, complain=told.complain, asks=200.0
+                        api, Reach(api), told.heard, group, tell=told.tell, complain=told.complain, asks=200.0
                     )
                     told.named.watch()
                     await tell(server, told)
@@ -262,8 +267,9 @@ def test_saying_a_wish_again_asks_at_once_for_what_is_not_watched(tmp_path: Path
     story(tmp_path, tell)
 
 
-def test_a_right_that_is_missing_is_named_and_heals(tmp_path: Path) -> None:
+def test_a_right_that_is_missing_is_named_and_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardening R-13: what it said before stays, and nobody else is concerned."""
+    monkeypatch.setattr(named, "BELIEVED", 0.3)
 
     async def tell(server: FakeApiServer, told: Told) -> None:
         server.put(pair("a-cert"))
@@ -277,6 +283,106 @@ def test_a_right_that_is_missing_is_named_and_heals(tmp_path: Path) -> None:
         assert str(problem.object) == "Secret shop/*"
         server.clear_faults()
         await told.until(lambda: told.text("a-cert") == b64("one") and told.reasons == set())
+
+    story(tmp_path, tell)
+
+
+def test_a_refusal_is_no_answer_before_it_is_believed(tmp_path: Path) -> None:
+    """As a server that has just started gives it to everybody, for a moment."""
+
+    async def tell(server: FakeApiServer, told: Told) -> None:
+        server.put(pair("a-cert"))
+        server.fault("status", code=403, times=2)
+        told.named.wish("me", just(chain("a")))
+        await told.named.settled.wait()
+        assert told.text("a-cert") == b64("one"), "nothing was said before the object was"
+        assert told.named.said(chain("a")[0]) is True
+        assert told.reasons == set()
+        assert told.heard.failures == {"forbidden": 2}
+
+    story(tmp_path, tell)
+
+
+def test_what_may_not_be_read_is_asked_for_after_seconds_and_at_once_when_it_is_wished_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(named, "BELIEVED", 0.0)
+    monkeypatch.setattr(named, "Backoff", lambda chance, cap=0.0, first=3600.0: Backoff(chance, 3600.0, 3600.0))
+
+    async def tell(server: FakeApiServer, told: Told) -> None:
+        server.put(pair("a-cert"))
+        server.fault("status", code=403, verb="get", resource="secrets", times=1)
+        told.named.wish("me", just(chain("a")))
+        await told.named.settled.wait()
+        assert told.reasons == {Reason.NOT_PERMITTED}
+        asked = told.asked("a-cert", "get")
+        told.named.wish("you", just(chain("b")))
+        await told.named.settled.wait()
+        assert told.asked("a-cert", "get") == asked, "not in turn, every second"
+        told.named.wish("me", just(chain("a")))
+        await told.until(lambda: told.text("a-cert") == b64("one") and told.reasons == set())
+
+    story(tmp_path, tell)
+
+
+def test_a_failure_of_ours_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Api.get
+    failures = [AttributeError("reason"), Unexpected("unexpected"), RuntimeError("x")]
+
+    async def get(api: Api, resource: Resource, namespace: str, name: str) -> RawObject:
+        if failures:
+            raise failures.pop()
+        return await real(api, resource, namespace, name)
+
+    monkeypatch.setattr(Api, "get", get)
+
+    async def tell(server: FakeApiServer, told: Told) -> None:
+        server.put(pair("a-cert"))
+        told.named.wish("me", just(chain("a")))
+        await told.named.settled.wait()
+        assert not failures
+        assert told.text("a-cert") == b64("one")
+        assert told.heard.failures == {"unexpected": 3}
+
+    story(tmp_path, tell)
+
+
+def test_an_object_that_cannot_be_taken_in_loses_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has been answered; that we can make nothing of it is our fault, and must not keep everybody else waiting."""
+    real = sights.narrow
+
+    def narrow(kind: str) -> Callable[[RawObject], RawObject]:
+        if kind == "ConfigMap":
+            raise ValueError("canary")
+        return real(kind)
+
+    monkeypatch.setattr(named, "narrow", narrow)
+
+    async def tell(server: FakeApiServer, told: Told) -> None:
+        page = ObjectKey("ConfigMap", "shop", "sorry")
+        server.put(pair("a-cert"))
+        server.put(config_map("shop", "sorry", {}))
+        told.named.wish("me", just(chain("a"), (page,)))
+        await told.named.settled.wait()
+        await told.until(lambda: told.text("a-cert") == b64("one"))
+        assert told.named.said(page) is None, "what it is stays unknown"
+
+    story(tmp_path, tell)
+
+
+def test_a_failure_of_ours_in_one_task_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def regained(*_: object) -> None:
+        raise AttributeError("reason")
+
+    async def tell(server: FakeApiServer, told: Told) -> None:
+        server.put(pair("a-cert"))
+        told.named.wish("me", just(chain("a")))
+        await told.named.settled.wait()
+        await server.watches_are(1, "secrets")
+        monkeypatch.setattr(Reach, "regained", regained)
+        server.drop_watches("rst")
+        server.put(pair("a-cert", "two"))
+        await told.until(lambda: told.text("a-cert") == b64("two"))
 
     story(tmp_path, tell)
 
