@@ -23,7 +23,7 @@ from proxy.upstreams import budget, ejection, limits
 from proxy.upstreams.upstream import MAX_IDLE
 from router import claim_record, quotas, reconcile
 from router.annotations.fields import Place, known_keys
-from router.kubernetes import election
+from router.kubernetes import backoff, election
 from router.processes import fanout, supervisor
 from router.settings import FIELDS, Settings
 from router.sources import documents, manifests, named
@@ -114,6 +114,10 @@ ROWS = [
     Row("migration.md", "there 5s; here {}", default(Place.APP, "connectTimeout")),
     Row("migration.md", "there 60s; here {}", default(Place.ROUTER, "defaultTimeout")),
     # ── operations ────────────────────────────────────────────────────────────────────────────────────────────────
+    Row("operations.md", "is believed after {} seconds of it", word(backoff.BELIEVED)),
+    Row("operations.md", "for some hundred milliseconds after its own start", why="of the API server"),
+    Row("operations.md", "asked again, first after {}", "half a second" if backoff.FIRST == 0.5 else ""),
+    Row("operations.md", "in the end after {}", time(backoff.REFUSED_CAP)),
     Row("operations.md", "`--manifests-settle` ({})", time(SETTINGS.manifests_settle)),
     Row("operations.md", "levels and {} a file", mib(manifests.MAX_FILE)),
     Row("operations.md", "| `connectTimeout` | {} |", default(Place.BUILDER, "connectTimeout")),
