@@ -260,7 +260,7 @@ DEADLINES: Final = (
     ),
     Deadline(
         "idle_upstream",
-        "an idle connection to an endpoint",
+        "an idle connection to an endpoint, also one that is tied to a client",
         f"`upstreamIdleTimeout`, {_EDGE.upstream_idle_timeout:g} s, or a second less than the app keeps it: as it says "
         "(`Keep-Alive: timeout`), or as it did twice",
         "its last answer",

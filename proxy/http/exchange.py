@@ -59,6 +59,9 @@ class Client(Protocol):
     def part(self) -> None:
         """Tunnel: both sides have said their last word, and what is on its way still goes out."""
 
+    def tie(self, app: App) -> None:
+        """The app is about to know the client by this connection, which is for no other client from here on."""
+
     def crash(self) -> None:
         """A mistake of ours: whatever this connection is doing ends, and it with it. Raises nothing."""
 
@@ -102,6 +105,9 @@ class Lender(Protocol):
 
     def lend(self, exchange: Exchange, fresh: bool) -> App | None:
         """A connection at once, or None: then ``connected`` or ``failed`` will be called."""
+
+    def lent(self, exchange: Exchange, app: App) -> None:
+        """What ``lend`` could not give at once is there: called before ``connected``."""
 
     def forget(self, exchange: Exchange) -> None:
         """The exchange no longer waits for a connection."""

@@ -26,7 +26,7 @@ from proxy.deadlines import (
 from proxy.errors import Failure, status_for
 from proxy.faults import attempt, isolated, note
 from proxy.http import answers, gate
-from proxy.http.exchange import Exchange
+from proxy.http.exchange import App, Exchange
 from proxy.http.heads import Peer, build_outgoing, stand_beside
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import (
@@ -40,9 +40,11 @@ from proxy.http1.parser import (
 )
 from proxy.http1.target import origin_form
 from proxy.sockets import is_broken, kernel_unsent, peer_address, reset_on_close
+from proxy.upstreams.ties import Tie
 
 if TYPE_CHECKING:
     from proxy.core import Core
+    from proxy.http1.upstream import Http1Upstream
     from proxy.live import LiveEdge, LiveRoute
 
 __all__ = ["Http1Downstream"]
@@ -111,6 +113,7 @@ class Http1Downstream(asyncio.Protocol):
         "_seen",
         "_server_name",
         "_state",
+        "_tie",
         "_tls",
         "_transport",
         "_unsent",
@@ -152,6 +155,8 @@ class Http1Downstream(asyncio.Protocol):
         """Where its request line ends: another head that is the same from there on has the same fields."""
         self._line = _NO_LINE
         self._fields = _NO_FIELDS
+        self._tie: Tie | None = None
+        """Of an app that knows this client by its connection."""
         self._unsent = 0
         self._linger_until = 0.0
         """When the connection is closed although the client still sends; 0: it does not linger."""
@@ -253,6 +258,9 @@ class Http1Downstream(asyncio.Protocol):
             self._tls = None
             self._buffer = self._head = b""
             self._line, self._fields = _NO_LINE, _NO_FIELDS
+            tie, self._tie = self._tie, None
+            if tie is not None:
+                tie.end()
             self._core.closed(self, self._peer.secure)
         except Exception as fault:
             self.fault(fault)
@@ -605,7 +613,17 @@ class Http1Downstream(asyncio.Protocol):
             self._await_body(len(body), exchange.started)
         else:
             self.deadline = FAR
-        exchange.begin(route.upstream, body, last, exchange.started)
+        if self._tie is None:
+            exchange.begin(route.upstream, body, last, exchange.started)
+        else:
+            self._begin_tied(self._tie, exchange, body, last)
+
+    def _begin_tied(self, tie: Tie, exchange: Exchange, body: bytes, last: bool) -> None:
+        """Ask the app, over the connection by which it knows this client if it is that app."""
+        lender = tie.over(cast("LiveRoute", exchange.route).upstream, exchange.fields.binds)
+        if tie.is_cut:
+            self._close = True
+        exchange.begin(lender, body, last, exchange.started)
 
     def _read_head(
         self, data: bytes, line_end: int, end: int, known: int, edge: LiveEdge
@@ -655,6 +673,8 @@ class Http1Downstream(asyncio.Protocol):
         if fields.hops >= MAX_HOPS:
             raise Malformed(Failure.LOOP_DETECTED, "it has passed too many routers")
         build_outgoing(fields, self._peer, edge.trusted)
+        if fields.binds and self._tie is None:
+            self._tie = Tie(self)
         core = self._core
         name = self._server_name
         if name and name != fields.name and core.tls is not None:
@@ -883,6 +903,19 @@ class Http1Downstream(asyncio.Protocol):
         if exchange is not None:
             self._record(exchange)
         self._break_off()
+
+    def tie(self, app: App) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            if self._tie is None:
+                self._tie = Tie(self)
+            self._tie.keep(cast("Http1Upstream", app), cast("LiveRoute", exchange.route).upstream)
+
+    def untie(self) -> None:
+        if self._state == _HEAD and not self._buffer:
+            self._transport.close()
+        else:
+            self._close = True  # and if its next request is on its way already, ``_begin_tied`` sees to it
 
     def hold(self) -> None:
         self._held = True

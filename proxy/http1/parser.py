@@ -67,6 +67,10 @@ _REQUEST_ID: Final = re.compile(rb"[0-9A-Za-z._:/+=@-]{1,128}")
 _HOPS: Final = re.compile(rb"[0-9]{1,3}")
 _KEEP_ALIVE_TIMEOUT: Final = re.compile(rb"(?:^|[ \t,;])timeout=([0-9]{1,5})", re.IGNORECASE)
 _MAX_LENGTH: Final = 2**63 - 1
+# Schemes that authenticate a connection instead of a request: NTLM, Negotiate (RFC 4559 6) and its successor Nego2.
+_CONNECTION_SCHEME: Final = rb"(?:ntlm|negotiate|nego2)(?![!#$%&'*+\-.^_`|~0-9A-Za-z])"
+_CREDENTIALS: Final = re.compile(_CONNECTION_SCHEME, re.IGNORECASE)
+_CHALLENGES: Final = re.compile(rb"(?:^|,)[ \t]*" + _CONNECTION_SCHEME, re.IGNORECASE)
 
 # What a field line is to the router. KEEP must be 0: the hot loop tests for truth.
 KEEP: Final = 0
@@ -89,9 +93,12 @@ KEEP_ALIVE: Final = 16
 SECRET: Final = 17  # kept
 ALIAS: Final = 18  # dropped, and counted
 HOPS: Final = 19
+AUTHORIZATION: Final = 20  # kept
+CHALLENGE: Final = 21  # kept
+PROXY_CHALLENGE: Final = 22
 
 _OPENS: Final = frozenset((HOST, USER_AGENT, CONNECTION))
-_NOT_REMEMBERED: Final = frozenset((SECRET, REFERER))
+_NOT_REMEMBERED: Final = frozenset((SECRET, REFERER, AUTHORIZATION, CHALLENGE, PROXY_CHALLENGE))
 """Lines that tell a secret, as the query of a page may be one too."""
 
 _REQUEST_KINDS: Final = {
@@ -105,7 +112,7 @@ _REQUEST_KINDS: Final = {
     b"user-agent": USER_AGENT,
     b"referer": REFERER,
     b"cookie": SECRET,
-    b"authorization": SECRET,
+    b"authorization": AUTHORIZATION,
     b"x-request-id": REQUEST_ID,
     b"x-correlation-id": CORRELATION_ID,
     b"x-router-hops": HOPS,
@@ -128,7 +135,7 @@ _REQUEST_KINDS: Final = {
 _FORWARDED: Final = b"x-forwarded-"
 """Every name that begins so says something about the client, whatever follows: -Prefix, -Ssl, -User, -Client-Cert."""
 _ROUTER_OWNED: Final = frozenset(
-    name for name, kind in _REQUEST_KINDS.items() if kind not in (USER_AGENT, REFERER, SECRET, TE)
+    name for name, kind in _REQUEST_KINDS.items() if kind not in (USER_AGENT, REFERER, SECRET, AUTHORIZATION, TE)
 )
 """Names whose aliases are dropped. An alias is a name that equals one of them after :func:`_folded`."""
 _PUNCTUATION: Final = bytes.maketrans(b"!#$%&'*+.^_`|~", b"-" * 14)
@@ -142,7 +149,8 @@ _RESPONSE_KINDS: Final = {
     b"date": DATE,
     b"keep-alive": KEEP_ALIVE,
     b"proxy-connection": DROP,
-    b"proxy-authenticate": DROP,
+    b"www-authenticate": CHALLENGE,
+    b"proxy-authenticate": PROXY_CHALLENGE,
     b"trailer": DROP,
     b"x-request-id": DROP,
     b"x-correlation-id": DROP,
@@ -211,6 +219,7 @@ class RequestFields:
 
     __slots__ = (
         "aliases",
+        "binds",
         "client",
         "close",
         "correlation_id",
@@ -264,6 +273,9 @@ class RequestFields:
         self.referer = b""
         self.aliases = 0
         """Lines dropped because their names are aliases of the router's own."""
+        self.binds = False
+        """Its credentials are those of whoever speaks on the connection: what carries it to the app carries nobody
+        else's requests."""
         self.dated = False
         """``outgoing`` says when the request started: a trusted peer said it."""
         self.client = ""
@@ -292,6 +304,7 @@ class ResponseHead:
 
     __slots__ = (
         "beside",
+        "binds",
         "fields",
         "framed",
         "has_date",
@@ -314,6 +327,8 @@ class ResponseHead:
         self.length = UNTIL_CLOSE
         self.stated = False
         self.reusable = minor == 1
+        self.binds = False
+        """It would be reusable, but for one client only: it asks for credentials that are those of the connection."""
         self.has_date = False
         self.idle = 0
         """Seconds that ``Keep-Alive: timeout=`` promises; 0: not said."""
@@ -571,6 +586,10 @@ def _read_special(fields: RequestFields, special: list[Judged]) -> None:
             fields.rest.append(line)
         elif kind == SECRET:
             fields.rest.append(line)
+        elif kind == AUTHORIZATION:
+            fields.rest.append(line)
+            if _CREDENTIALS.match(value) is not None:
+                fields.binds = True
         elif kind == CONNECTION:
             named = _read_connection(fields, value, named)
         elif kind == LENGTH:
@@ -759,6 +778,7 @@ def _read_response_special(head: ResponseHead, keep: list[bytes], special: list[
     lengths: list[bytes] = []
     codings: list[bytes] = []
     named: list[bytes] = []
+    binds = False
     for kind, value, line in special:
         if kind == LENGTH:
             lengths.append(value)
@@ -784,6 +804,13 @@ def _read_response_special(head: ResponseHead, keep: list[bytes], special: list[
                 head.idle = int(match.group(1))
         elif kind == UPGRADE:
             head.upgrade = b"more than one" if head.upgrade else value.lower()
+        elif kind in (CHALLENGE, PROXY_CHALLENGE):
+            binds = binds or _CHALLENGES.search(value) is not None
+            if kind == CHALLENGE:
+                keep.append(line)
+    if binds and head.reusable:
+        head.binds = True
+        head.reusable = False
     if head.upgrade and b"upgrade" not in named:
         head.upgrade = b""  # a field that is not meant for us (RFC 9110 7.8)
     if named:

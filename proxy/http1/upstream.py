@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
 
 from proxy.clock import FAR, HORIZON, Wheel, now
 from proxy.deadlines import STALL_SECONDS
@@ -24,10 +24,10 @@ from proxy.sockets import has_news, set_app_options, unread
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
     from proxy.live import LiveRoute
+    from proxy.metrics import Counters
     from proxy.upstreams.endpoint import Endpoint
-    from proxy.upstreams.upstream import Upstream
 
-__all__ = ["Http1Upstream"]
+__all__ = ["Home", "Http1Upstream"]
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a response's head: apps set large cookies and policies, and memory per connection stays bounded."""
@@ -52,6 +52,21 @@ _TUNNEL: Final = 5
 _CLOSED: Final = 6
 
 _UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
+
+
+class Home(Protocol):
+    """Where a connection belongs while nobody has it: a pool, or the one client that the app knows by it."""
+
+    totals: Counters
+
+    def give_back(self, connection: Http1Upstream, reusable: bool) -> None:
+        """The exchange on this connection is over."""
+
+    def leave(self, connection: Http1Upstream) -> None:
+        """An exchange or a tunnel is over with its connection, which closes by itself or has closed."""
+
+    def lost_idle(self, connection: Http1Upstream) -> None:
+        """An idle connection closes."""
 
 
 P = ParamSpec("P")
@@ -108,7 +123,7 @@ class Http1Upstream(asyncio.Protocol):
         "slot",
     )
 
-    def __init__(self, upstream: Upstream, endpoint: Endpoint, wheel: Wheel) -> None:
+    def __init__(self, upstream: Home, endpoint: Endpoint, wheel: Wheel) -> None:
         # per connection
         self._upstream = upstream
         self.endpoint = endpoint
@@ -380,6 +395,10 @@ class Http1Upstream(asyncio.Protocol):
         self._taken = self._state != _CLOSED
         return self._taken
 
+    def tie(self, home: Home) -> None:
+        """From now on it belongs there, and is in no pool any more."""
+        self._upstream = home
+
     def is_quiet(self) -> bool:
         """Whether the app has said nothing, not even its end, since this connection became idle. Asks the kernel."""
         return not has_news(self._transport)
@@ -465,10 +484,9 @@ class Http1Upstream(asyncio.Protocol):
             size = len(body)
             if size >= length:
                 # The whole answer at once: the warm path.
-                reusable = head.reusable and size == length and self._clean
                 if size > length:
                     body = body[:length]
-                self._release(head, reusable, moment)
+                self._release(head, size == length and self._clean, moment)
                 exchange.response(head, body, True, moment)
                 return
             self._state = _LENGTH
@@ -483,7 +501,7 @@ class Http1Upstream(asyncio.Protocol):
             if decoder.more:
                 self._rest()
             if decoder.done:
-                self._release(head, head.reusable and not decoder.rest and self._clean, moment)
+                self._release(head, not decoder.rest and self._clean, moment)
                 exchange.response(head, payload, True, moment)
             else:
                 exchange.response(head, payload, False, moment)
@@ -572,11 +590,14 @@ class Http1Upstream(asyncio.Protocol):
         head = self._head
         if data:
             exchange.response_body(data)  # while it is still lent: a client that is full with it holds nobody else
-        self._release(head, clean and head.reusable and self._clean, now())
+        self._release(head, clean and self._clean, now())
         exchange.response_end()
 
-    def _release(self, head: ResponseHead, reusable: bool, moment: float) -> None:
-        """Back to the pool before the client hears the end: its next request may want this very connection."""
+    def _release(self, head: ResponseHead, clean: bool, moment: float) -> None:
+        """Back to the pool before the client hears the end: its next request may want this very connection.
+
+        ``clean``: both messages were complete, and nothing is left over."""
+        exchange = self._exchange
         self._exchange = None
         self._decoder = None
         if head.idle and head.idle - 1.0 < self.endpoint.idle_seconds:
@@ -584,7 +605,11 @@ class Http1Upstream(asyncio.Protocol):
         if self._held:
             self._held = False
             self._transport.resume_reading()
-        if reusable and self._state != _CLOSED:
+        if clean and head.reusable and self._state != _CLOSED:
+            self.rest(moment)
+            self._upstream.give_back(self, True)
+        elif clean and head.binds and self._state != _CLOSED and exchange is not None:
+            exchange.client.tie(self)
             self.rest(moment)
             self._upstream.give_back(self, True)
         else:

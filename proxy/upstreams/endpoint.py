@@ -34,6 +34,7 @@ class Endpoint:
         "load",
         "no_ports_until",
         "standing",
+        "tied",
     )
 
     def __init__(self, address: Address, idle_seconds: float) -> None:
@@ -42,6 +43,8 @@ class Endpoint:
         """For log lines."""
         self.idle: list[Http1Upstream] = []
         """Connections that wait for work, the most recently used last."""
+        self.tied: set[Http1Upstream] | None = None
+        """Connections that belong to one client each (``ties``); None: there never was one."""
         self.load = 0
         """Exchanges under way, those that still connect included."""
         self.gone = False

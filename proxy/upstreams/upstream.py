@@ -28,7 +28,7 @@ from proxy.upstreams.endpoint import Endpoint
 from proxy.upstreams.limits import Limits
 
 if TYPE_CHECKING:
-    from proxy.http.exchange import Exchange
+    from proxy.http.exchange import App, Exchange, Lender
 
 __all__ = ["Upstream"]
 
@@ -225,8 +225,9 @@ class Upstream:
             if address in fresh:
                 continue
             endpoint.gone = True
-            for connection in endpoint.idle[:]:
-                connection.close()
+            for connection in (*endpoint.idle, *(endpoint.tied or ())):
+                if not connection.lent:
+                    connection.close()
         self._endpoints = fresh
         self._sort_out()
 
@@ -324,6 +325,27 @@ class Upstream:
         endpoint.load += 1
         self._dial_for(exchange, endpoint)
         return None
+
+    def lend_tied(self, connection: Http1Upstream, exchange: Exchange) -> Http1Upstream | None:
+        """As ``lend``, of the connection that is tied to the client: another one would not do."""
+        if self.load >= self.most:
+            self._queue(exchange)
+            return None
+        endpoint = connection.endpoint
+        exchange.endpoint = endpoint.label
+        if not connection.is_quiet():
+            connection.close()
+            self._loop.call_soon(self._fail, exchange, Failure.UPSTREAM_RESET)
+            return None
+        self.load += 1
+        endpoint.load += 1
+        connection.lent = True
+        self.totals.upstream_reused += 1
+        connection.reused = True
+        return connection
+
+    def lent(self, exchange: Exchange, app: App) -> None:
+        """Nothing to do: a connection of the pool is anybody's."""
 
     def _is_alive(self, connection: Http1Upstream, exchange: Exchange) -> bool:
         """What must not be sent twice is not sent where the app has left already, known to the kernel though not yet
@@ -423,7 +445,8 @@ class Upstream:
             exchange = None
             try:
                 exchange = self._next_turn()
-                connection = self.lend(exchange, False)
+                lender: Lender = exchange.lender or self
+                connection = lender.lend(exchange, False)
                 if connection is not None:
                     exchange.app = connection
                     exchange.connected(connection, now())
@@ -564,6 +587,8 @@ class Upstream:
             self.give_back(connection, True)
         else:
             exchange.endpoint = endpoint.label
+            if exchange.lender is not None:
+                exchange.lender.lent(exchange, connection)
             exchange.connected(connection, moment)
 
     def _make_way(self, dial: Dial) -> None:

@@ -241,6 +241,24 @@ def idle(story: Story) -> None:
     story.loop.settle()
 
 
+def ties(story: Story) -> None:
+    """Connections that are authenticated: their clients leave, or their apps."""
+    signed = GET.replace(b"\r\n\r\n", b"\r\nAuthorization: NTLM x\r\n\r\n")
+    for how in ("client", "app", "another"):
+        story.calls()
+        for request in (GET, signed, GET):
+            say(story.caller, request)
+            app = app_of(story)
+            say(
+                app,
+                OK if request is signed else b"HTTP/1.1 401 No\r\nWWW-Authenticate: NTLM\r\nContent-Length: 0\r\n\r\n",
+            )
+        if how == "app" and app is not None:
+            app.resets()
+        else:
+            story.client_leaves()
+
+
 IN_CLEAR_TEXT: tuple[Callable[[Story], None], ...] = (
     plain,
     bodies,
@@ -254,6 +272,7 @@ IN_CLEAR_TEXT: tuple[Callable[[Story], None], ...] = (
     proxied,
     drained,
     idle,
+    ties,
 )
 SCENARIOS = {scenario.__name__: scenario for scenario in IN_CLEAR_TEXT} | {
     "bodies_over_tls": bodies,

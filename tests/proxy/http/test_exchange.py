@@ -47,6 +47,9 @@ class Client(Notes):
     def part(self) -> None:
         self.told.append("part")
 
+    def tie(self, app: object) -> None:
+        self.told.append("tie")
+
     def crash(self) -> None:
         self.told.append("crash")
 
@@ -93,6 +96,9 @@ class Lender(Notes):
     def lend(self, exchange: Exchange, fresh: bool) -> App | None:
         self.told.append("fresh" if fresh else "lend")
         return self._apps.pop(0) if self._apps else None
+
+    def lent(self, exchange: Exchange, app: object) -> None:
+        self.told.append("lent")
 
     def forget(self, exchange: Exchange) -> None:
         self.told.append("forget")

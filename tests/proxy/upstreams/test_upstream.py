@@ -28,6 +28,7 @@ class Waiting:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.over = False
+        self.lender = None
         self.endpoint = b""
         self.outcome: asyncio.Future[App | Failure] = loop.create_future()
 
