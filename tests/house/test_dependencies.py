@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+@cache
 def importers() -> dict[str, set[str]]:
     """Package → the modules of ours that import it."""
     packages = {name: {normal(package) for package in found} for name, found in packages_distributions().items()}
@@ -72,9 +74,6 @@ def importers() -> dict[str, set[str]]:
             assert which, f"{where} imports {name}, which is no dependency"
             found[which[0]].add(where)
     return found
-
-
-IMPORTERS = importers()
 
 
 def test_every_dependency_has_its_row_and_every_row_is_a_dependency() -> None:
@@ -91,11 +90,11 @@ def test_it_is_used_where_the_page_says_and_nowhere_else(name: str) -> None:
         assert path.exists(), place
         if place.endswith(("/", ".py")):
             word = COMMANDS.get(name, name)
-            used = any(module.startswith(place) for module in IMPORTERS.get(name, ()))
+            used = any(module.startswith(place) for module in importers().get(name, ()))
             assert used or (path.is_file() and word in path.read_text(encoding="utf-8")), place
         else:
             assert COMMANDS.get(name, name) in path.read_text(encoding="utf-8"), place
-    elsewhere = {module for module in IMPORTERS.get(name, ()) if not module.startswith(tuple(places))}
+    elsewhere = {module for module in importers().get(name, ()) if not module.startswith(tuple(places))}
     if name in RUNTIME:
         elsewhere = {module for module in elsewhere if not module.startswith("tests/")}
     assert elsewhere == set(), "used where the page does not say"
@@ -104,10 +103,10 @@ def test_it_is_used_where_the_page_says_and_nowhere_else(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(DEVELOPMENT))
 def test_what_only_tests_need_is_not_needed_by_the_router(name: str) -> None:
     served = tuple(f"{package}/" for package in ("proxy", "router", "tls", "examples", "benchmarks", "docs"))
-    assert not [module for module in IMPORTERS.get(name, ()) if module.startswith(served)]
+    assert not [module for module in importers().get(name, ()) if module.startswith(served)]
 
 
 def test_requests_need_nothing_of_others() -> None:
     """As the page says: of the data plane only the git gateway imports anybody else's code."""
-    users = {module for modules in IMPORTERS.values() for module in modules if module.startswith("proxy/")}
+    users = {module for modules in importers().values() for module in modules if module.startswith("proxy/")}
     assert {module for module in users if not module.startswith("proxy/ssh/")} == set()
