@@ -2,8 +2,9 @@
 
 ``python -m benchmarks --against COMMIT`` checks the commit out beside this one (a worktree that is gone afterwards),
 starts both routers on one core and loads both at the same time, so that whatever else happens on the machine slows both
-down alike. What is compared is processor time per request: by the median of the rounds' own ratios, and by the ratio of
-the sums. Absolute figures are higher than those of a router that has its core, and its caches, for itself.
+down alike. What is compared is processor time per request: by the median of the rounds' own ratios with its 95 %
+interval, and by the ratio of the sums. Absolute figures are higher than those of a router that has its core, and its
+caches, for itself.
 
 What must not enter: how a proxy is loaded and measured (``benchmarks.run``, ``benchmarks.scenarios``).
 """
@@ -11,6 +12,7 @@ What must not enter: how a proxy is loaded and measured (``benchmarks.run``, ``b
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import subprocess
 import tempfile
@@ -23,7 +25,7 @@ from benchmarks.peers import Drycc, Ports
 from benchmarks.scenarios import SCENARIOS as ALL
 from benchmarks.tools import REPOSITORY
 
-__all__ = ["SCENARIOS", "Before", "checked_out", "is_comparable", "resolve", "summary"]
+__all__ = ["SCENARIOS", "Before", "checked_out", "is_comparable", "median_interval", "resolve", "summary"]
 
 SCENARIOS: Final = ("plain", "plain-varied", "tls", "handshake", "body-1m")
 """Measured unless others are named: each way that requests take through the code."""
@@ -100,13 +102,28 @@ def summary(scenarios: Mapping[str, Any], ours: str, before: str) -> list[str]:
             lines.append(f"{name}: not compared; {len(old)} samples before, {len(new)} now")
             continue
         ratios = sorted(b / a for a, b in pairs)
-        low, high = ratios[len(ratios) // 4], ratios[-1 - len(ratios) // 4]
+        low, high = median_interval(ratios)
         lines.append(
             f"{name}: {statistics.median(old):.1f} → {statistics.median(new):.1f} us of CPU per request; "
-            f"x {statistics.median(ratios):.3f} (median of {len(pairs)} pairs, half of them {low:.3f} to {high:.3f}), "
+            f"x {statistics.median(ratios):.3f} (median of {len(pairs)} pairs, 95 % interval {low:.3f} to {high:.3f}), "
             f"x {sum(new) / sum(old):.3f} (sums)"
         )
     return lines
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Return the bounds between which the median of what ``values`` are drawn from lies with this confidence.
+
+    They are two of the values, by their ranks (the interval of the sign test), so nothing is assumed of how values are
+    distributed. With fewer than six values no rank is far enough out, and the bounds are the least and the greatest.
+    """
+    ordered, count = sorted(values), len(values)
+    rank, tail = 0, 0.5**count
+    while tail <= (1 - confidence) / 2 and rank < count // 2:
+        rank += 1
+        tail += math.comb(count, rank) * 0.5**count
+    rank = max(rank - 1, 0)
+    return ordered[rank], ordered[-1 - rank]
 
 
 def _figures(samples: Sequence[Mapping[str, float]]) -> list[float]:

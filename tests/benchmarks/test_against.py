@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks import against
 from benchmarks.__main__ import _options
-from benchmarks.against import SCENARIOS, Before, checked_out, is_comparable, resolve, summary
+from benchmarks.against import SCENARIOS, Before, checked_out, is_comparable, median_interval, resolve, summary
 from benchmarks.peers import Drycc, Ports
 from benchmarks.processes import Children
 from benchmarks.run import Bench, Measured
@@ -128,10 +128,18 @@ def test_both_figures_and_both_ratios_are_told() -> None:
     }
     [line] = summary({"plain": {"samples": samples}}, "drycc", "drycc-old")
     assert line == (
-        "plain: 100.0 → 117.5 us of CPU per request; x 1.075 (median of 4 pairs, half of them 1.050 to 1.100), "
+        "plain: 100.0 → 117.5 us of CPU per request; x 1.075 (median of 4 pairs, 95 % interval 0.990 to 1.300), "
         "x 1.108 (sums)"
     )
     one_less = {"drycc": samples["drycc"][:3], "drycc-old": samples["drycc-old"]}
     assert summary({"plain": {"samples": one_less}}, "drycc", "drycc-old") == [
         "plain: not compared; 4 samples before, 3 now"
     ]
+
+
+@pytest.mark.parametrize(
+    ("count", "ranks"), [(1, (1, 1)), (5, (1, 5)), (6, (1, 6)), (10, (2, 9)), (20, (6, 15)), (30, (10, 21))]
+)
+def test_the_interval_of_a_median_is_that_of_the_sign_test(count: int, ranks: tuple[int, int]) -> None:
+    """The ranks are those of tables for a confidence of 95 %."""
+    assert median_interval(range(count, 0, -1)) == ranks
