@@ -431,6 +431,15 @@ def test_code_in_a_worker_does_not_get_the_sockets(manifests: Path, tmp_path: Pa
 
 
 # ── secrets ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+def seen_of(pid: int, name: str) -> bytes:
+    """A file of /proc about a process. One that is not dumpable shows its own user nothing, only root."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes()
+    except PermissionError:
+        assert os.geteuid() != 0
+        return b""
+
+
 def test_a_worker_reads_no_token_and_shows_nothing(manifests: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("c4n4ry")
@@ -449,16 +458,13 @@ def test_a_worker_reads_no_token_and_shows_nothing(manifests: Path, tmp_path: Pa
     (manifests / "secret.json").write_text(secret("shop/web-cert", pair))
     with router(manifests, "--workers", "1", before=curious) as child:
         worker = child.children()["worker-0"]
-        try:
-            assert Path(f"/proc/{worker}/environ").read_bytes().strip(b"\0") == b""
-        except PermissionError:  # it is not dumpable, so its own user may not look either
-            assert os.geteuid() != 0
+        assert seen_of(worker, "environ").strip(b"\0") == b""
         entries = ""
         for pid in (child.process.pid, *child.children().values()):
             limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
             assert [line.split()[4:6] for line in limits if line.startswith("Max core file size")] == [["0", "0"]]
             entries += "".join(
-                Path(f"/proc/{pid}/{name}").read_bytes().decode("latin-1")
+                seen_of(pid, name).decode("latin-1")
                 for name in ("cmdline", "comm", "environ", "status", "maps", "mountinfo")
             )
         shown = "".join(child.admin(path)[1] for path in ("/metrics", "/routes", "/problems", "/certificates"))
