@@ -56,6 +56,7 @@ def test_a_slow_body_is_judged_as_the_owner_says(tmp_path: Path) -> None:
             (tmp_path / "slow.yaml").write_text(manifest("slow/slow", there, bodyTimeout="0", bodyRate="0"))
             with router(tmp_path, "--workers", "1") as started:
                 await asyncio.to_thread(soon, lambda: '"slow.localhost"' in started.admin("/routes")[1])
+                assert "bodyTimeout" not in (await asyncio.to_thread(started.admin, "/problems"))[1]
                 await asyncio.gather(pauses(started), talks(started), waits_for_100(started))
 
     on_loop(story(), SOON * 2)
