@@ -170,6 +170,8 @@ ROWS = [
     Row("security.md", "| time for a whole head | {} |", time(EDGE.head_timeout)),
     Row("security.md", "| silence in the middle of a request body | {} |", time(POLICY.body_timeout)),
     Row("security.md", "| idle connection between requests | {} |", time(EDGE.keepalive_timeout)),
+    Row("security.md", "a second; {} each", kib(upstream.INTERIM_BYTES)),
+    Row("security.md", "sent with its length | {} |", kib(upstream.MAX_WHOLE)),
     Row("security.md", "more wait for {} |", time(EDGE.app_queue_timeout)),
     Row("security.md", "allowed in all; {} |", time(EDGE.upstream_idle_timeout)),
 ]
@@ -191,6 +193,8 @@ COUNTS = [
     Row("operations.md", "at most {}, for connections to apps", f"{admission._APPS_MOST:,}"),
     Row("operations.md", "up to {} idle connections per endpoint", str(MAX_IDLE)),
     Row("operations.md", "dies {} times within a minute", "ten"),
+    Row("security.md", "one request | {} at once", str(upstream.MAX_INTERIM)),
+    Row("security.md", "at once, then {} a second", str(upstream.INTERIM_RATE)),
     Row("security.md", "{} fields |", str(EDGE.max_fields)),
     Row("security.md", "of more than {} such clients", str(server.MAX_STRANGERS)),
     Row("security.md", "| {} of the open files allowed", f"{limits.APP_SHARE:g}"),
