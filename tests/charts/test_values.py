@@ -294,8 +294,8 @@ resources.limits.memory nodeSelector tolerations affinity priorityClassName topo
 topologySpread.whenUnsatisfiable podDisruptionBudget.enabled podDisruptionBudget.maxUnavailable autoscaling.enabled
 autoscaling.minReplicas autoscaling.maxReplicas autoscaling.targetCPUUtilizationPercentage networkPolicy.enabled
 networkPolicy.adminFrom networkPolicy.apiServer.to networkPolicy.apiServer.ports serviceMonitor.enabled
-serviceMonitor.labels serviceMonitor.interval prometheusRule.enabled prometheusRule.labels prometheusRule.runbook dashboard.enabled
-dashboard.labels dashboard.annotations
+serviceMonitor.labels serviceMonitor.interval prometheusRule.enabled prometheusRule.labels prometheusRule.runbook
+dashboard.enabled dashboard.labels dashboard.annotations
 """
 """Values that the cluster reads, or only the chart itself: ``test_chart`` holds the objects against its schemas."""
 
