@@ -28,7 +28,7 @@ What must not enter: why a claim is valid at all (``compile`` refuses names befo
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -370,6 +370,10 @@ class Claims:
             return None if holder.app == app else Standing(host, holder)
         other = self._excluding(host, app.partition("/")[0])
         return None if other is None else Standing(other, self._holders[other])
+
+    def below(self, wildcard: str) -> Set[str]:
+        """The hosts claimed below a wildcard, other wildcards too."""
+        return self._below.get(wildcard.removeprefix("*."), frozenset())
 
     # ── wildcards ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -170,6 +170,10 @@ class Compiler:
         self._routes = _Published[str, Route]()
         self._rules = _Published[bytes, HostRule]()
         self._names = _Published[str, str]()
+        self._shields = _Published[str, str]()
+        """Hosts that present the default certificate, though a wildcard above them has one: that of a stranger."""
+        self._wildcards: set[str] = set()
+        """Wildcards that have a certificate."""
         self._certificates = _Published[str, Certificate]()
         self._streams = _Published[str, StreamRoute]()
         self._default: str | None = None
@@ -806,6 +810,9 @@ class Compiler:
             {host for settled in before for host in settled.names},
             {host: each for settled in after.values() for host, each in settled.names.items()},
         )
+        shields, gone_shields = self._shield((*before, *after.values()), names, gone_names)
+        names |= shields
+        gone_names = (gone_names | gone_shields) - names.keys()
         if now >= self._judge_again or now < self._judged_at:
             self._judge_again = _NEVER
             self._judged_at = now
@@ -839,6 +846,34 @@ class Compiler:
         different = policy if policy != self._tls_policy else None
         self._tls_policy = policy
         return CertificateChange(0, certificates, gone, names, gone_names, default, different)
+
+    def _shield(
+        self, settled: Iterable[_Settled], names: Iterable[str], gone_names: Iterable[str]
+    ) -> tuple[dict[str, str], frozenset[str]]:
+        """Keep certificates at home: a host whose holder has none for it must not present that of a wildcard which
+        another namespace holds. Both can be held where the operator gave names away, and below the platform's wildcard.
+
+        ``names`` and ``gone_names``: what differs in the names that have certificates. Returns what differs.
+        """
+        came = {host for host in names if host.startswith("*.")}
+        went = {host for host in gone_names if host.startswith("*.")}
+        self._wildcards |= came
+        self._wildcards -= went
+        if not (self._wildcards or self._shields.entries):
+            return {}, frozenset()
+        hosts = {host.decode() for each in settled for host in each.rules}
+        for wildcard in came | went:
+            hosts |= self._claims.below(wildcard)
+        return self._shields.replace(hosts, {host: "" for host in hosts if self._is_strangers(host)})
+
+    def _is_strangers(self, host: str) -> bool:
+        """Whether a handshake for a host would come to a certificate of another namespace."""
+        presented = self._names.entries
+        holder = self._claims.holder(host)
+        if holder is None or host in presented:
+            return False
+        closest = next((each for name in domains.names_above(host) if (each := f"*.{name}") in self._wildcards), None)
+        return closest is not None and presented[closest].partition("/")[0] != holder.partition("/")[0]
 
     # ── what differs ──────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -77,16 +77,18 @@ class OwnNames:
         return namespace == self.namespace or namespace in self.platform_namespaces
 
     def is_reserved(self, host: str, platform_domain: str | None) -> bool:
-        """Whether only the platform may claim ``host``: its names, its domain, and every wildcard that stands for that.
+        """Whether only the platform may claim ``host``: its domain, its names there and what is below these, and every
+        wildcard that stands for any of them.
 
-        Without a platform domain its names live below any suffix, so they are reserved below all of them.
+        Without a platform domain its names live below any suffix, so they are reserved below all of them; what is below
+        such a name is not, as any domain may contain the same word.
         """
-        first, _, rest = host.partition(".")
         if platform_domain is None:
-            return first in self.platform_names
+            return host.partition(".")[0] in self.platform_names
         if host == platform_domain or domains.covers(host, platform_domain):
             return True
-        return rest == platform_domain and (first == "*" or first in self.platform_names)
+        below = host.removesuffix(f".{platform_domain}")
+        return below != host and (below == "*" or below.rpartition(".")[2] in self.platform_names)
 
     def objection(self, namespace: str, host: str, platform_domain: str | None) -> str:
         """Why Services of a namespace may not claim a host at all; "" if they may.

@@ -27,7 +27,8 @@ class CertificateChange:
     gone: frozenset[str] = frozenset()
     """ids that nothing names any more."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Canonical host (``a.example``, or ``*.example`` for one or more labels) → id of the certificate to present."""
+    """Canonical host (``a.example``, or ``*.example`` for one or more labels) → id of the certificate to present; "" is
+    the default one, where a wildcard above has another."""
     gone_names: frozenset[str] = frozenset()
     default: str | None = None
     """id of the default (platform) certificate, always stated; None: the self-signed one made at start."""

@@ -166,7 +166,7 @@ class CertificateStore:
         that no client can make the router pick some app's certificate.
         """
         ident = names.find(self._names, name) if name else None
-        if ident is None:
+        if not ident:
             return self._default
         served = self._served.get(ident, self._default)
         if not served.is_built:

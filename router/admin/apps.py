@@ -12,7 +12,7 @@ from __future__ import annotations
 import operator
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from http import HTTPStatus
 from itertools import accumulate
 from typing import Final, TypeVar
@@ -32,6 +32,8 @@ _BREATH: Final = 1e-5
 """Seconds that are slept then; with none the interpreter would not change hands."""
 _TICKS: Final = 1 << 40
 """Times of others are added up in parts of a second, about a picosecond each: whole numbers, which lose nothing."""
+_ALWAYS: Final = len(BUCKETS) + 5
+"""Series of every app: buckets with the last one, count and sum of durations, bytes in and out."""
 _CODES: Final = frozenset({499, *HTTPStatus})
 _FAMILIES: Final = (
     ("counter", "router_requests", "Requests answered; code 499: the client went away before the answer."),
@@ -253,7 +255,7 @@ def _write(route: RouteCounters, labels: _Labels) -> _Lines:
     return requests, duration, received, sent, errors, retries, ejections, ejected
 
 
-def _requests(requests: dict[tuple[int, str, str], int]) -> Iterable[tuple[tuple[object, str, str], int]]:
+def _requests(requests: dict[tuple[int, str, str], int]) -> Collection[tuple[tuple[object, str, str], int]]:
     """By status as a label; those that no standard knows by their class, as an app could make up hundreds (M-21)."""
     counted = requests.copy()
     if all(status in _CODES for status, _, _ in counted):
@@ -289,5 +291,6 @@ class _Labels:
 
 
 def _series(route: RouteCounters) -> int:
-    """How many series one app is."""
-    return len(BUCKETS) + 5 + len(route.requests) + len(route.errors) + len(route.retries)
+    """How many series one app is, as :func:`_write` shows it: statuses that no standard knows are one per class."""
+    shown = len(_requests(route.requests)) + len(route.errors) + len(route.retries) + (2 if route.ejections else 0)
+    return _ALWAYS + shown

@@ -156,7 +156,7 @@ class World:
         self.default = certificates.default
         for rule in self.hosts.values():
             assert {rule.route, *(route for _, route in rule.paths)} <= self.routes.keys()
-        assert set(self.names.values()) <= self.certificates.keys()
+        assert set(self.names.values()) <= {"", *self.certificates.keys()}
         assert self.default is None or self.default in self.certificates
         return snapshot
 

@@ -860,6 +860,72 @@ def test_short_names_that_were_given_follow_the_platforms_domain() -> None:
     assert town.owners() == {"shop.apps.io": "b/web"}
 
 
+# ── certificates of others ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def town_with_a_wildcard(**says: str) -> World:
+    """The operator gave names below ``*.big.example``, which ``shop`` holds with a certificate, to ``blog``."""
+    town = World()
+    town.hears(
+        says_record(given="*.big.example shop\nx.big.example blog\n*.deep.big.example blog"),
+        secret("shop/shop", SHOP),
+        service("shop/web", {"domains": "*.big.example,own.big.example", "certificates": "*.big.example:shop"}),
+        service("blog/web", {"domains": "x.big.example,*.deep.big.example", **says}),
+    )
+    return town
+
+
+def test_a_wildcard_s_certificate_is_not_presented_for_names_that_another_namespace_holds() -> None:
+    town = town_with_a_wildcard()
+    assert town.owners()["x.big.example"] == "blog/web"
+    wildcard = {"*.big.example": "shop/shop", "own.big.example": "shop/shop"}
+    assert town.names == {**wildcard, "x.big.example": "", "*.deep.big.example": ""}
+    assert {host.host: host.certificate for host in town.report("blog/web").hosts} == {
+        "x.big.example": None,
+        "*.deep.big.example": None,
+    }
+
+    town.hears(gone(secret("shop/shop", None)))
+    assert town.names == {}, "nothing to keep out"
+    town.hears(secret("shop/shop", SHOP))
+    assert town.names == {**wildcard, "x.big.example": "", "*.deep.big.example": ""}
+
+    town.hears(gone(service("blog/web")))
+    assert town.names == wildcard
+
+
+def test_a_certificate_of_one_s_own_is_presented() -> None:
+    town = town_with_a_wildcard(certificates="x.big.example:own")
+    town.hears(secret("blog/own", OTHER))
+    assert town.names["x.big.example"] == "blog/own"
+    assert town.names["*.deep.big.example"] == ""
+
+    town.hears(gone(secret("blog/own", OTHER)))
+    assert town.names["x.big.example"] == ""
+
+
+def test_the_platform_s_own_wildcard_is_no_certificate_for_everybody_below_it() -> None:
+    town = World()
+    town.hears(
+        deployment({"platformDomain": "apps.io"}),
+        secret("drycc/star", SHOP),
+        service("drycc/landing", {"domains": "*.apps.io,landing.apps.io", "certificates": "*.apps.io:star"}),
+        service("shop/web", {"domains": "shop"}),
+    )
+    assert town.names == {"*.apps.io": "drycc/star", "landing.apps.io": "drycc/star", "shop.apps.io": ""}
+
+
+def test_nobody_but_the_platform_gets_names_below_the_platform_s_names() -> None:
+    town = World()
+    town.hears(
+        deployment({"platformDomain": "apps.io"}),
+        service("evil/web", {"domains": "*.drycc.apps.io,a.drycc.apps.io,a.b.grafana.apps.io,evil"}),
+        service("drycc/web", {"domains": "*.drycc.apps.io"}),
+    )
+    assert town.owners() == {"evil.apps.io": "evil/web", "*.drycc.apps.io": "drycc/web"}
+    assert len(town.problems(Reason.RESERVED_DOMAIN)) == 3
+
+
 # ── any history ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _NAMES = ["shop/web", "shop/api", "blog/web", "drycc/web"]

@@ -46,6 +46,11 @@ def test_the_platform_is_the_routers_namespace_and_those_it_is_told() -> None:
         "drycc.apps.example.com",
         "drycc-builder.apps.example.com",
         "grafana.apps.example.com",
+        "*.drycc.apps.example.com",
+        "*.grafana.apps.example.com",
+        "admin.drycc.apps.example.com",
+        "a.b.drycc-builder.apps.example.com",
+        "*.a.drycc.apps.example.com",
         "apps.example.com",
         "*.apps.example.com",
         "*.example.com",
@@ -56,7 +61,17 @@ def test_the_platforms_names_its_domain_and_every_wildcard_above_are_reserved(ho
 
 
 @pytest.mark.parametrize(
-    "host", ["shop.apps.example.com", "grafana.shop.example", "example.com", "*.shop.apps.example.com"]
+    "host",
+    [
+        "shop.apps.example.com",
+        "grafana.shop.example",
+        "example.com",
+        "*.shop.apps.example.com",
+        "drycc.shop.apps.example.com",
+        "mydrycc.apps.example.com",
+        "drycc.otherapps.example.com",
+        "drycc.apps.example.com.evil.example",
+    ],
 )
 def test_other_names_are_free(host: str) -> None:
     assert not OWN.is_reserved(host, "apps.example.com")

@@ -66,6 +66,17 @@ def test_own_name_then_closest_wildcard_then_the_default() -> None:
     assert shown(store, "unknown.example", "shop.platform.example", "example", None) == [PLATFORM] * 4
 
 
+def test_a_name_that_is_to_present_the_default_presents_no_certificate_of_a_wildcard_above() -> None:
+    store = store_with(CertificateChange(1, {"n/a": A}, names={"*.a.example": "n/a", "x.a.example": ""}))
+    assert shown(store, "x.a.example", "y.a.example", "z.x.a.example") == [FALLBACK, A, A]
+
+    publish(store, CertificateChange(2, {"p": PLATFORM}, names={"*.x.a.example": ""}, default="p"))
+    assert shown(store, "x.a.example", "y.a.example", "z.x.a.example") == [PLATFORM, A, PLATFORM]
+
+    publish(store, CertificateChange(3, gone_names=frozenset({"x.a.example"}), default="p"))
+    assert shown(store, "x.a.example") == [A]
+
+
 @given(st.text(max_size=300))
 def test_no_name_makes_it_raise(name: str) -> None:
     assert shown(STORE, name) == [PLATFORM]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import ssl
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
+from tests.fakes.process import manifest, router, running, secret
 from tests.fakes.wired import HOST, head_of, installed, on_loop, wired
 from tests.wire.test_bodies import BODY, DIGEST, digests, uploads
 from tls.certificate import Certificate
@@ -143,3 +146,25 @@ def test_clear_text_on_the_port_for_tls_and_the_other_way_round(front: Front) ->
             assert counters.unrouted.requests == {(400, "other", "http/1.1"): 2}  # one at each port
 
     on_loop(story())
+
+
+def test_a_wildcard_s_certificate_is_not_presented_for_a_name_of_another_namespace(tmp_path: Path) -> None:
+    """The whole program: the operator gave a name below one namespace's wildcard to another namespace."""
+    pair = read_pair(AUTHORITY.issue("*.big.example").secret_data())
+    given = {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"namespace": "drycc", "name": "drycc-router-claims"},
+        "data": {"given": "*.big.example shop\nx.big.example blog"},
+    }
+    (tmp_path / "given.yaml").write_text(json.dumps(given))
+    (tmp_path / "pair.yaml").write_text(secret("shop/star", pair))
+    with running("app") as app:
+        wild = {"domains": "*.big.example", "certificates": "*.big.example:star"}
+        (tmp_path / "shop.yaml").write_text(manifest("shop/web", app, **wild))
+        (tmp_path / "blog.yaml").write_text(manifest("blog/web", app, domains="x.big.example"))
+        with router(tmp_path, "--workers", "1") as child:
+            assert child.get(host="x.big.example") == (200, "app")
+            stranger, own = child.certificate("x.big.example"), child.certificate("y.big.example")
+            assert own.strip() in pair.chain_pem.decode()
+            assert stranger == child.certificate("unknown.example"), "the default one"

@@ -114,6 +114,22 @@ def test_thousands_are_all_there_and_each_once() -> None:
     assert len(families["router_request_duration_seconds"].samples) == 2001 * (len(BUCKETS) + 3)
 
 
+def test_an_app_counts_as_many_series_as_it_shows() -> None:
+    """One that makes up statuses shows one for each class of them, and takes no more room from others than that."""
+    inventive = asked("a")
+    inventive.requests |= {(status, "GET", "http/1.1"): 1 for status in range(200, 600)}
+    inventive.errors[Failure.NO_ENDPOINT] = inventive.ejections = 1
+    shown = read(AppSeries(), inventive)
+    lines = sum(sample.labels["app"] == "a" for family in shown.values() for sample in family.samples)
+
+    families = read(AppSeries(lines + len(BUCKETS) + 6), inventive, asked("b"))
+
+    named = {sample.labels["app"] for sample in families["router_requests"].samples}
+    assert named == {"a", "b"}, "there was room for both"
+    families = read(AppSeries(lines + len(BUCKETS) + 5), inventive, asked("b"))
+    assert {sample.labels["app"] for sample in families["router_requests"].samples} == {"a", "other"}
+
+
 def test_an_app_that_is_gone_leaves_nothing_behind() -> None:
     series = AppSeries()
     failed = asked("a")
