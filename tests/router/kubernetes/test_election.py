@@ -125,6 +125,33 @@ def test_one_of_them_leads_and_goes_on_leading() -> None:
     story(tell)
 
 
+def test_leading_and_not_leading_are_told_once_each(caplog: pytest.LogCaptureFixture) -> None:
+    def said() -> list[str]:
+        words = [record.getMessage() for record in caplog.records if record.name == module.__name__]
+        caplog.clear()
+        return words
+
+    async def tell(place: Place) -> None:
+        first = place.starts("a")
+        await place.until("a", within=1)
+        assert said() == ["this replica leads: it writes Events and the record of claims"]
+        second = place.starts("b")
+        await asyncio.sleep(60)
+        assert said() == ["this replica does not lead: another one does, or the lease cannot be had"]
+        assert second.changes == []
+        first.dies()
+        await first.election.release()
+        await place.until("b", within=10)
+        await asyncio.sleep(60)
+        assert said() == [
+            "this replica no longer leads",
+            "this replica leads: it writes Events and the record of claims",
+        ]
+
+    caplog.set_level("INFO", module.__name__)
+    story(tell)
+
+
 def test_who_leaves_in_the_midst_of_a_renewal_gives_back_what_that_has_written() -> None:
     async def tell(place: Place) -> None:
         replica = place.starts("a")
