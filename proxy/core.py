@@ -48,6 +48,8 @@ MAX_LINGERING: Final = 512
 is closed: whoever sends for ever must not take the places of those who wait for an answer."""
 CLOSED_A_TICK: Final = 256
 """Idle connections that are closed at a time when memory is short: closing one costs as much as a small request."""
+LET_GO_A_TICK: Final = 2048
+"""Large heads of apps that are forgotten at a time when memory is short."""
 TRIM_SECONDS: Final = 2.0
 """Between two attempts to give free memory back to the kernel while it is short."""
 
@@ -161,6 +163,9 @@ class Core:
         self.closing = self.draining or level > Level.CALM
         self.refusing = level is Level.REFUSING
         self.shedding = level >= Level.SHEDDING or overload.shed_share > 0.0
+        heads = self.registry.heads
+        heads.may_be_held = level is Level.CALM
+        counters.upstream_heads = heads.held
         counters.memory_used = self.memory.used
         counters.overload_level = level
         counters.shed_share = overload.shed_share
@@ -170,6 +175,7 @@ class Core:
                 self.registry.close_idle(counters.upstream_idle // 2 if level is Level.SAVING else 0)
         if level is Level.CALM:
             return
+        heads.let_go(LET_GO_A_TICK)
         if level >= Level.CLOSING:
             self._close_idle()
         if moment - self.trimmed_at >= TRIM_SECONDS:

@@ -47,6 +47,7 @@ GAUGES: Final = frozenset(
         "queued",
         "tls_pending",
         "tunnels_open",
+        "upstream_heads",
         "upstream_idle",
         "upstream_open",
     }
@@ -164,6 +165,8 @@ class Counters:
     upstream_reused: int = 0
     upstream_open: int = 0
     upstream_idle: int = 0
+    upstream_heads: int = 0
+    """Bytes of large heads that connections to apps remember, as of the last tick."""
     connect: Histogram = field(default_factory=Histogram)
     """Time to connect to an endpoint."""
     header: Histogram = field(default_factory=Histogram)

@@ -20,6 +20,7 @@ from proxy.faults import attempt, note
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
 from proxy.sockets import has_news, set_app_options, unread
+from proxy.upstreams.heads import SMALL
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
@@ -227,6 +228,10 @@ class Http1Upstream(asyncio.Protocol):
         exchange = self._exchange
         self._state = _CLOSED
         self.slot = -1
+        # The wheel knows us for some seconds yet: what is large must not wait for that.
+        if len(self._known) > SMALL:
+            self._upstream.heads.drop(self)
+        self.forget_head()
         if self._taken:
             self._taken = False
             self._upstream.totals.upstream_open -= 1
@@ -460,7 +465,7 @@ class Http1Upstream(asyncio.Protocol):
                 self._switch(exchange, head, data[end + 4 :])
                 return
             if head.status >= 200:
-                self._known = data[at : end + 4]
+                self._remember(data[at : end + 4])
                 self._head = head
                 break
             if head.status == 101:
@@ -526,6 +531,24 @@ class Http1Upstream(asyncio.Protocol):
             asked = max(self._sent_last, exchange.sent_at)
             if self.deadline > asked + self._request_timeout:
                 self._wheel.arm(self, asked + self._request_timeout)
+
+    def _remember(self, known: bytes) -> None:
+        """Remember the head that was just read, if there is room for it."""
+        heads = self._upstream.heads
+        if len(known) > SMALL:
+            self._known = known if heads.hold(self, len(known)) else b""
+        else:
+            if len(self._known) > SMALL:
+                heads.drop(self)
+            self._known = known
+
+    def forget_head(self) -> None:
+        """Read the next head anew. The one under way was passed on already, and keeps what its end needs."""
+        self._known = b""
+        head = cast("ResponseHead | None", self._head)
+        if head is not None:
+            head.fields = head.framed = head.beside = b""
+            head.without = None
 
     def _check_partial(self, data: bytes | bytearray) -> None:
         """A head that is not complete must not be too large, and must still be able to become a good one. Only what has

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from proxy.routes import Edge
+from proxy.upstreams.heads import Heads
 
 __all__ = ["Limits"]
 
@@ -24,13 +25,15 @@ IDLE_SHARE: Final = 0.25
 class Limits:
     """Figures in force."""
 
-    __slots__ = ("idle", "idle_seconds", "queue", "queue_seconds", "requests")
+    __slots__ = ("heads", "idle", "idle_seconds", "queue", "queue_seconds", "requests")
 
     def __init__(self, edge: Edge, descriptors: int) -> None:
         self.requests = 0
         """Requests and tunnels that one app may have under way."""
         self.idle_seconds = 0.0
         """How long an idle connection is kept, unless its app closes it sooner."""
+        self.heads = Heads()
+        """Large ones, of all connections."""
         self.configure(edge, descriptors)
 
     def configure(self, edge: Edge, descriptors: int) -> bool:

@@ -12,6 +12,7 @@ from proxy.clock import Wheel, now
 from proxy.metrics import Counters, RouteCounters
 from proxy.routes import Edge, Route
 from proxy.sockets import descriptors
+from proxy.upstreams.heads import Heads
 from proxy.upstreams.limits import Limits
 from proxy.upstreams.upstream import Upstream
 
@@ -27,7 +28,7 @@ _MOST_LOOKED_AT: Final = 512
 """Upstreams that are searched for idle connections at a time."""
 _MOST_COMPARED: Final = 2048
 """Idle connections of which the oldest are looked for at a time."""
-_MOST_CLOSED: Final = 128
+_MOST_CLOSED: Final = 64
 """Connections that are closed at a time."""
 _LOOK_EVERY: Final = 0.5
 """Seconds."""
@@ -37,7 +38,18 @@ class Registry:
     """Upstreams by route name. On the wheel it looks now and then whether too many connections are idle: nobody counts
     when a request is over."""
 
-    __slots__ = ("_counters", "_limits", "_loop", "_round", "_upstreams", "_wheel", "deadline", "slot")
+    __slots__ = (
+        "_counters",
+        "_excess",
+        "_limits",
+        "_looked_at",
+        "_loop",
+        "_round",
+        "_upstreams",
+        "_wheel",
+        "deadline",
+        "slot",
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, counters: Counters) -> None:
         self._loop = loop
@@ -47,6 +59,10 @@ class Registry:
         self._upstreams: dict[str, Upstream] = {}
         self._round: list[str] = []
         """Upstreams that were not searched yet since all of them were."""
+        self._excess = 0
+        """Idle connections that are still to be closed."""
+        self._looked_at = 0
+        """Upstreams searched for them without leaving any."""
         self.deadline = 0.0
         self.slot = 0
         wheel.arm(self, now() + _LOOK_EVERY)
@@ -98,26 +114,44 @@ class Registry:
                     "endpoints": upstream.report(),
                 }
 
+    @property
+    def heads(self) -> Heads:
+        """Large heads that connections remember."""
+        return self._limits.heads
+
     def close_idle(self, keep: int) -> None:
         """Close idle connections until ``keep`` are left, those first that would be closed soonest anyhow.
 
-        One call looks at a bounded number of upstreams and closes a bounded number of connections; the next call goes
-        on with the other upstreams.
+        One turn of the loop looks at a bounded number of upstreams and closes a bounded number of connections; the next
+        turns go on with the other upstreams.
         """
-        excess = min(self._counters.upstream_idle - keep, _MOST_CLOSED)
-        if excess <= 0:
-            return
+        is_under_way = self._excess > 0
+        self._excess = max(self._excess, self._counters.upstream_idle - keep)
+        if self._excess > 0 and not is_under_way:
+            self._looked_at = 0
+            self._close_some()
+
+    def _close_some(self) -> None:
         idle: list[Http1Upstream] = []
         for _ in range(min(_MOST_LOOKED_AT, len(self._upstreams))):
             if not self._round:
                 self._round = list(self._upstreams)
             upstream = self._upstreams.get(self._round.pop())
+            self._looked_at += 1
             if upstream is not None:
                 idle += upstream.idle()
                 if len(idle) >= _MOST_COMPARED:
                     break
-        for connection in heapq.nsmallest(excess, idle, key=attrgetter("deadline")):
+        oldest = heapq.nsmallest(min(self._excess, _MOST_CLOSED), idle, key=attrgetter("deadline"))
+        self._excess -= len(oldest)
+        for connection in oldest:
             connection.close()
+        if len(oldest) == _MOST_CLOSED and len(idle) > len(oldest):
+            self._looked_at = 0  # there are more where these were
+        if self._counters.upstream_idle <= 0 or self._looked_at > len(self._upstreams):
+            self._excess = 0
+        elif self._excess > 0:
+            self._wheel.next_turn(self._close_some)
 
     def _make_room(self) -> None:
         """There are more idle connections than there should be, or no descriptor for another connection."""

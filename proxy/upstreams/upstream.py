@@ -25,6 +25,7 @@ from proxy.upstreams.balancing import choose
 from proxy.upstreams.budget import RetryBudget
 from proxy.upstreams.ejection import may_eject
 from proxy.upstreams.endpoint import Endpoint
+from proxy.upstreams.heads import Heads
 from proxy.upstreams.limits import Limits
 
 if TYPE_CHECKING:
@@ -268,6 +269,11 @@ class Upstream:
             }
             for endpoint in self._endpoints.values()
         ]
+
+    @property
+    def heads(self) -> Heads:
+        """Who remembers a large head."""
+        return self._limits.heads
 
     @property
     def queued(self) -> int:

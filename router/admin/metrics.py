@@ -227,6 +227,11 @@ def _data_plane(counters: Counters) -> Iterator[Family]:
     )
     upstream = {"open": counters.upstream_open, "idle": counters.upstream_idle}
     yield gauge("router_upstream_connections", "Connections to endpoints, by what they do now.", upstream, "state")
+    yield gauge(
+        "router_upstream_heads_bytes",
+        "Memory that large heads of answers take, which connections to endpoints remember.",
+        counters.upstream_heads,
+    )
     yield histogram("router_upstream_connect_duration_seconds", "To connect to an endpoint.", counters.connect)
     yield histogram(
         "router_upstream_header_duration_seconds",

@@ -193,3 +193,57 @@ def test_a_change_of_times_is_told_once(story: Story, memory: Reading, caplog: p
         "memory: 10 % of its limit is in use; saving",
         "memory: 10 % of its limit is in use; calm",
     ]
+
+
+LARGE = b"HTTP/1.1 200 OK\r\nX-Policy: " + 60_000 * b"p" + b"\r\nContent-Length: 2\r\n\r\n"
+
+
+def test_large_heads_of_apps_are_counted_and_let_go_when_memory_is_short(story: Story, memory: Reading) -> None:
+    """Ten thousand connections that each remember 64 KiB three times over are two gigabytes."""
+    heads = story.core.registry.heads
+    story.client(GET)
+    app = story.lends()
+    app.says(LARGE + b"ok")
+    story.client_hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+    streaming = story.calls()
+    streaming.says(GET)
+    other = story.lends(reused=True)
+    other.says(LARGE + b"o")
+    times(story, memory, 500)
+    assert story.core.counters.upstream_heads == heads.held > 3 * 60_000
+    times(story, memory, 850)
+    assert heads.held == 0
+    assert not any(connection.protocol._known for connection in story.apps)
+    other.says(b"k")
+    streaming.hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+
+    streaming = story.calls()
+    streaming.says(GET)
+    story.lends(reused=not story.dialled).says(LARGE + b"ok")
+    streaming.hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+    assert heads.held == 0, "none is remembered while memory is short"
+    times(story, memory, 500, 3)
+    again = story.calls()
+    for _ in range(2):
+        again.says(GET)
+        story.lends(reused=not story.dialled).says(LARGE + b"ok")
+        again.hears(b"HTTP/1.1 200 OK\r\n", ..., b"ok")
+    assert heads.held > 3 * 60_000
+
+
+def test_a_large_head_is_not_held_by_a_connection_that_is_gone_or_says_something_shorter(
+    story: Story, memory: Reading
+) -> None:
+    heads = story.core.registry.heads
+    story.client(GET)
+    app = story.lends()
+    app.says(LARGE + b"ok")
+    assert heads.held
+    story.client(GET)
+    app.says(OK)
+    assert not heads.held
+    story.client(GET)
+    app.says(LARGE + b"ok")
+    assert heads.held
+    app.resets()
+    assert not heads.held
