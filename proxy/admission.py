@@ -17,10 +17,12 @@ from proxy.faults import attempt
 from proxy.metrics import Counters
 from proxy.peer import client_key
 
-__all__ = ["PRESSURE", "Admission", "for_clients"]
+__all__ = ["LEAST_PLACES", "PRESSURE", "Admission", "for_clients"]
 
 PRESSURE: Final = 0.8
 """Share of the limit from which on idle clients must go."""
+LEAST_PLACES: Final = 64
+"""Of fewer places nobody has a share."""
 _APPS_MOST: Final = 4096
 """Descriptors that are kept for connections to apps where there are many: half of what is left where there are few."""
 
@@ -78,6 +80,10 @@ class Admission:
     def clients(self) -> int:
         """Different clients that are connected."""
         return len(self._by_client)
+
+    def held_by(self, address: str) -> int:
+        """What is counted for a client: its connections, or behind a trusted peer its requests under way."""
+        return self._by_client.get(client_key(address), 0)
 
     def come(self, descriptors: int = 1) -> None:
         """Somebody was accepted."""

@@ -9,13 +9,14 @@ import asyncio
 import logging
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.access_log import AccessLog
-from proxy.admission import Admission
+from proxy.admission import LEAST_PLACES, Admission
 from proxy.clock import FAR, Wheel, now
+from proxy.errors import Failure
 from proxy.faults import attempt, note
 from proxy.handshakes import Handshakes
 from proxy.http.heads import Peer, RequestIds
@@ -23,13 +24,17 @@ from proxy.live import LiveRoute, LiveTable
 from proxy.memory import Memory, trim
 from proxy.metrics import METHODS, Counters
 from proxy.overload import Level, Overload
+from proxy.shares import CLIENT_SHARE, CROWDED, OTHERS, Shares
 from proxy.upstreams.registry import Registry
 
 if TYPE_CHECKING:
     from proxy.entrance import Entrance
     from proxy.http.exchange import Exchange
     from proxy.http1.downstream import Http1Downstream
+    from proxy.http1.parser import RequestFields
+    from proxy.live import LiveEdge
     from proxy.stream import Stream
+    from proxy.upstreams.upstream import Upstream
 
 __all__ = ["Core", "TlsFront"]
 
@@ -42,7 +47,14 @@ IDLE_UNDER_PRESSURE: Final = 5.0
 """Seconds that a client may be idle while places are few (hardening S-06)."""
 IDLE_LEAST: Final = 0.5
 """Seconds that it may be idle however few there are: who has just come is about to say something."""
-MOST_LOOKED_AT: Final = 10_000
+TUNNEL_IDLE: Final = 10.0
+"""Seconds for which nothing has passed through a tunnel that is let go while places are few."""
+MOST_LOOKED_AT: Final = 1_000
+"""Connections that are looked at in one turn of the loop for who is idle."""
+MOST_MADE_TO_GO: Final = 64
+"""Connections that are closed in one turn of the loop because places are few."""
+ONE_PEER_SECONDS: Final = 60.0
+"""For how long it is said that everybody comes from one address after that was last so."""
 MAX_LINGERING: Final = 512
 """Clients of one process that have their answer and are still sending. Beyond it the one that was answered longest ago
 is closed: whoever sends for ever must not take the places of those who wait for an answer."""
@@ -73,6 +85,7 @@ class Core:
     """One per process."""
 
     __slots__ = (
+        "adding",
         "admission",
         "closing",
         "connections",
@@ -86,13 +99,21 @@ class Core:
         "log",
         "loop",
         "memory",
+        "on_one_peer",
         "on_tick",
+        "one_peer",
+        "one_peer_until",
         "overload",
         "refusing",
         "registry",
+        "shares",
         "shedding",
+        "streamed",
+        "sweep",
+        "sweep_left",
         "table",
         "tls",
+        "to_add",
         "trimmed_at",
         "wheel",
         "write_high_water",
@@ -115,6 +136,21 @@ class Core:
         self.handshakes = Handshakes(self.wheel.next_turn, self.counters)
         self.ids = RequestIds(secrets.randbits(64))
         self.admission = Admission(self.counters)
+        self.shares = Shares(self.admission, self.counters)
+        self.streamed = 0
+        """Places that streams have."""
+        self.to_add: list[Upstream] = []
+        """Upstreams whose load is still to be added up for their namespaces."""
+        self.adding: dict[str, int] = {}
+        self.one_peer = ""
+        """The one untrusted address that nearly everybody comes from while places are few; empty: there is none."""
+        self.one_peer_until = 0.0
+        self.on_one_peer: Callable[[], None] | None = None
+        """Called when that changes."""
+        self.sweep: list[Http1Downstream | Stream] = []
+        """Connections still to be looked at for who is idle."""
+        self.sweep_left = 0
+        """How many of them the turns of the loop that follow look at."""
         self.on_tick: Callable[[], None] | None = None
         """Called ten times a second, after what the core itself has to do."""
         self.connections: set[Http1Downstream | Stream] = set()
@@ -162,7 +198,8 @@ class Core:
         level = overload.level
         self.closing = self.draining or level > Level.CALM
         self.refusing = level is Level.REFUSING
-        self.shedding = level >= Level.SHEDDING or overload.shed_share > 0.0
+        self._look_at_places(moment)
+        self.shedding = level >= Level.SHEDDING or overload.shed_share > 0.0 or self.shares.crowded
         heads = self.registry.heads
         heads.may_be_held = level is Level.CALM
         counters.upstream_heads = heads.held
@@ -182,10 +219,45 @@ class Core:
             self.trimmed_at = moment
             trim()
 
+    def _look_at_places(self, moment: float) -> None:
+        """See whether places are few, and add up what each namespace holds while they are."""
+        shares = self.shares
+        shares.look(self.streamed)
+        self.counters.crowded = int(shares.crowded)
+        if shares.crowded:
+            if not self.to_add:
+                shares.loads, self.adding = self.adding, {}
+                self.to_add = self.registry.upstreams()
+            for _ in range(min(MOST_LOOKED_AT, len(self.to_add))):
+                upstream = self.to_add.pop()
+                if upstream.load:
+                    namespace = upstream.counters.namespace
+                    self.adding[namespace] = self.adding.get(namespace, 0) + upstream.load
+        elif shares.loads or self.to_add or self.adding:
+            shares.loads, self.to_add, self.adding = {}, [], {}
+        if self.sweep and not self.sweep_left and self.admission.excess <= 0:
+            self.sweep = []  # it keeps what is over
+        if self.one_peer and moment > self.one_peer_until:
+            self._say_one_peer("")
+
+    def _say_one_peer(self, address: str) -> None:
+        self.one_peer = address
+        if self.on_one_peer is not None:
+            self.on_one_peer()
+
+    def refusal(self, route: LiveRoute, fields: RequestFields) -> Failure | None:
+        """Whether a new request must be refused while times are hard (:attr:`shedding`), and why."""
+        if self.overload.sheds():
+            return Failure.OVERLOADED
+        if self.shares.crowded:
+            client = fields.client if fields.upgrade else ""
+            return self.shares.judge(route.definition.namespace, route.upstream.load, client)
+        return None
+
     def _close_idle(self) -> None:
         """Close client connections on which nothing is under way."""
         idle = []
-        for connection in self.connections:
+        for connection in islice(self._next_connections(), CLOSED_A_TICK * 4):
             if connection.idle_since() < FAR:
                 idle.append(connection)
                 if len(idle) == CLOSED_A_TICK:
@@ -194,6 +266,13 @@ class Core:
             connection.make_room()
         self.counters.given_up += len(idle)
 
+    def _next_connections(self) -> Iterator[Http1Downstream | Stream]:
+        """Each connection once, beginning where the last call's caller has stopped."""
+        for _ in range(len(self.connections)):
+            if not self.sweep:
+                self.sweep = list(self.connections)
+            yield self.sweep.pop()
+
     # ── clients come and go ───────────────────────────────────────────────────────────────────────────────────────
 
     def arrived(self, address: str) -> bool:
@@ -201,6 +280,9 @@ class Core:
         edge = self.table.edge
         admission = self.admission
         most = edge.max_per_client
+        if self._is_over_share(address, edge):
+            self.counters.share_refused += 1
+            return False
         # Trusted peers speak for many: their clients are counted, by a PROXY header or by request, and not they.
         if not admission.take(address, most) and not (address in edge.trusted and admission.take(address, 0)):
             self.counters.connections_refused += 1
@@ -208,31 +290,72 @@ class Core:
         admission.come()
         return True
 
+    def _is_over_share(self, address: str, edge: LiveEdge) -> bool:
+        """Whether places are few and this address holds more than its share. An address behind which nearly everybody
+        is may have them all: it is no client's, and the operator is told."""
+        admission = self.admission
+        taken = admission.connections
+        if taken <= admission.most * CROWDED or admission.most < LEAST_PLACES:
+            return False
+        held = admission.held_by(address)
+        if held <= admission.most * CLIENT_SHARE or address in edge.trusted:
+            return False
+        if taken - held >= taken * OTHERS:
+            return True
+        self.one_peer_until = now() + ONE_PEER_SECONDS
+        if self.one_peer != address:
+            self._say_one_peer(address)
+        return False
+
     def departed(self, address: str) -> None:
         """A connection that arrived is gone."""
         self.admission.give(address)
         self.admission.go()
 
     def relieve(self, moment: float) -> int:
-        """Let idle clients go: as many as there are too many, the longest idle first, and all that were idle for long.
+        """Let clients go while places are few: idle connections, as many as there are too many, the longest idle first,
+        and all that were idle for long; then tunnels, those first through which nothing has passed for longest.
 
-        Returns how many. Looks at a bounded number of connections: ten thousand take a few milliseconds.
+        Returns how many. Looks at a bounded number of connections and closes a bounded number; the next turns of the
+        loop go on with the others.
         """
-        candidates = [
-            (since, number, connection)
-            for number, connection in enumerate(islice(self.connections, MOST_LOOKED_AT))
-            if (since := connection.idle_since()) <= moment - IDLE_LEAST
-        ]
-        candidates.sort()
-        excess = self.admission.excess
+        if self.sweep_left:
+            return 0  # they do so already
+        self.sweep_left = len(self.connections)
+        return self._relieve(moment, self.admission.excess)
+
+    def _relieve(self, moment: float, excess: int) -> int:
+        """One turn of the loop's share of it. ``excess``: how many are too many."""
+        looks = min(MOST_LOOKED_AT, self.sweep_left)
+        self.sweep_left -= looks
+        idle: list[tuple[float, int, Http1Downstream | Stream]] = []
+        tunnels: list[tuple[float, int, Http1Downstream | Stream]] = []
+        for number, connection in enumerate(islice(self._next_connections(), looks)):
+            since = connection.idle_since()
+            if since <= moment - IDLE_LEAST:
+                idle.append((since, number, connection))
+            elif since == FAR and (quiet := connection.quiet_since()) <= moment - TUNNEL_IDLE:
+                tunnels.append((quiet, number, connection))
+        idle.sort()
         gone = 0
-        for since, _, connection in candidates:
+        for since, _, connection in idle[:MOST_MADE_TO_GO]:
             if gone >= excess and since > moment - IDLE_UNDER_PRESSURE:
                 break
             connection.make_room()
             gone += 1
         self.counters.idle_closed += gone
+        tunnels.sort()
+        for _, _, connection in tunnels[: max(0, min(excess, MOST_MADE_TO_GO) - gone)]:
+            connection.let_go()
+            gone += 1
+        if self.sweep_left and excess > gone:
+            self.wheel.next_turn(lambda: self._go_on_relieving(excess - gone))
+        else:
+            self.sweep_left = 0
         return gone
+
+    def _go_on_relieving(self, excess: int) -> None:
+        self._relieve(now(), excess)
 
     def opened(self, connection: Http1Downstream, secure: bool) -> None:
         """A client connection is ready (over TLS: its handshake is done)."""
@@ -266,19 +389,36 @@ class Core:
     def joined(self, stream: Stream) -> None:
         """A client connection on a port of its own is there, and one to an endpoint will be."""
         self.admission.come(2)
+        self.streamed += 2
         self.connections.add(stream)
 
     def left(self, stream: Stream) -> None:
         """It is gone."""
         self.admission.go(2)
+        self.streamed -= 2
         self.connections.discard(stream)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
+
+    def tunnel_opened(self, exchange: Exchange) -> None:
+        """An exchange has become a tunnel, which takes its place for long."""
+        counters = self.counters
+        counters.tunnels += 1
+        counters.tunnels_open += 1
+        route = exchange.route
+        if isinstance(route, LiveRoute):
+            self.shares.opened(route.definition.namespace, exchange.fields.client)
+        if not self.shares.crowded:
+            self.shares.look(self.streamed)  # between two ticks hundreds may come
+            self.shedding |= self.shares.crowded
 
     def tunnel_closed(self, exchange: Exchange) -> None:
         """A tunnel is over: count why."""
         counters = self.counters
         counters.tunnels_open -= 1
+        route = exchange.route
+        if isinstance(route, LiveRoute):
+            self.shares.closed(route.definition.namespace, exchange.fields.client)
         failure = exchange.failure
         reason = failure.value if failure is not None else f"{exchange.first_to_end.decode()}_closed"
         counters.tunnels_closed[reason] = counters.tunnels_closed.get(reason, 0) + 1

@@ -206,6 +206,34 @@ class Failure(enum.Enum):
         Retry.ANOTHER_ENDPOINT,
         "The router has nothing left to make a connection to this app with.",
     )
+    APP_SHARE = (
+        "app_share",
+        503,
+        Side.ROUTER,
+        Retry.NEVER,
+        "The router has few places left, and this app holds more than its share of them.",
+    )
+    NAMESPACE_SHARE = (
+        "namespace_share",
+        503,
+        Side.ROUTER,
+        Retry.NEVER,
+        "The router has few places left, and the apps of this namespace hold more than their share of them.",
+    )
+    CLIENT_SHARE = (
+        "client_share",
+        429,
+        Side.ROUTER,
+        Retry.NEVER,
+        "The router has few places left, and tunnels of this client hold more than its share of them.",
+    )
+    TUNNEL_LET_GO = (
+        "tunnel_let_go",
+        0,
+        Side.ROUTER,
+        Retry.NEVER,
+        "The router had few places left, and nothing had passed through this tunnel for longest.",
+    )
     OVERLOADED = "overloaded", 503, Side.ROUTER, Retry.NEVER, "The router has too much to do at the moment."
     INTERNAL_ERROR = "internal_error", 500, Side.ROUTER, Retry.NEVER, "The router failed on this request."
 

@@ -88,6 +88,15 @@ class Gateway:
         """What was counted so far."""
         return self._core.counters
 
+    @property
+    def one_peer(self) -> str:
+        """The one untrusted address that nearly all clients come from while places are few; empty: there is none."""
+        return self._core.one_peer
+
+    def tell_of_one_peer(self, told: Callable[[], None]) -> None:
+        """``told`` is called whenever :attr:`one_peer` has changed."""
+        self._core.on_one_peer = told
+
     async def listen(self, host: str, http_port: int, https_port: int | None) -> Ports:
         """Bind and accept. Port 0 picks a free one; ``https_port`` None: no TLS. Raises OSError.
 

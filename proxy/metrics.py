@@ -58,7 +58,7 @@ what a process counted stays in the sum when it is gone (``router.processes.sums
 PARTS: Final = ("admission", "app", "client", "entrance", "log", "pool", "record", "refusal", "stream", "tick", "tls")
 """Parts of the data plane in which mistakes are counted (``proxy.faults``): every value of ``where``."""
 
-MAXIMA: Final = frozenset({"ejected", "memory_limit", "memory_used", "overload_level", "shed_share"})
+MAXIMA: Final = frozenset({"crowded", "ejected", "memory_limit", "memory_used", "overload_level", "shed_share"})
 """Gauges of which the largest speaks for all processes, not the sum."""
 
 
@@ -135,6 +135,10 @@ class Counters:
     """How often the router stopped accepting because every place was taken."""
     connections_refused: int = 0
     """Connections, and requests of a trusted proxy, refused because their client had as many as it may."""
+    share_refused: int = 0
+    """Connections refused because places were few and their address held more than its share."""
+    crowded: int = 0
+    """1 while shares of the places act (``proxy.shares``)."""
     places: int = 0
     """Client connections that there may be."""
     places_taken: int = 0

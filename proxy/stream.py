@@ -393,6 +393,13 @@ class Stream:
         """Never: what passes here says nothing about when it is over."""
         return FAR
 
+    def quiet_since(self) -> float:
+        """Never either."""
+        return FAR
+
+    def let_go(self) -> None:
+        """Never asked for."""
+
     def drain(self) -> None:
         """The router stops: a push that runs is let finish."""
 
@@ -542,6 +549,12 @@ class _Port:
             self._deny(Failure.TOO_MANY_CONNECTIONS)
             sock.close()
             return
+        if self._core.shares.crowded:
+            failure = self._core.shares.judge(self.route.namespace, 2 * self.counters.open)
+            if failure is not None:
+                self._deny(failure)
+                sock.close()
+                return
         self.counters.total += 1
         self.counters.open += 1
         self._core.joined(stream)

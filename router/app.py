@@ -258,9 +258,11 @@ async def _serve(settings: Settings) -> None:
         return gateway.report_streams()
 
     process = GitProcess.prepare() if settings.git_gateway else None
+    publisher = Publisher(store, gateway)
+    gateway.tell_of_one_peer(lambda: publisher.note_peer(gateway.one_peer))
     plane = await _ControlPlane.build(
         settings,
-        Publisher(store, gateway),
+        publisher,
         ports,
         sums=Alone(gateway.counters, breathe).sums,
         upstreams=upstreams,

@@ -225,6 +225,11 @@ class Compiler:
             self._ledger.put(("unreadable", change.key), (problem,) if problem else ())
         return bool(touched)
 
+    @property
+    def deployment(self) -> ObjectKey:
+        """The router's own Deployment."""
+        return ObjectKey("Deployment", self._own.namespace, self._own.deployment)
+
     def source_problems(self, source_id: str, problems: tuple[Problem, ...]) -> None:
         """Note the Problems that a source has itself, such as a file it cannot read; replaces what it had before."""
         self._ledger.put(("source", source_id), problems)

@@ -150,6 +150,11 @@ class Reason(enum.Enum):
         "An allow-list without a usable entry: nobody is allowed.",
         "Correct at least one entry, or remove the annotation to have the default list.",
     )
+    ONE_PEER = (
+        "one_peer",
+        "Places are few, and nearly all clients come from one address that is not trusted to speak for others.",
+        "Name the load balancer in `proxyRealIpCidrs`, or keep clients' addresses (`externalTrafficPolicy: Local`).",
+    )
     # ── names ─────────────────────────────────────────────────────────────────────────────────────────────────────
     REFUSED_DOMAIN = (
         "refused_domain",

@@ -32,7 +32,7 @@ class DataPlane(Protocol):
 class Publisher:
     """One home of snapshots: this process."""
 
-    __slots__ = ("_certificates", "_gateway", "_store", "_table", "refusals")
+    __slots__ = ("_certificates", "_gateway", "_store", "_table", "one_peer", "peers", "refusals")
 
     def __init__(self, store: CertificateStore, gateway: DataPlane) -> None:
         self._store = store
@@ -41,6 +41,15 @@ class Publisher:
         self._table: TableChange | None = None
         self.refusals: Callable[[], None] = lambda: None
         """Never called: here what is refused differs only by :meth:`publish` and :meth:`finish`."""
+        self.peers: Callable[[], None] = lambda: None
+        """Called when :attr:`one_peer` has changed."""
+        self.one_peer = ""
+        """See ``proxy.gateway.Gateway``."""
+
+    def note_peer(self, address: str) -> None:
+        """The gateway has found out who that is."""
+        self.one_peer = address
+        self.peers()
 
     @property
     def refused(self) -> frozenset[str]:

@@ -54,6 +54,13 @@ class Publishes(Protocol):
     def behind(self) -> bool:
         """Whether something that was handed in has not been published."""
 
+    peers: Callable[[], None]
+    """Called when :attr:`one_peer` may have changed."""
+
+    @property
+    def one_peer(self) -> str:
+        """The one untrusted address that nearly all clients come from while places are few; empty: there is none."""
+
     refusals: Callable[[], None]
     """Called when :attr:`refused` differs by itself: neither publishing nor finishing is under way."""
 
@@ -89,6 +96,7 @@ class Reconciler:
         self._compiler = compiler
         self._publisher = publisher
         publisher.refusals = self._note_refused
+        publisher.peers = self._note_peer
         self._detour = detour
         self._clock = clock
         self._waiting: list[Batch] = []
@@ -248,6 +256,13 @@ class Reconciler:
     def _apply_problems(self, batch: Batch) -> None:
         for source, problems in batch.problems.items():
             self._compiler.source_problems(source, problems)
+
+    def _note_peer(self) -> None:
+        """Tell the operator where everybody comes from (:attr:`Reason.ONE_PEER`)."""
+        address = self._publisher.one_peer
+        message = "expected clients' own addresses, or those of load balancers in proxyRealIpCidrs"
+        problem = Problem(Reason.ONE_PEER, self._compiler.deployment, "proxyRealIpCidrs", address, message)
+        self.complain("peers", (problem,) if address else ())
 
     def _note_refused(self) -> None:
         self.note(_about_refused(self._publisher.refused))

@@ -26,6 +26,8 @@ _RETRY_AFTER: Final = {
     Failure.DRAINING: 1,
     Failure.ROUTER_EXHAUSTED: 1,
     Failure.OVERLOADED: 1,
+    Failure.APP_SHARE: 1,
+    Failure.NAMESPACE_SHARE: 1,
 }
 
 _PAGE: Final = """<!doctype html>

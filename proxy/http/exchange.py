@@ -96,6 +96,9 @@ class App(Protocol):
     def part(self) -> None:
         """Tunnel: both sides have said their last word, and what is on its way still goes out."""
 
+    def quiet_since(self) -> float:
+        """Since when nothing has passed in either direction (monotonic seconds)."""
+
     def abandon(self) -> None:
         """The exchange is over for this connection; it must not be reused."""
 

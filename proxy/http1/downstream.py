@@ -598,8 +598,8 @@ class Http1Downstream(asyncio.Protocol):
             return
         route = host.route if not host.paths else host.at(target)
         exchange.route = route
-        if core.shedding and core.overload.sheds():
-            self._answer(exchange, Failure.OVERLOADED)
+        if core.shedding and (refusal := core.refusal(route, fields)) is not None:
+            self._answer(exchange, refusal)
             return
         if route.gated_tls or (route.gated_plain and fields.scheme != b"https"):
             failure = gate.check(route, fields.client, fields.scheme == b"https", max(fields.length, len(body)))
@@ -868,8 +868,7 @@ class Http1Downstream(asyncio.Protocol):
         self._reencode = False
         self._forget_head()
         self.deadline = FAR
-        self._core.counters.tunnels += 1
-        self._core.counters.tunnels_open += 1
+        self._core.tunnel_opened(exchange)
         early, self._buffer = bytes(self._buffer), b""
         if len(early) > MAX_WAITING:
             self._transport.resume_reading()
@@ -1180,6 +1179,13 @@ class Http1Downstream(asyncio.Protocol):
         edge = self._edge
         return self.deadline - (edge.head_timeout if self._fields is _NO_FIELDS else edge.keepalive_timeout)
 
+    def quiet_since(self) -> float:
+        """Since when nothing has passed through its tunnel (monotonic seconds); FAR where there is none."""
+        exchange = self._exchange
+        if self._state != _TUNNEL or exchange is None or exchange.app is None or self._full:
+            return FAR
+        return exchange.app.quiet_since()
+
     def _turn_back(self) -> None:
         """Refuse a connection before anything is read, for as little as possible."""
         self._state = _CLOSED
@@ -1209,6 +1215,12 @@ class Http1Downstream(asyncio.Protocol):
             self._abort()
         else:
             self._close = True
+
+    @isolated
+    def let_go(self) -> None:
+        """Others need what a tunnel takes through which nothing passes."""
+        self._gone(Failure.TUNNEL_LET_GO)
+        self._break_off()
 
     @isolated
     def abort_now(self) -> None:

@@ -370,6 +370,9 @@ class Http1Upstream(asyncio.Protocol):
         self._wheel.arm(self, now() + STALL_SECONDS)  # an app that takes nothing any more must not keep it for ever
         self._transport.close()
 
+    def quiet_since(self) -> float:
+        return self.deadline - self._idle_timeout
+
     def abandon(self) -> None:
         if self.lent:
             self._exchange = None

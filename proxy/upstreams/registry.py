@@ -102,6 +102,10 @@ class Registry:
             upstream.retire()
             self._counters.routes.pop(name, None)
 
+    def upstreams(self) -> list[Upstream]:
+        """All of them."""
+        return list(self._upstreams.values())
+
     def report(self) -> Iterator[dict[str, object]]:
         """Every upstream, for ``/routes``, by name. It may be asked for one at a time while the table changes."""
         for name in sorted(self._upstreams):

@@ -202,6 +202,16 @@ def _data_plane(counters: Counters) -> Iterator[Family]:
     )
     places = {"all": counters.places, "taken": counters.places_taken}
     yield gauge("router_connection_places", "Client connections that there may be, and those taken.", places, "state")
+    yield gauge(
+        "router_connection_places_crowded",
+        "1 while more than two thirds of the places are taken by exchanges under way, so that shares act.",
+        counters.crowded,
+    )
+    yield counter(
+        "router_connections_over_share",
+        "Connections refused because places were few and their address held more than its share.",
+        counters.share_refused,
+    )
     yield counter(
         "router_proxy_headers",
         "Connections while useProxyProtocol is on, by what came first or why they were closed.",

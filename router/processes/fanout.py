@@ -16,6 +16,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import cached_property
+from ipaddress import ip_address
 from typing import Any, Final
 
 from proxy.metrics import UNROUTED, Counters, RouteCounters, StreamCounters
@@ -32,6 +33,7 @@ from router.processes.messages import (
     Failed,
     Hello,
     Message,
+    OnePeer,
     RefusedLater,
     TablePart,
     Upstreams,
@@ -93,6 +95,14 @@ class Parcel:
         yield Commit(self.generation)
 
 
+def _address(text: str) -> str:
+    """An IP address that a worker tells of, or nothing. Raises BadMessage."""
+    try:
+        return str(ip_address(text)) if text else ""
+    except ValueError:
+        raise BadMessage("an address that is none") from None
+
+
 class Lane:
     """One worker, as control sees it."""
 
@@ -110,6 +120,8 @@ class Lane:
         self.late = False
         """It did not acknowledge in time; nobody waits for it until it does."""
         self.refused: frozenset[str] = frozenset()
+        self.one_peer = ""
+        """See ``proxy.gateway.Gateway``."""
         self.sent: int | None = None
         """The generation it was sent and has not acknowledged."""
         self._whole = True
@@ -159,6 +171,9 @@ class Lane:
             case RefusedLater(refused):
                 self.refused = frozenset(refused)
                 self._fan.refusals()
+            case OnePeer(address):
+                self.one_peer = _address(address)
+                self._fan.peers()
             case Failed(generation, error):
                 self._not_applied(generation, error[:MAX_ERROR])
             case Counted() as counted:
@@ -231,6 +246,8 @@ class FanOut:
         self._asked = 0
         self.refusals: Callable[[], None] = lambda: None
         """Called when a worker has found out late what OpenSSL would not take."""
+        self.peers: Callable[[], None] = lambda: None
+        """Called when :attr:`one_peer` may have changed."""
         self.ledger = Ledger()
         self._known = Known()
         """Everything there is."""
@@ -270,6 +287,8 @@ class FanOut:
             del self._lanes[lane.number]
             self.ledger.gone(lane.pid)
             self._bequeath(self.ledger.estate())
+        if lane.one_peer:
+            self.peers()
         lane.settled.set()
         for question in self._questions.values():
             question.heard(lane)
@@ -299,6 +318,11 @@ class FanOut:
     def refused(self) -> frozenset[str]:
         """ids of certificates that OpenSSL would not take at some worker; what they presented before stays there."""
         return frozenset().union(*(lane.refused for lane in self._lanes.values()))
+
+    @property
+    def one_peer(self) -> str:
+        """The one untrusted address that nearly all clients of some worker come from while its places are few."""
+        return next((lane.one_peer for lane in self.lanes if lane.one_peer), "")
 
     @property
     def is_unfinished(self) -> bool:

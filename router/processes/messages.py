@@ -39,6 +39,7 @@ __all__ = [
     "Link",
     "Listen",
     "Lost",
+    "OnePeer",
     "PairRead",
     "Port",
     "ReadPair",
@@ -125,6 +126,12 @@ class RefusedLater(Message, frozen=True, tag=True, array_like=True):
     """What OpenSSL would not take by now, in place of what was said before: some contexts are built after a commit."""
 
     refused: tuple[str, ...]
+
+
+class OnePeer(Message, frozen=True, tag=True, array_like=True):
+    """Places are few, and nearly all clients come from this address, which is not trusted; empty: that is over."""
+
+    address: str
 
 
 class Failed(Message, frozen=True, tag=True, array_like=True):
@@ -247,7 +254,7 @@ class PairRead(Message, frozen=True, tag=True, array_like=True):
 
 
 ForWorker: TypeAlias = Begin | CertificatePart | TablePart | Commit | Ask
-ForControl: TypeAlias = Hello | Applied | RefusedLater | Failed | Counted | Upstreams
+ForControl: TypeAlias = Hello | Applied | RefusedLater | OnePeer | Failed | Counted | Upstreams
 ForChild: TypeAlias = Link | Lost | Port | Tickets | Draining | Hush | Drain | Reopen
 ForSupervisor: TypeAlias = Beat | Serving | Stopped | Estate | Listen | Wish
 

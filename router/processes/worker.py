@@ -44,6 +44,7 @@ from router.processes.messages import (
     ForChild,
     Hello,
     Link,
+    OnePeer,
     Port,
     RefusedLater,
     Reopen,
@@ -181,6 +182,7 @@ class Worker:
         self._gateway = Gateway(
             loop, tls=Front(self._store), log=self._sink.write if self._sink else None, memory=self._limits
         )
+        self._gateway.tell_of_one_peer(self._tell_of_one_peer)
         garbage.Pauses(self._gateway.counters).start()
         self._reins = Reins(self._start.end, self._ordered, self._orphaned)
         self._reins.take()
@@ -245,15 +247,20 @@ class Worker:
         self._unlinked.clear()
         self._reporter = Reporter(self._gateway.counters)
         self._say(Hello(self._start.number, os.getpid(), self._landlock, self._start.ticket_key is not None))
+        if self._gateway.one_peer:
+            self._tell_of_one_peer()
 
     def _ended(self, error: Exception | None) -> None:
         self._unlinked.set()
         if error is not None:
             log.error("what control sent could not be read", exc_info=error)
 
-    def _say(self, message: Hello | Applied | RefusedLater | Failed | Counted | Upstreams) -> None:
+    def _say(self, message: Hello | Applied | RefusedLater | OnePeer | Failed | Counted | Upstreams) -> None:
         if self._channel is not None:
             self._channel.send(encode(message))
+
+    def _tell_of_one_peer(self) -> None:
+        self._say(OnePeer(self._gateway.one_peer))
 
     def _heard(self, data: bytes) -> None:
         match decode_for_worker(data):

@@ -83,6 +83,9 @@ class App(Notes):
     def part(self) -> None:
         self.told.append("part")
 
+    def quiet_since(self) -> float:
+        return 0.0
+
     def abandon(self) -> None:
         self.told.append("abandon")
 
