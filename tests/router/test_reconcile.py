@@ -466,6 +466,26 @@ def test_what_only_openssl_refuses_and_finds_out_late_is_a_problem() -> None:
     stage.plays(story)
 
 
+def test_an_address_that_everybody_comes_from_is_a_problem_of_the_router_until_that_is_over() -> None:
+    async def story(stage: Stage) -> None:
+        stage.says(service("app"))
+        await stage.reconciler.published.wait()
+        publisher.note_peer("10.0.0.1")
+        await stage.attempts(2)
+        assert stage.reconciler.snapshot is not None
+        [problem] = [each for each in stage.reconciler.snapshot.problems if each.reason is Reason.ONE_PEER]
+        assert problem.object == ObjectKey("Deployment", "drycc", "drycc-router")
+        assert (problem.key, problem.value) == ("proxyRealIpCidrs", "10.0.0.1")
+        publisher.note_peer("")
+        await stage.attempts(3)
+        assert Reason.ONE_PEER not in [each.reason for each in stage.reconciler.snapshot.problems]
+
+    stage = Stage()
+    publisher = Publisher(CertificateStore(self_signed(datetime(2026, 1, 1, tzinfo=UTC))), stage.gateway)
+    stage.reconciler = Reconciler(stage.compiler, publisher, clock=lambda: 1_800_000_000.0)
+    stage.plays(story)
+
+
 # ── one owner's storm ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -141,7 +141,7 @@ def test_tunnels_that_are_idle_longest_make_room(tmp_path: Path) -> None:
             assert held.get() == (200, "good")
             places = places_of(held)
             for number in range(9):
-                opened(held, kept, f"app{number}.localhost", int(places // 10))
+                opened(held, kept, f"app{number}.localhost", places // 10)
             soon(lambda: held.metric('router_websocket_closed_total{reason="tunnel_let_go"}') > 0)
             assert held.get() == (200, "good")
             with pytest.raises(ConnectionResetError):

@@ -24,6 +24,7 @@ from router.processes.messages import (
     Failed,
     Hello,
     Message,
+    OnePeer,
     TablePart,
     Upstreams,
     decode_for_worker,
@@ -392,3 +393,39 @@ def test_what_is_counted_is_added_and_settings_are_not() -> None:
     other = one | {"port": 2222, "open": 5}
 
     assert together([[one], [other]], by="stream") == [one | {"port": 2222, "open": 7}]
+
+
+def test_an_address_that_everybody_of_one_worker_comes_from_is_told_until_that_worker_is_gone() -> None:
+    async def story() -> None:
+        async with team() as (fan, workers):
+            told: list[str] = []
+            heard = asyncio.Event()
+
+            def peers() -> None:
+                told.append(fan.one_peer)
+                heard.set()
+
+            fan.peers = peers
+            for said, wanted in ((("", "2001:db8::1"), "2001:db8::1"), (("10.0.0.1", ""), "10.0.0.1")):
+                for worker, address in zip(workers, said, strict=True):
+                    heard.clear()
+                    worker.say(OnePeer(address))
+                    await asyncio.wait_for(heard.wait(), 5)
+                assert told[-1] == wanted
+            heard.clear()
+            workers[0].channel.close()
+            await asyncio.wait_for(heard.wait(), 5)
+            assert told[-1] == ""
+
+    asyncio.run(story())
+
+
+def test_an_address_that_is_none_has_its_worker_replaced() -> None:
+    async def story() -> None:
+        replaced = asyncio.Queue[tuple[int, int]]()
+        async with team(replace=lambda number, pid: replaced.put_nowait((number, pid))) as (fan, workers):
+            workers[1].say(OnePeer('10.0.0.1"} 1'))
+            assert await asyncio.wait_for(replaced.get(), 5) == (1, 101)
+            assert fan.one_peer == ""
+
+    asyncio.run(story())

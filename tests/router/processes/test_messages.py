@@ -21,6 +21,7 @@ from router.processes.messages import (
     CertificatePart,
     Counted,
     Link,
+    OnePeer,
     RefusedLater,
     TablePart,
     Tickets,
@@ -61,6 +62,7 @@ def test_definitions_arrive_equal() -> None:
     assert decode_for_worker(encode(CertificatePart(PAIRS))) == CertificatePart(PAIRS)
     assert decode_for_control(encode(Applied(3, ("shop/cert",)))) == Applied(3, ("shop/cert",))
     assert decode_for_control(encode(RefusedLater(("shop/cert",)))) == RefusedLater(("shop/cert",))
+    assert decode_for_control(encode(OnePeer("10.0.0.1"))) == OnePeer("10.0.0.1")
     web = RouteCounters("web", "shop", "web", {(200, "GET", "http/1.1"): 3}, errors={Failure.NO_ENDPOINT: 1})
     counted = decode_for_control(encode(Counted(1, {"shop/web": web}, Counters(in_flight=4), {}, last=False)))
     assert isinstance(counted, Counted)
