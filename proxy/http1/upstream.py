@@ -228,10 +228,7 @@ class Http1Upstream(asyncio.Protocol):
         exchange = self._exchange
         self._state = _CLOSED
         self.slot = -1
-        # The wheel knows us for some seconds yet: what is large must not wait for that.
-        if len(self._known) > SMALL:
-            self._upstream.heads.drop(self)
-        self.forget_head()
+        attempt(self._upstream.totals, "app", self._drop_head)
         if self._taken:
             self._taken = False
             self._upstream.totals.upstream_open -= 1
@@ -544,6 +541,12 @@ class Http1Upstream(asyncio.Protocol):
             if len(self._known) > SMALL:
                 heads.drop(self)
             self._known = known
+
+    def _drop_head(self) -> None:
+        """The connection is over, but the wheel knows it for some seconds yet: what is large must not wait for that."""
+        if len(self._known) > SMALL:
+            self._upstream.heads.drop(self)
+        self.forget_head()
 
     def forget_head(self) -> None:
         """Read the next head anew. The one under way was passed on already, and keeps what its end needs."""
