@@ -223,7 +223,7 @@ class Failure(enum.Enum):
     CLIENT_SHARE = (
         "client_share",
         429,
-        Side.ROUTER,
+        Side.POLICY,
         Retry.NEVER,
         "The router has few places left, and tunnels of this client hold more than its share of them.",
     )

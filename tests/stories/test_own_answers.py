@@ -159,12 +159,16 @@ WITHOUT_ANSWER = {
     Failure.RESPONSE_TRUNCATED,  # another answer is under way
     Failure.RESPONSE_STALLED,  # another answer is under way
     Failure.TUNNEL_IDLE,  # the answer was 101: see test_tunnels
+    Failure.TUNNEL_LET_GO,  # the answer was 101: see test_places
 }
 BY_NO_REQUEST = {
     Failure.CLIENT_SILENT,  # of a stream: see tests/wire/test_streams.py
     Failure.TOO_MANY_CONNECTIONS,  # of a stream: see tests/wire/test_streams.py
     Failure.DRAINING,  # nothing is accepted any more
     Failure.OVERLOADED,  # memory would have to be short: see test_hard_times
+    Failure.APP_SHARE,  # places would have to be few: see test_places
+    Failure.NAMESPACE_SHARE,  # the same
+    Failure.CLIENT_SHARE,  # the same
     Failure.INTERNAL_ERROR,  # a bug would be needed
 }
 
