@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.peer import NetworkSet, client_address, client_key
+from proxy.peer import MOST_ENTRIES, NetworkSet, client_address, client_key
+from tests.fakes.instructions import Work
 
 TRUSTED = NetworkSet(["10.0.0.0/8", "fd00::/8"])
 
@@ -89,3 +90,26 @@ def test_a_trusted_peer_in_ipv6_disguise() -> None:
 )
 def test_one_client_is_an_address_or_all_that_it_may_use(address: str, key: str) -> None:
     assert client_key(address) == key
+
+
+@pytest.mark.parametrize("entry", [b"10.0.0.1", b""])
+def test_the_walk_past_trusted_addresses_is_bounded(entry: bytes) -> None:
+    """A stranger's head of 32 KiB full of trusted addresses took 19 ms."""
+    trusted = NetworkSet(["10.0.0.0/8"])
+    costs = []
+    for many in (64, 3500):
+        work = Work()
+        with work.on("walk"):
+            client, chain = client_address("10.0.0.9", [b"203.0.113.7", (many - 1) * (entry + b",") + entry], trusted)
+        costs.append(work.done["walk"])
+        assert client == ("10.0.0.1" if entry else "10.0.0.9")
+        assert len(chain) <= MOST_ENTRIES
+
+    assert costs[1] <= costs[0] + 1000
+
+
+def test_64_entries_are_walked_in_whatever_lines_they_come() -> None:
+    trusted = NetworkSet(["10.0.0.0/8"])
+    hops = [b"10.0.0.%d" % number for number in range(63)]
+    client, chain = client_address("10.0.0.9", [b"203.0.113.7", b", ".join(hops[:20]), b",".join(hops[20:])], trusted)
+    assert (client, len(chain)) == ("203.0.113.7", 64)
