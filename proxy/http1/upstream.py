@@ -20,7 +20,7 @@ from proxy.faults import attempt, note
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
 from proxy.sockets import has_news, set_app_options, unread
-from proxy.upstreams.heads import SMALL
+from proxy.upstreams.heads import SMALL, Heads
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
@@ -59,6 +59,10 @@ class Home(Protocol):
     """Where a connection belongs while nobody has it: a pool, or the one client that the app knows by it."""
 
     totals: Counters
+
+    @property
+    def heads(self) -> Heads:
+        """Who remembers a large head."""
 
     def give_back(self, connection: Http1Upstream, reusable: bool) -> None:
         """The exchange on this connection is over."""

@@ -15,6 +15,7 @@ from proxy.errors import Failure
 from proxy.http.exchange import App, Exchange, Lender
 from proxy.http1.upstream import Http1Upstream
 from proxy.metrics import Counters
+from proxy.upstreams.heads import Heads
 from proxy.upstreams.upstream import Upstream
 
 __all__ = ["Tie"]
@@ -112,6 +113,11 @@ class Tie:
         return not self.is_cut and cast(Upstream, self._upstream).retried(failure)
 
     # ── the home of the connection ────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def heads(self) -> Heads:
+        """Who remembers a large head."""
+        return cast(Upstream, self._upstream).heads
 
     def give_back(self, connection: Http1Upstream, reusable: bool) -> None:
         cast(Upstream, self._upstream).leave(connection)
