@@ -218,10 +218,10 @@ def test_who_reads_certificates_ahead_is_gone_when_there_is_a_table(tmp_path: Pa
         names = {name for _, name in descendants(installation.router.pid)}
         assert {"drycc-control", "drycc-worker-0"} <= names
         assert "drycc-reader" not in names
-        [problem] = [
-            each for each in (await installation.report("/problems"))["problems"] if each["reason"] == "certificate_bad"
-        ]
-        assert "not DER" in problem["message"], "what it found is what control would have found"
+        found = (await installation.report("/problems"))["problems"]
+        bad = {each["kind"]: each["message"] for each in found if each["reason"] == "certificate_bad"}
+        assert bad.keys() == {"Secret", "Service"}, "told also where the Secret is named"
+        assert "not DER" in bad["Secret"], "what it found is what control would have found"
 
     story(rendered(), tmp_path, tell, is_there)
 
