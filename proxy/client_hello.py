@@ -98,6 +98,11 @@ class Hello:
             self.complete = True
         elif len(message) >= 4:
             whole = 4 + int.from_bytes(message[1:4])
+            if whole > MAX_HELLO:
+                # It would not be looked at to its end. OpenSSL sends an alert for a size beyond its own limit as soon
+                # as it reads this header, so the client is told before it has sent more than the channel keeps.
+                self.complete = True
+                return
             if self._at or self._find_extensions(message):
                 self._walk(message, min(len(message), whole))
             if len(message) >= whole:

@@ -92,6 +92,13 @@ def test_what_is_none_is_left_to_openssl(data: bytes) -> None:
     assert (found.complete, found.protocols) == (True, None)
 
 
+def test_a_size_that_is_never_read_to_its_end_is_left_to_openssl_at_once() -> None:
+    """The client gets OpenSSL's alert before it has sent more than a channel keeps of a handshake."""
+    header = b"\x16\x03\x01\x40\x00\x01"
+    assert read(header + MAX_HELLO.to_bytes(3)).complete
+    assert not read(header + (MAX_HELLO - 4).to_bytes(3)).complete
+
+
 def is_sound(data: bytes, step: int = 1) -> None:
     """Whatever it is: nothing is said before it is whole, and what is said then is not taken back by what follows."""
     said = None
