@@ -105,7 +105,9 @@ class Hello:
                 return
             if self._at or self._find_extensions(message):
                 self._walk(message, min(len(message), whole))
-            if len(message) >= whole:
+            if whole > MAX_HELLO:
+                self.complete = True
+            elif len(message) >= whole:
                 self.complete = True
                 if self._list is not None and self._end <= whole:
                     self.protocols = bytes(message[self._list])

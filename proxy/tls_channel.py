@@ -73,6 +73,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         "_outside",
         "_raw",
         "_resting",
+        "_stopped",
         "_tls",
         "_wheel",
         "deadline",
@@ -110,6 +111,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         """The client's hello, while it is judged."""
         self._ahead: bytes | bytearray = b""
         """Ciphertext that OpenSSL has yet to be given: it follows what is in ``_inside``."""
+        self._stopped = False
+        """Nothing is read until the handshake has gone on with what is ahead."""
         self._left = False
         """OpenSSL has more than was read in this turn."""
         self._fruitless = 0
@@ -205,6 +208,9 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         if self._inside.pending + len(self._ahead) > 4 * PIECE:
             self.give_up()  # it does not wait for its turn, and no handshake is as large
         else:
+            if len(self._ahead) > PIECE and not self._stopped:
+                self._stopped = True
+                self._raw.pause_reading()
             self._handshakes.step(self)
 
     def _judge(self, hello: Hello) -> bool:
@@ -229,7 +235,12 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
                     return more
             if self._ahead:
                 self._give(SHAKEN)
-            if self._shake_hands():
+            done = self._shake_hands()
+            if self._stopped and (done or len(self._ahead) <= PIECE):
+                self._stopped = False
+                if not self._raw.is_closing():
+                    self._raw.resume_reading()
+            if done:
                 # Asking for what has not come would only raise.
                 waiting = self._inside.pending
                 if waiting or self._tls.pending():
