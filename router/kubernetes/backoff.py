@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["BELIEVED", "CAP", "FIRST", "HEALTHY", "MAX_ASKED", "REFUSED_CAP", "Backoff"]
+__all__ = ["BELIEVED", "CAP", "FIRST", "HEALTHY", "MAX_ASKED", "REFUSED_CAP", "Backoff", "Refusals"]
 
 FIRST: Final = 0.5
 """Seconds before the second attempt."""
@@ -51,3 +51,33 @@ class Backoff:
         delay, self._next = self._next, min(self._next * 2.0, self._cap)
         self._failed_at = now + delay
         return max(delay, min(asked, MAX_ASKED)) * (1.0 + self._chance() / 4.0)
+
+
+class Refusals:
+    """How one thing is refused (403): whether that is believed, and when to ask again.
+
+    Within the first :data:`BELIEVED` seconds it is asked several times, and once at their end, so that nobody waits for
+    longer than that; afterwards as seldom as ``cap`` says. ``chance``: see :class:`Backoff`.
+    """
+
+    __slots__ = ("_backoff", "_since")
+
+    def __init__(self, chance: Callable[[], float], cap: float = REFUSED_CAP) -> None:
+        self._backoff = Backoff(chance, cap)
+        self._since: float | None = None
+
+    def refused(self, now: float, asked: float = 0.0) -> float:
+        """Note a refusal at ``now`` (monotonic seconds); returns the seconds to wait. ``asked``: to wait at least."""
+        if self._since is None:
+            self._since = now
+        left = self._since + BELIEVED - now
+        delay = self._backoff.failed(now)
+        return max(min(delay, left) if left > 0.0 else delay, min(asked, MAX_ASKED))
+
+    def is_believed(self, now: float) -> bool:
+        """Whether it has been refused for long enough."""
+        return self._since is not None and now - self._since >= BELIEVED
+
+    def over(self) -> None:
+        """It is not refused any more."""
+        self._since = None

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
-from router.kubernetes.backoff import BELIEVED, Backoff
+from router.kubernetes.backoff import Backoff, Refusals
 from router.kubernetes.client import RawObject
 from router.kubernetes.errors import ApiError, Conflict, Forbidden, NotFound
 from router.kubernetes.lease import Lease, Observation, claimed, released
@@ -87,9 +87,7 @@ class Election:
         self._sleep = sleep
         self._chance = chance
         self._backoff = Backoff(chance)
-        self._refusals = Backoff(chance, REFUSED)
-        self._refused_since: float | None = None
-        """Since when the right is missing (monotonic seconds). A server that has just started says so for a moment."""
+        self._refusals = Refusals(chance, REFUSED)
         self._seen = Observation()
         self._mine: RawObject | None = None
         """The lease as this replica wrote it last, so that it need not be read before it is renewed."""
@@ -156,17 +154,16 @@ class Election:
             self._mine = None
             log.debug("the lease: %s", error)
             now = self._clock()
-            if self._refused_since is None:
-                self._refused_since = now
-            if now - self._refused_since >= BELIEVED:
+            delay = self._refusals.refused(now, error.retry_after)
+            if self._refusals.is_believed(now):
                 self._refused(True)
-            return self._refusals.failed(now, error.retry_after)
+            return delay
         except (ApiError, TimeoutError) as error:
             # Whether the server took what was sent is not known, so the lease is read before it is written again.
             self._mine = None
             log.debug("the lease: %s", str(error) or type(error).__name__)
             return min(self._backoff.failed(self._clock()), LOOK)
-        self._refused_since = None
+        self._refusals.over()
         self._refused(False)
         return wait
 

@@ -25,7 +25,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from router.kubernetes.backoff import REFUSED_CAP, Backoff
+from router.kubernetes.backoff import Backoff, Refusals
 from router.kubernetes.client import WATCH_SECONDS, Listed, RawObject, WatchEvent
 from router.kubernetes.errors import (
     ApiError,
@@ -248,6 +248,7 @@ async def follow(
             await sleep(pauses.after(error))
             continue
         heard.last[scope.resource.kind] = clock()
+        pauses.heard()
         if why != "start":
             heard.relists[why] += 1
         doubt = judge(listed.items)
@@ -282,6 +283,7 @@ async def follow(
                             if not is_told:
                                 is_told, is_doubted, futures = True, False, 0
                                 trouble.over()
+                                pauses.heard()
                                 yield Back()
                         news += len(events)
                         silences = 0 if events else silences
@@ -378,11 +380,16 @@ class _Pauses:
     def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:
         self._clock = clock
         self._backoff = Backoff(chance)
-        self._refused = Backoff(chance, REFUSED_CAP)
+        self._refusals = Refusals(chance)
 
     def after(self, error: ApiError | None) -> float:
-        backoff = self._refused if isinstance(error, Forbidden) else self._backoff
-        return backoff.failed(self._clock(), error.retry_after if isinstance(error, Refused) else 0.0)
+        asked = error.retry_after if isinstance(error, Refused) else 0.0
+        if isinstance(error, Forbidden):
+            return self._refusals.refused(self._clock(), asked)
+        return self._backoff.failed(self._clock(), asked)
+
+    def heard(self) -> None:
+        self._refusals.over()
 
 
 class _Trouble:

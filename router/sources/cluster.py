@@ -26,7 +26,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
-from router.kubernetes.backoff import BELIEVED, Backoff
+from router.kubernetes.backoff import Backoff, Refusals
 from router.kubernetes.client import RawObject
 from router.kubernetes.errors import ApiError, Forbidden, Unexpected
 from router.kubernetes.resources import ENDPOINT_SLICES, SERVICES
@@ -95,8 +95,8 @@ class ClusterSource:
         self._complete: set[Scope] = set()
         self._unheard: set[str] = set()
         """Namespaces that nobody waits for, though not all of their Services were told."""
-        self._refused_since: dict[Scope, float] = {}
-        """Scopes that may not be listed or watched → since when (monotonic seconds)."""
+        self._refusals: dict[Scope, Refusals] = {}
+        """Scopes that may not be listed or watched, and for how long."""
         self._named: NamedObjects | None = None
         self._away: dict[Scope, tuple[float, ApiError]] = {}
         """Scopes of which nothing is heard → since when (monotonic seconds), and why."""
@@ -338,7 +338,7 @@ class ClusterSource:
 
     def _regain(self, scope: Scope) -> None:
         self._away.pop(scope, None)
-        self._refused_since.pop(scope, None)
+        self._refusals.pop(scope, None)
 
     def _lose(self, scope: Scope, error: ApiError) -> None:
         """Nothing is heard of a scope; what was told stays."""
@@ -347,8 +347,11 @@ class ClusterSource:
         if str(scope) in self._unsettled:
             self._unsettled[str(scope)] = str(error)
         if not isinstance(error, Forbidden):
-            self._refused_since.pop(scope, None)
-        elif now - self._refused_since.setdefault(scope, now) >= BELIEVED:
+            self._refusals.pop(scope, None)
+            return
+        refusals = self._refusals.setdefault(scope, Refusals(random.random))
+        refusals.refused(now)
+        if refusals.is_believed(now):
             where = "in every namespace" if scope.namespace is None else "in this namespace"
             message = f"expected the right to list and watch {scope.resource} {where} (see drycc-router rbac)"
             about = ObjectKey(scope.resource.kind, scope.namespace or "", "*")

@@ -13,9 +13,9 @@ Of a wish, a chain of names, the objects up to the first that is there are follo
 is wished for stays in the picture, unless another name of its chain is there: what serves must not break because
 somebody cleaned up too early (hardening C-03). It leaves the picture when nobody wishes for it any more.
 
-A refusal (403) is believed only after :data:`BELIEVED` seconds of it, for a server that has just started refuses
-everything for a moment. Then the object counts as answered, with a Problem, and is asked for again after seconds at
-first and in the end after minutes.
+A refusal (403) is believed only after :data:`router.kubernetes.backoff.BELIEVED` seconds of it, for a server that has
+just started refuses everything for a moment. Then the object counts as answered, with a Problem, and is asked for again
+after seconds at first and in the end after minutes.
 
 What must not enter: what an object means, and any content of one in a log or a Problem.
 """
@@ -31,7 +31,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, Final, Protocol
 
-from router.kubernetes.backoff import BELIEVED, REFUSED_CAP, Backoff
+from router.kubernetes.backoff import Backoff, Refusals
 from router.kubernetes.client import RawObject, WatchEvent
 from router.kubernetes.errors import ApiError, Forbidden, NotFound, Refused, Unexpected, Unreachable
 from router.kubernetes.resources import (
@@ -325,7 +325,8 @@ class NamedObjects:
         if self._states.get(key) is not state:
             return
         self._succeeded(state)
-        state.trouble, state.refused_since = "", None
+        state.trouble = ""
+        state.refusals.over()
         self._waiting_out.discard(key)
         self._permitted(key)
         if state.heard == heard:  # else a watch has told something meanwhile, and will tell the rest
@@ -363,15 +364,13 @@ class NamedObjects:
         state.trouble = str(error)
         self._turns[key.kind].keys.pop(key, None)
         self._waiting_out.add(key)
-        if state.refused_since is None:
-            state.refused_since = now
-        if now - state.refused_since >= BELIEVED:
+        delay = state.refusals.refused(now, max(error.retry_after, len(self._waiting_out) / REFUSED_ASKS))
+        if state.refusals.is_believed(now):
             self._succeeded(state)
             state.trouble = str(error)
             self._forbidden(key)
             self._answered(key)
-        asked = max(error.retry_after, len(self._waiting_out) / REFUSED_ASKS)
-        self._loop.call_later(state.refusals.failed(now, asked), self._ask_again, state)
+        self._loop.call_later(delay, self._ask_again, state)
 
     def _ask_again(self, state: _State) -> None:
         """Unless it is heard meanwhile, or nobody wishes for it any more."""
@@ -583,7 +582,6 @@ class _State:
         "key",
         "present",
         "refusals",
-        "refused_since",
         "retained",
         "sights",
         "task",
@@ -603,10 +601,8 @@ class _State:
         """How often a watch has told something about it."""
         self.sights = Sights(key.kind)
         self.backoff = Backoff(random.random)
-        self.refusals = Backoff(random.random, REFUSED_CAP)
+        self.refusals = Refusals(random.random)
         self.failing_since: float | None = None
-        self.refused_since: float | None = None
-        """Since when it may not be read (monotonic seconds)."""
         self.trouble = ""
         self.task: asyncio.Task[None] | None = None
 

@@ -303,14 +303,14 @@ def test_watches_that_say_nothing_at_all_are_not_believed() -> None:
 
 def test_a_right_that_is_missing_is_looked_for_after_seconds_and_in_the_end_after_minutes() -> None:
     script = Script()
-    for _ in range(11):
+    for _ in range(12):
         script.lists.append([Forbidden(403, "no")])
     script.lists.append([page(version=7)])
 
-    hears(script, 12)
+    hears(script, 13)
 
     pauses = [float(each.removeprefix("sleep ")) for each in script.asked if each.startswith("sleep")]
-    assert pauses == [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0, 120.0]
+    assert pauses == [0.5, 1.0, 2.0, 1.5, 8.0, 16.0, 32.0, 64.0, 120.0, 120.0, 120.0, 120.0]
 
 
 def test_whoever_looks_whether_the_server_is_back_survives_whatever_goes_wrong_with_that() -> None:

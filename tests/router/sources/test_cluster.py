@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.kubernetes import watch
+from router.kubernetes import backoff, watch
 from router.kubernetes.client import Api, Listed, RawObject
 from router.kubernetes.resources import DEPLOYMENTS, SERVICES, Resource
 from router.own import OwnNames
 from router.problems import Problem, Reason
-from router.sources import cluster, named
+from router.sources import cluster
 from router.sources.batch import Batch
 from router.sources.cluster import ClusterSource
 from tests.fakes.apiserver.objects import Document, config_map, deployment, endpoint_slice, secret, service
@@ -349,8 +349,7 @@ def test_a_watch_that_is_refused_inside_is_not_heard(tmp_path: Path, monkeypatch
 
 def believe_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take the first refusal of each thing for the truth."""
-    for module in (cluster, named):
-        monkeypatch.setattr(module, "BELIEVED", 0.0)
+    monkeypatch.setattr(backoff, "BELIEVED", 0.0)
 
 
 def test_of_several_namespaces_one_that_may_not_be_read_harms_no_other(

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.kubernetes.backoff import Backoff
+from router.kubernetes import backoff
+from router.kubernetes.backoff import Refusals
 from router.kubernetes.client import Api, RawObject
 from router.kubernetes.errors import Unexpected
 from router.kubernetes.resources import Resource
@@ -269,7 +270,7 @@ def test_saying_a_wish_again_asks_at_once_for_what_is_not_watched(tmp_path: Path
 
 def test_a_right_that_is_missing_is_named_and_heals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Hardening R-13: what it said before stays, and nobody else is concerned."""
-    monkeypatch.setattr(named, "BELIEVED", 0.3)
+    monkeypatch.setattr(backoff, "BELIEVED", 0.3)
 
     async def tell(server: FakeApiServer, told: Told) -> None:
         server.put(pair("a-cert"))
@@ -303,11 +304,19 @@ def test_a_refusal_is_no_answer_before_it_is_believed(tmp_path: Path) -> None:
     story(tmp_path, tell)
 
 
+class AnHour(Refusals):
+    """Asks again after an hour."""
+
+    def refused(self, now: float, asked: float = 0.0) -> float:
+        super().refused(now, asked)
+        return 3600.0
+
+
 def test_what_may_not_be_read_is_asked_for_after_seconds_and_at_once_when_it_is_wished_for_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(named, "BELIEVED", 0.0)
-    monkeypatch.setattr(named, "Backoff", lambda chance, cap=0.0, first=3600.0: Backoff(chance, 3600.0, 3600.0))
+    monkeypatch.setattr(backoff, "BELIEVED", 0.0)
+    monkeypatch.setattr(named, "Refusals", AnHour)
 
     async def tell(server: FakeApiServer, told: Told) -> None:
         server.put(pair("a-cert"))
