@@ -30,8 +30,10 @@ def main(arguments: list[str]) -> int:
             return 1
     os.environ[building.ASKED] = "record" if "--record" in arguments else "run"
     arguments = [each for each in arguments if each != "--record"]
+    if not any(each.startswith("tests/") for each in arguments):
+        arguments = ["tests/conformance", *arguments]
     alone = ["-n0"] if find_spec("xdist") else []  # the tests share one cluster
-    status = int(pytest.main([*(arguments or ["tests/conformance"]), *alone]))
+    status = int(pytest.main([*arguments, *alone]))
     print(f"conformance: {'passed' if status == 0 else 'FAILED'} with kube-apiserver {building.VERSION}")
     return status
 
