@@ -137,6 +137,12 @@ class Cluster:
         """End the API server: at once, as a machine that dies, or with another signal."""
         self._stop("kube-apiserver", number)
 
+    def mend(self) -> None:
+        """Start the API server if a test has left it stopped, and wait until it is ready."""
+        if "kube-apiserver" not in self._processes:
+            self.start(wait=False)
+        self.until(lambda: self.ask("GET", "/readyz")[0] == 200)
+
     def until(self, condition: Callable[[], object], seconds: float = READY_SECONDS) -> None:
         """Wait until something is so. Fails after ``seconds``, or when a component has ended by itself."""
         deadline = time.monotonic() + seconds

@@ -35,7 +35,12 @@ ACCOUNT: Final = "drycc-router"
 USER: Final = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
 SETTLED_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.02
-ADDRESSES: Final = {"status.podIP": "10.244.0.7", "status.podIPs": "10.244.0.7", "status.hostIP": "192.0.2.7"}
+ADDRESSES: Final = {
+    "status.podIP": "10.244.0.7",
+    "status.podIPs": "10.244.0.7",
+    "status.hostIP": "192.0.2.7",
+    "status.hostIPs": "192.0.2.7",
+}
 _MOUNTED: Final = "/run/secrets/kubernetes.io/serviceaccount"
 _POD: Final = f"""
 mount -t tmpfs none /run && mkdir -p {_MOUNTED} && mount --bind "$1" {_MOUNTED} && shift && exec "$@"

@@ -42,6 +42,7 @@ def installed(cluster: Cluster, tmp_path: Path) -> Iterator[Installation]:
     for document in shop():
         cluster.apply(document)
     yield installation
+    cluster.mend()
 
 
 class Stranger:
