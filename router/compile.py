@@ -359,7 +359,8 @@ class Compiler:
                 self._claims.recall(record, now)
                 self._remembered = record.claims.keys()
                 self._domains.defer_to(self._remembered)
-                self._lines.defer_to({(claim_name(*key), key[1]) for key in self._remembered})
+                if self._lines.is_short:  # thousands of claims, as a rule for nobody
+                    self._lines.defer_to({(claim_name(*key), key[1]) for key in self._remembered})
                 _add(self._dirty_apps, self._unheard.recall(self._remembered))
             except RecordError as error:
                 message = f"{error}; it is written anew, from what is known"

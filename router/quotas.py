@@ -208,6 +208,11 @@ class Allowance:
                 self._moved.update(losers)
             self._moved.update(self._give(namespace, given, queue, thing))
 
+    @property
+    def is_short(self) -> bool:
+        """Whether anybody waits."""
+        return bool(self._queues)
+
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def refused(self, app: str) -> Collection[str]:
