@@ -20,12 +20,15 @@ from proxy.routes import Address
 from router.addresses import AddressRefused, Fence, endpoint_address
 from router.objects import EndpointSlice, ObjectKey, Service, ServicePort
 from router.problems import Problem, Reason, bounded
-from router.quotas import ENDPOINTS, JUDGED
+from router.quotas import ENDPOINTS, JUDGED, SLICES
 
 __all__ = ["Found", "Judge", "Meant", "Verdict", "find"]
 
 _REMEMBERED: Final = 8
-"""Endpoints from which on a slice's verdict is remembered. Nearly all slices are smaller, and soon judged anew."""
+"""Addresses from which on a slice's verdict is remembered. Nearly all slices are smaller, and soon judged anew."""
+_ADDRESSES: Final = 4 * ENDPOINTS
+"""Addresses of one Service's endpoints that are looked at, and of one slice that are judged. An endpoint may have a
+hundred of them, although no controller writes more than one; a Pod of two families has one in each of two slices."""
 TOLD: Final = 20
 """Slices of one Service whose Problems are told one by one."""
 
@@ -76,7 +79,8 @@ class Judge:
 
     def verdict(self, view: EndpointSlice, port: ServicePort, fence: Fence, meant: Meant) -> Verdict:
         """What a slice comes to."""
-        if len(view.endpoints) < _REMEMBERED:
+        endpoints = view.endpoints
+        if len(endpoints) < _REMEMBERED and sum(len(each.addresses) for each in endpoints) < _REMEMBERED:
             return _judged(view, port, fence, self.trusted, meant)
         ways = self._known.setdefault(view.key, {})
         way = (port.name, port.protocol, meant)
@@ -103,6 +107,7 @@ def _judged(view: EndpointSlice, port: ServicePort, fence: Fence, trusted: bool,
         problems.append(Problem(Reason.NO_PORT, view.key, "ports", "", message))
     found: list[_Pair] = []
     is_meant = is_refused = False
+    left = most = JUDGED if meant is Meant.EVERY else _ADDRESSES
     for position, endpoint in enumerate(view.endpoints):
         if not (endpoint.ready if meant is Meant.READY else meant is Meant.EVERY or endpoint.leaving):
             continue
@@ -114,6 +119,12 @@ def _judged(view: EndpointSlice, port: ServicePort, fence: Fence, trusted: bool,
             where = f"endpoints[{position}].targetRef"
             problems.append(Problem(Reason.REFUSED_ADDRESS, view.key, where, str(target), message))
             continue
+        left -= len(endpoint.addresses) * len(numbers or _NO_PORT)
+        if left < 0:
+            is_refused = True
+            message = f"expected at most {most} addresses in a slice; the others are left out"
+            problems.append(Problem(Reason.OVER_QUOTA, view.key, f"endpoints[{position}].addresses", "", message))
+            break
         for text in endpoint.addresses:
             for number in numbers or _NO_PORT:
                 try:
@@ -186,12 +197,14 @@ def _endpoints(
         found: dict[ObjectKey | Address, set[Address]] = {}
         verdicts: list[tuple[EndpointSlice, Verdict]] = []
         is_more = is_meant = False
+        looked_at = 0
         for view in views:
-            if len(found) > ENDPOINTS:
+            if len(found) > ENDPOINTS or looked_at > _ADDRESSES or len(verdicts) >= SLICES:
                 is_more = True
                 break
             verdict = judge.verdict(view, port, fence, meant)
             verdicts.append((view, verdict))
+            looked_at += len(verdict.found)
             for identity, address in verdict.found:
                 found.setdefault(identity, set()).add(address)
             is_meant = is_meant or verdict.is_meant
@@ -247,8 +260,8 @@ def _own_address(service: Service, port: ServicePort, views: list[EndpointSlice]
     sends to a terminating endpoint that says it is ready. So every address in them has to be in order.
     """
     result = Found()
-    if sum(len(view.endpoints) for view in views) > JUDGED:
-        message = f"expected at most {JUDGED} endpoints behind the Service's own address, each of which is judged"
+    if len(views) > JUDGED or sum(len(each.addresses) for view in views for each in view.endpoints) > JUDGED:
+        message = f"expected at most {JUDGED} addresses behind the Service's own address, each of which is judged"
         result.about_service = (Problem(Reason.OVER_QUOTA, service.key, "", "", message),)
         return result
     verdicts = [judge.verdict(view, port, fence, Meant.EVERY) for view in views]

@@ -30,6 +30,7 @@ __all__ = [
     "PAGE_BYTES",
     "RECORD_OCTETS",
     "SILENCE",
+    "SLICES",
     "Allowance",
 ]
 
@@ -48,8 +49,10 @@ LIST_LIMIT: Final = 1000
 """Elements a list may have; a longer one is judged as a whole (M-09: look-ups and reports stay bounded)."""
 ENDPOINTS: Final = 1000
 """Endpoints of one app. Kubernetes has cut its own Endpoints objects off there."""
+SLICES: Final = 1000
+"""EndpointSlices of one Service that are looked at: as many as there may be endpoints."""
 JUDGED: Final = 10 * ENDPOINTS
-"""Endpoints behind a Service's own address: each is judged, as the cluster chooses among them. Kubernetes itself is
+"""Addresses behind a Service's own address: each is judged, as the cluster chooses among them. Kubernetes itself is
 made for some thousands in one Service."""
 LOCATIONS: Final = 200
 """Paths of one app that other apps answer: every request for a name of it compares itself with them, one by one."""

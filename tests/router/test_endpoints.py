@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from router.addresses import Fence
+from router.addresses import Fence, endpoint_address
 from router.endpoints import TOLD, Found, Judge, Meant, Verdict, find
 from router.objects import Endpoint, EndpointSlice, ObjectKey, Service, ServicePort, SlicePort
 from router.problems import Reason
-from router.quotas import ENDPOINTS, JUDGED
+from router.quotas import ENDPOINTS, JUDGED, SLICES
 
 PORT = ServicePort("http", 80, "TCP")
 
@@ -111,3 +111,57 @@ def test_of_many_bad_slices_some_are_told_and_the_others_counted() -> None:
 
     assert len(found.problems) == TOLD + 1
     assert found.problems[-1].message.endswith(f"{300 - TOLD} more slices are not in order")
+
+
+def crowd(name: str, endpoints: int, addresses: int, target: str = "", octet: int = 10) -> EndpointSlice:
+    """A slice whose endpoints have many addresses each; they may all say that they are the same Pod."""
+    pod = ObjectKey("Pod", "shop", target) if target else None
+    many = tuple(
+        Endpoint(tuple(f"{octet}.{first // 250}.{first % 250}.{each}" for each in range(addresses)), True, pod)
+        for first in range(endpoints)
+    )
+    key = ObjectKey("EndpointSlice", "shop", name)
+    return EndpointSlice(key, "web", "IPv4", many, (SlicePort("http", 5000, "TCP"),))
+
+
+@pytest.mark.parametrize("octet", [10, 127])
+def test_addresses_count_and_not_only_endpoints(monkeypatch: pytest.MonkeyPatch, octet: int) -> None:
+    """An endpoint may have a hundred addresses: one slice took 0.3 s to judge, each time anything differed."""
+    asked = 0
+
+    def counting(text: str, fence: Fence, port: int | None = None, *, loopback_allowed: bool) -> str:
+        nonlocal asked
+        asked += 1
+        return endpoint_address(text, fence, port, loopback_allowed=loopback_allowed)
+
+    monkeypatch.setattr("router.endpoints.endpoint_address", counting)
+    found = find(web(), PORT, [crowd("s", 700, 100, octet=octet)], Fence(), Judge(trusted=False))
+
+    assert asked <= 8 * ENDPOINTS  # ready ones, and if there is none, leaving ones
+    assert Reason.OVER_QUOTA in {each.reason for each in (*found.problems, *found.about_service)}
+
+
+def test_few_endpoints_with_many_addresses_are_remembered() -> None:
+    judge = Judge(trusted=False)
+    view = crowd("s", 7, 100)
+    assert judge.verdict(view, PORT, fence := Fence(), Meant.READY) is judge.verdict(view, PORT, fence, Meant.READY)
+
+
+def test_slices_that_all_name_the_same_pod_are_not_all_looked_at() -> None:
+    judge = Counting()
+    found = find(web(), PORT, [crowd(f"s{n:03}", 1000, 1, "same") for n in range(100)], Fence(), judge)
+    assert len(judge.asked) <= 5
+    assert [each.reason for each in found.about_service] == [Reason.OVER_QUOTA]
+
+
+def test_slices_without_endpoints_that_count_are_not_all_looked_at() -> None:
+    judge = Counting()
+    find(web(), PORT, [crowd(f"s{n:05}", 1, 1, octet=127) for n in range(3 * SLICES)], Fence(), judge)
+    assert len(judge.asked) <= 2 * SLICES
+
+
+@pytest.mark.parametrize("slices", [[crowd("s", 200, 100)], [crowd(f"s{n}", 0, 0) for n in range(JUDGED + 1)]])
+def test_behind_the_service_s_own_address_addresses_count(slices: list[EndpointSlice]) -> None:
+    found = find(web(), PORT, slices, Fence(), Judge(trusted=False), own_address=True)
+    assert found.addresses == ()
+    assert [problem.reason for problem in found.about_service] == [Reason.OVER_QUOTA]
