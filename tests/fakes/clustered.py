@@ -161,9 +161,17 @@ class Replica:
 
 @asynccontextmanager
 async def replica(
-    server: FakeApiServer, directory: Path, *, namespaces: tuple[str, ...] = (), ready: bool = True, **tuning: Any
+    server: FakeApiServer,
+    directory: Path,
+    *,
+    alone: str,
+    namespaces: tuple[str, ...] = (),
+    ready: bool = True,
+    **tuning: Any,
 ) -> AsyncIterator[Replica]:
-    """A router that follows ``server``; ``ready``: wait until its first table is published."""
+    """A router that follows ``server``; ``ready``: wait until its first table is published. ``alone``: why the test
+    needs it without the program around it."""
+    assert alone
     loop = asyncio.get_running_loop()
     own = OwnNames.of("drycc-router", "drycc")
     api = await Api.connect(server.kubeconfig(directory / "config"))

@@ -20,7 +20,7 @@ from typing import Any
 
 from tls.certificate import Certificate
 
-__all__ = ["SOON", "App", "Router", "manifest", "router", "running", "same_ports", "secret", "soon"]
+__all__ = ["SOON", "App", "Router", "deployment", "manifest", "router", "running", "same_ports", "secret", "soon"]
 
 SOON = 90.0
 """Seconds that anything here may take on a busy machine."""
@@ -108,6 +108,13 @@ def manifest(name: str, *apps: App | int, **annotations: str) -> str:
         ),
     ]
     return "---\n".join(json.dumps(each) + "\n" for each in objects)
+
+
+def deployment(**annotations: str) -> str:
+    """The router's own Deployment, with these settings."""
+    keys = {f"router.drycc.cc/{key}": value for key, value in annotations.items()}
+    metadata = {"name": "drycc-router", "namespace": "drycc", "annotations": keys}
+    return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {}}) + "\n"
 
 
 def secret(name: str, pair: Certificate) -> str:

@@ -1,19 +1,22 @@
 """Routers on loopback with real sockets, apps behind them under uvloop, and clients to talk to them.
 
 :func:`installed` is the default of tests that speak through sockets: the program in its production shape, with
-supervisor, control and two workers, told by manifests. :func:`wired` is a gateway on the test's own loop. It is for
-what only that shows: the state of connections and pools, a moment between two steps of the loop, a table that no
-annotation can describe.
+supervisor, control and two workers, told by manifests; :func:`standing` starts it once for the tests of a module.
+:func:`wired` is a gateway on the test's own loop. It is for what only that shows: the state of connections and pools, a
+moment between two steps of the loop, a table that no annotation can describe; the caller states which, as ``alone``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import socket
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import uvloop
@@ -29,11 +32,13 @@ __all__ = [
     "Handler",
     "Installed",
     "Reached",
+    "Standing",
     "Wired",
     "head_of",
     "installed",
     "on_loop",
     "origin",
+    "standing",
     "until",
     "wired",
 ]
@@ -64,8 +69,9 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def origin(handler: Handler) -> AsyncIterator[Address]:
-    """An app: ``handler`` is called per connection."""
+async def origin(handler: Handler, listening: socket.socket | None = None) -> AsyncIterator[Address]:
+    """An app: ``handler`` is called per connection. ``listening``: its socket, if it is not to have a port of its
+    own."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -80,7 +86,8 @@ async def origin(handler: Handler) -> AsyncIterator[Address]:
             tasks.discard(task)
             writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0, limit=2**20)
+    where: dict[str, Any] = {"sock": listening} if listening else {"host": "127.0.0.1", "port": 0}
+    server = await asyncio.start_server(handle, **where, limit=2**20)
     try:
         address: Address = server.sockets[0].getsockname()
         yield address
@@ -183,6 +190,68 @@ async def installed(
             await asyncio.to_thread(started.__exit__, None, None, None)
 
 
+class Standing(Installed):
+    """The program, started once for several tests; each of them puts an app of its own behind it.
+
+    Its figures go on from test to test: a test compares what they were with what they are.
+    """
+
+    def __init__(self, router: process.Router, listening: socket.socket) -> None:
+        super().__init__(router)
+        self._listening = listening
+        self.said: list[dict[str, object]] = []
+        """What it said about itself; known once it has ended."""
+
+    def socket_of_the_app(self) -> socket.socket:
+        """The app's listening socket, for the caller to close; what is not accepted waits for the next test."""
+        return self._listening.dup()
+
+    @asynccontextmanager
+    async def serves(self, handler: Handler) -> AsyncIterator[Standing]:
+        """Let ``handler`` be the app, for the time of a test."""
+        async with origin(handler, self.socket_of_the_app()):
+            yield self
+
+    async def until_metric(self, line: str, value: float) -> None:
+        """Until a metric has come to a value: control adds up what its workers report."""
+        while await self.metric(line) != value:  # noqa: ASYNC110 -- figures have no events
+            await asyncio.sleep(0.01)
+
+
+@contextmanager
+def standing(
+    *more: str,
+    pair: Certificate | None = None,
+    beside: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    **annotations: str,
+) -> Iterator[Standing]:
+    """The program serves ``shop.example`` from whatever app a test brings. For a fixture of a module.
+
+    ``pair``: its certificate. ``beside``: annotations of further Services with the same app, by name; each serves
+    ``<name>.example``. ``more``: further manifests.
+    """
+    with tempfile.TemporaryDirectory() as directory, socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        manifests = Path(directory)
+        says = {"domains": "shop.example", **annotations} | ({"certificates": "shop.example:tls"} if pair else {})
+        port = listening.getsockname()[1]
+        (manifests / "shop.yaml").write_text(process.manifest("shop/shop", port, **says))
+        if pair:
+            (manifests / "tls.json").write_text(process.secret("shop/tls-cert", pair))
+        for name, keys in beside.items():
+            text = process.manifest(f"shop/{name}", port, **{"domains": f"{name}.example", **keys})
+            (manifests / f"{name}.yaml").write_text(text)
+        for number, text in enumerate(more):
+            (manifests / f"more-{number}.yaml").write_text(text)
+        with process.router(manifests, "--drain-grace", "2") as router:
+            program = Standing(router, listening)
+            problems = json.loads(router.admin("/problems")[1])["problems"]
+            assert {each["reason"] for each in problems} <= {"domain_without_certificate"}, problems
+            yield program
+            router.process.terminate()
+            status, program.said = router.ends()
+            assert (status, [line for line in program.said if line["level"] in ("error", "critical")]) == (0, [])
+
+
 class Wired(Reached):
     """A gateway that listens."""
 
@@ -200,8 +269,10 @@ class Wired(Reached):
 
 
 @asynccontextmanager
-async def wired(*handlers: Handler, tls: TlsFront | None = None, **policy: Any) -> AsyncIterator[Wired]:
-    """A gateway that serves ``shop.example`` from one app per handler."""
+async def wired(*handlers: Handler, alone: str, tls: TlsFront | None = None, **policy: Any) -> AsyncIterator[Wired]:
+    """A gateway that serves ``shop.example`` from one app per handler. ``alone``: why the test needs it without the
+    program around it."""
+    assert alone
     loop = asyncio.get_running_loop()
     gateway = Gateway(loop, tls=tls)
     ports = await gateway.listen("127.0.0.1", 0, 0 if tls else None)

@@ -30,7 +30,7 @@ async def greeter(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 def test_port_zero_is_a_port_of_its_own_and_told() -> None:
     async def story() -> None:
-        async with wired(greeter) as served, served.caller() as caller:
+        async with wired(greeter, alone="the test of this module") as served, served.caller() as caller:
             await caller.asks(GET)
             assert await caller.answer() == b"hello"
 
@@ -89,7 +89,7 @@ def test_two_gateways_accept_from_one_socket_and_the_other_goes_on_when_one_clos
 
 def test_an_empty_change_leaves_everything_as_it_is() -> None:
     async def story() -> None:
-        async with wired(greeter) as served:
+        async with wired(greeter, alone="the test of this module") as served:
             before = served.gateway.report()
             served.gateway.publish(TableChange(7))
             assert served.gateway.report() == before
@@ -100,7 +100,7 @@ def test_an_empty_change_leaves_everything_as_it_is() -> None:
 
 def test_the_report_tells_endpoints_and_what_they_do() -> None:
     async def story() -> None:
-        async with wired(greeter) as served, served.caller() as caller:
+        async with wired(greeter, alone="the test of this module") as served, served.caller() as caller:
             await caller.asks(GET)
             await caller.answer()
             (upstream,) = served.gateway.report()
@@ -114,7 +114,7 @@ def test_the_report_tells_endpoints_and_what_they_do() -> None:
 
 def test_draining_closes_what_is_idle_and_comes_to_an_end() -> None:
     async def story() -> None:
-        async with wired(greeter) as served, served.caller() as caller:
+        async with wired(greeter, alone="the test of this module") as served, served.caller() as caller:
             await caller.asks(GET)
             await caller.answer()
             await served.gateway.drain(20.0)
@@ -135,7 +135,7 @@ def test_when_memory_is_gone_new_connections_are_reset_and_old_ones_served(
     async def story() -> None:
         front = Front(CertificateStore(self_signed(datetime.now(UTC))))
         tls = trusting(None) if port == "https" else None
-        async with wired(greeter, tls=front) as served, served.caller(tls) as old:
+        async with wired(greeter, tls=front, alone="the test of this module") as served, served.caller(tls) as old:
             core = served.gateway._core
             core.refusing = True
             with pytest.raises(ConnectionResetError):
@@ -161,7 +161,7 @@ def test_draining_waits_no_longer_than_it_is_told() -> None:
     asked = asyncio.Event()
 
     async def story() -> None:
-        async with wired(silent) as served, served.caller() as caller:
+        async with wired(silent, alone="the test of this module") as served, served.caller() as caller:
             await caller.asks(GET)
             await asked.wait()
             await served.gateway.drain(0.05)

@@ -160,7 +160,7 @@ def test_a_client_that_does_not_read_holds_the_app_back() -> None:
 
     async def story() -> None:
         # Not the program: what is judged is how much one connection of the router holds, which no figure tells.
-        async with wired(endless) as router, router.caller() as caller:
+        async with wired(endless, alone="reads what the connection holds") as router, router.caller() as caller:
             await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
             await caller.head()
             caller.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads

@@ -50,7 +50,7 @@ def plays(directory: Path, tell: Tell, data: Mapping[str, bytes] | None = None, 
                 server.put(document)
             if data is not None:
                 server.put(own(data, namespace))
-            async with replica(server, directory) as router:
+            async with replica(server, directory, alone="reads its problems between two steps") as router:
                 await tell(server, router)
                 assert (await router.ask(HOST)).body == b"first", "clear text works whatever happens"
                 assert await router.fingerprint("side.example") == shown(neighbour)
@@ -130,7 +130,7 @@ def test_a_secret_that_is_deleted_while_in_use_serves_on_until_nobody_names_it(t
         server.remove(own({}))
         await router.until(lambda: router.problems(Reason.CERTIFICATE_MISSING))
         assert await router.fingerprint(HOST) == shown(GOOD)
-        async with replica(server, tmp_path) as late:
+        async with replica(server, tmp_path, alone="reads its problems between two steps") as late:
             assert await late.fingerprint(HOST) == await late.fingerprint("unknown.example") != shown(GOOD)
         async with named("second") as second:
             for document in app_of("shop/web", second, says={"maintenance": "false"}):
@@ -154,7 +154,7 @@ def plays_until_moved(directory: Path, tell: Tell) -> None:
             for document in app_of("shop/web", first, says={"certificates": f"{HOST}:own"}):
                 server.put(document)
             server.put(own(GOOD.secret_data()))
-            async with replica(server, directory) as router:
+            async with replica(server, directory, alone="reads its problems between two steps") as router:
                 await tell(server, router)
 
     on_loop(play())

@@ -57,7 +57,9 @@ def plays(directory: Path, tell: Tell, *more: Document, seen: set[object] | None
             server = await stack.enter_async_context(FakeApiServer())
             for document in (*app_of("shop/web", first), *app_of("next/side", side), *more):
                 server.put(document)
-            router = await stack.enter_async_context(replica(server, directory, **tuning))
+            router = await stack.enter_async_context(
+                replica(server, directory, alone="sets the times of its source and reads its problems", **tuning)
+            )
             load = await stack.enter_async_context(traffic(router, "web.example", "side.example"))
             await tell(Stage(server, router, load, first, second))
             await load.goes_on()
@@ -254,7 +256,9 @@ def test_a_router_that_starts_while_the_server_is_away_waits(tmp_path: Path) -> 
             for document in app_of("shop/web", first):
                 server.put(document)
             await server.down()
-            async with replica(server, tmp_path, ready=False) as router:
+            async with replica(
+                server, tmp_path, alone="sets the times of its source and reads its problems", ready=False
+            ) as router:
                 await router.until(lambda: "API server (" in router.source.waits_for)
                 assert not router.reconciler.published.is_set()
                 await server.up()
@@ -336,7 +340,12 @@ def test_a_list_that_is_suddenly_empty_is_not_obeyed_at_once(tmp_path: Path) -> 
         async with named("first") as first, named("second") as second, FakeApiServer() as server:
             for document in (*app_of("shop/web", first), *app_of("next/side", second), *many):
                 server.put(document)
-            async with replica(server, tmp_path, hold=0.6) as router, traffic(router, "web.example") as load:
+            async with (
+                replica(
+                    server, tmp_path, alone="sets the times of its source and reads its problems", hold=0.6
+                ) as router,
+                traffic(router, "web.example") as load,
+            ):
                 await tell(Stage(server, router, load, first, second))
 
     on_loop(play())
@@ -464,7 +473,12 @@ def test_a_namespace_that_a_router_may_not_read_when_it_starts_loses_no_name(tmp
                     server.put(document)
             server.fault("status", code=403, namespace="shop")
             async with (
-                replica(server, tmp_path, namespaces=("thief", "shop")) as router,
+                replica(
+                    server,
+                    tmp_path,
+                    alone="sets the times of its source and reads its problems",
+                    namespaces=("thief", "shop"),
+                ) as router,
                 traffic(router, "web.example", "thief.example") as load,
             ):
                 await router.answers("thief.example", "second")

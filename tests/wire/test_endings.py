@@ -86,7 +86,7 @@ def test_an_endpoint_that_died_is_a_502_and_its_neighbour_serves() -> None:
     async def story() -> None:
         with socket.socket() as gone:
             gone.bind(("127.0.0.1", 0))  # bound, never listening: refused
-            async with wired(quick) as router:
+            async with wired(quick, alone="publishes tables between two requests") as router:
                 [endpoint] = router.gateway._core.table.routes["shop/shop.example"].definition.endpoints
                 router.publish(gone.getsockname())
                 async with router.caller() as caller:
@@ -126,7 +126,11 @@ def test_draining_closes_what_is_idle_and_finishes_what_is_not() -> None:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
             await writer.drain()
 
-        async with wired(slow) as router, router.caller() as idle, router.caller() as busy:
+        async with (
+            wired(slow, alone="drains between two steps of the loop") as router,
+            router.caller() as idle,
+            router.caller() as busy,
+        ):
             await busy.asks(GET)
             await asked.wait()
             drained = asyncio.ensure_future(router.gateway.drain(20.0))
@@ -154,7 +158,7 @@ def test_draining_waits_no_longer_than_its_grace() -> None:
             asked.set()
             await reader.read()
 
-        async with wired(never) as router, router.caller() as busy:
+        async with wired(never, alone="drains between two steps of the loop") as router, router.caller() as busy:
             await busy.asks(GET)
             await asked.wait()
             await router.gateway.drain(0.2)

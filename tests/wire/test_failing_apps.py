@@ -6,9 +6,9 @@ The figures that need a steady load and thousands of requests come from ``benchm
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import cast
@@ -19,7 +19,7 @@ from examples.authority import Authority
 from proxy.http1.downstream import Http1Downstream
 from proxy.routes import Address
 from tests.fakes.handshakes import trusting
-from tests.fakes.wired import HOST, Wired, on_loop, origin, until, wired
+from tests.fakes.wired import HOST, Standing, Wired, on_loop, origin, standing, until, wired
 from tls.change import CertificateChange
 from tls.fallback import self_signed
 from tls.secret import read_pair
@@ -50,8 +50,30 @@ async def quick(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+OPEN = 'router_upstream_connections{state="open"}'
+IDLE = 'router_upstream_connections{state="idle"}'
+RETRIES = 'router_retries_total{app="shop",namespace="shop",reason="upstream_reset",service="shop"}'
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Standing]:
+    with standing(pair=read_pair(AUTHORITY.issue("shop.example").secret_data())) as running:
+        yield running
+
+
+async def requests_of(router: Standing) -> float:
+    """How many there were, whatever became of them."""
+    lines = (await asyncio.to_thread(router.router.admin, "/metrics"))[1].splitlines()
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("router_requests_total{"))
+
+
+async def over(router: Standing) -> None:
+    """As ``settled``, of the program."""
+    await router.until_metric("router_requests_in_flight", 0)
+    for port in ("http", "https"):
+        await router.until_metric(f'router_open_connections{{listener="{port}"}}', 0)
+    while await router.metric(OPEN) != await router.metric(IDLE):  # noqa: ASYNC110 -- figures have no events
+        await asyncio.sleep(0.01)
 
 
 async def settled(router: Wired) -> None:
@@ -76,7 +98,7 @@ def unlistened() -> socket.socket:
 def test_one_dead_endpoint_of_three_is_nobodys_trouble_and_soon_left_out() -> None:
     async def story() -> None:
         async with AsyncExitStack() as stack:
-            router = await stack.enter_async_context(wired(quick))
+            router = await stack.enter_async_context(wired(quick, alone="closes idle connections of its pool"))
             good = [await stack.enter_async_context(origin(quick)) for _ in range(2)]
             dead: Address = stack.enter_context(unlistened()).getsockname()
             router.publish(*good, dead)
@@ -98,33 +120,33 @@ def test_one_dead_endpoint_of_three_is_nobodys_trouble_and_soon_left_out() -> No
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
-def test_a_post_never_meets_a_connection_that_its_app_has_closed(reset: bool) -> None:
+def test_a_post_never_meets_a_connection_that_its_app_has_closed(program: Standing, reset: bool) -> None:
     """Both arrive in the same turn of the loop, in whatever order: the end of an idle connection, and a request that
     must not be sent twice."""
 
     async def story() -> None:
         loop = asyncio.get_running_loop()
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = program.socket_of_the_app()
         listening.setblocking(False)
-        async with wired() as router:
-            router.publish(listening.getsockname())
-            async with router.caller() as caller:
+        reuses = "router_upstream_reuses_total"
+        before_all = await program.metric(reuses)
+        async with program.caller() as caller:
+            await caller.asks(POST)
+            app, _ = await loop.sock_accept(listening)
+            for _ in range(25):
+                while not (await loop.sock_recv(app, 65536)).endswith(b"hi"):
+                    pass
+                await loop.sock_sendall(app, OK)
+                assert await caller.answer() == b"ok"
+                before = app
+                if reset:
+                    before.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+                before.close()
                 await caller.asks(POST)
                 app, _ = await loop.sock_accept(listening)
-                for _ in range(25):
-                    while not (await loop.sock_recv(app, 65536)).endswith(b"hi"):
-                        pass
-                    await loop.sock_sendall(app, OK)
-                    assert await caller.answer() == b"ok"
-                    before = app
-                    if reset:
-                        before.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                    before.close()
-                    await caller.asks(POST)
-                    app, _ = await loop.sock_accept(listening)
-                app.close()
+            app.close()
         listening.close()
-        assert router.gateway.counters.upstream_reused == 0
+        assert await program.metric(reuses) == before_all
 
     on_loop(story())
 
@@ -141,7 +163,7 @@ BEGINNINGS = {
 @pytest.mark.parametrize("reset", [False, True], ids=["end", "reset"])
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_half_an_answer_is_broken_every_time_and_leaves_nothing_behind(
-    beginning: bytes, reset: bool, secure: bool
+    program: Standing, beginning: bytes, reset: bool, secure: bool
 ) -> None:
     """No last chunk, no full length, and over TLS no close_notify (which would look like a clean end)."""
 
@@ -171,24 +193,20 @@ def test_half_an_answer_is_broken_every_time_and_leaves_nothing_behind(
 
     async def story() -> None:
         tls = trusting(AUTHORITY) if secure else None
-        async with wired(cuts, tls=tls_front()) as router:
+        before = await program.metric(RETRIES)
+        async with program.serves(cuts) as router:
             port = router.https if secure else router.http
             assert port is not None
-            assert await asyncio.to_thread(ask, port, tls)
-            await settled(router)
-            before = descriptors()
-            for _ in range(20):
+            for _ in range(21):
                 assert await asyncio.to_thread(ask, port, tls)
-            await settled(router)
-            counters = router.gateway.counters
-            assert counters.routes["shop/shop.example"].retries == {}
-            assert counters.upstream_idle == 0
-            assert descriptors() <= before + 1  # the app's own ends close when it gets round to it
+            await over(router)
+            assert await router.metric(OPEN) == 0
+            assert await router.metric(RETRIES) == before
 
     on_loop(story())
 
 
-def test_clients_that_leave_take_their_requests_along() -> None:
+def test_clients_that_leave_take_their_requests_along(program: Standing) -> None:
     """Those that reset at once; those that end a second later, for they might be waiting for their answer."""
     requests = (GET, POST, b"PUT / HTTP/1.1\r\n" + HOST + b"Content-Length: 9\r\n\r\nhalf")
     asked = told = 0
@@ -204,7 +222,8 @@ def test_clients_that_leave_take_their_requests_along() -> None:
         told += 1
 
     async def story() -> None:
-        async with wired(never) as router:
+        before = await requests_of(program)
+        async with program.serves(never) as router:
             async with AsyncExitStack() as callers:
                 for number in range(90):
                     caller = await callers.enter_async_context(router.caller())
@@ -214,11 +233,9 @@ def test_clients_that_leave_take_their_requests_along() -> None:
                     await caller.asks(requests[number % 3])
                 await until(lambda: asked == 90)
             await until(lambda: told == 90)
-            await settled(router)
-            counters = router.gateway.counters
-            assert (counters.upstream_open, counters.upstream_idle) == (0, 0)
-            assert sum(counters.routes["shop/shop.example"].requests.values()) == 90
-            assert router.gateway.report()[0]["in_flight"] == 0
+            await over(router)
+            assert await router.metric(OPEN) == 0
+            assert await requests_of(router) == before + 90
 
     on_loop(story())
 
@@ -229,7 +246,7 @@ def test_twenty_rolling_replacements_are_not_noticed() -> None:
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
-            router = await stack.enter_async_context(wired(quick))
+            router = await stack.enter_async_context(wired(quick, alone="publishes tables between two requests"))
             apps: list[tuple[AsyncExitStack, Address]] = []
 
             async def start() -> None:
@@ -288,7 +305,7 @@ def test_a_client_that_resets_while_it_is_held_back_is_missed_within_a_second(up
 
     async def story() -> None:
         front = tls_front() if over_tls else None
-        async with wired(stops_reading, tls=front) as router:
+        async with wired(stops_reading, tls=front, alone="waits until a connection is held back") as router:
             async with router.caller(trusting(AUTHORITY) if over_tls else None) as client:
                 if upgraded:
                     await client.asks(

@@ -104,7 +104,7 @@ def test_a_mistake_costs_at_most_the_connection_it_was_made_on(
     kind: type, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        async with wired(app) as router, router.caller() as neighbour:
+        async with wired(app, alone="plants faults in its code") as router, router.caller() as neighbour:
             await neighbour.asks(GET)
             assert len(await neighbour.answer()) == BIG
             if name in ("_dial", "_hand_over"):

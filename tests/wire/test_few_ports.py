@@ -58,7 +58,7 @@ async def story() -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
         await writer.drain()
 
-    async with wired(waits) as router, origin(quick) as elsewhere:
+    async with wired(waits, alone="is given clients that need no port") as router, origin(quick) as elsewhere:
         router.publish(elsewhere, host=b"blog.example")
         # Clients come through a socket that needs no port: they would take those of the router.
         loop = asyncio.get_running_loop()

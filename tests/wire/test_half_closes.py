@@ -7,21 +7,16 @@ import asyncio
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
-from tests.fakes.wired import HOST, Wired, on_loop, until, wired
-from tls.change import CertificateChange
-from tls.fallback import self_signed
+from tests.fakes.wired import HOST, Standing, on_loop, standing
 from tls.secret import read_pair
-from tls.sni import Front
-from tls.store import CertificateStore
 
 AUTHORITY = Authority()
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -106,8 +101,8 @@ class Client:
 class App:
     """One connection of an app, which does what the test says."""
 
-    def __init__(self) -> None:
-        self.listening = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, listening: socket.socket) -> None:
+        self.listening = listening
         self.listening.setblocking(False)
         self._sock = self.listening
         self._socks = [self.listening]
@@ -140,29 +135,30 @@ class App:
             sock.close()
 
 
+@pytest.fixture(scope="module")
+def program() -> Iterator[Standing]:
+    with standing(pair=read_pair(AUTHORITY.issue("shop.example").secret_data())) as running:
+        yield running
+
+
 @asynccontextmanager
-async def between(tls: bool, request: bytes) -> AsyncIterator[tuple[Client, App, Wired]]:
+async def between(router: Standing, tls: bool, request: bytes) -> AsyncIterator[tuple[Client, App]]:
     """A client that has asked and an app that has heard it."""
-    store = CertificateStore(self_signed(datetime.now(UTC)))
-    pairs = {"shop.example": read_pair(AUTHORITY.issue("shop.example").secret_data())}
-    store.swap(store.prepare(CertificateChange(1, pairs, names={"shop.example": "shop.example"})))
-    app = App()
-    async with wired(tls=Front(store)) as router:
-        router.publish(app.listening.getsockname())
-        reader, writer = await asyncio.open_connection("127.0.0.1", router.https if tls else router.http)
-        client = Client(reader, writer, trusting(AUTHORITY) if tls else None)
-        try:
-            await client.begins()
-            client.says(request)
-            await app.is_called()
-            await app.hears(b"\r\n\r\n")
-            yield client, app, router
-        finally:
-            app.close()
-            writer.transport.abort()
+    app = App(router.socket_of_the_app())
+    reader, writer = await asyncio.open_connection("127.0.0.1", router.https if tls else router.http)
+    client = Client(reader, writer, trusting(AUTHORITY) if tls else None)
+    try:
+        await client.begins()
+        client.says(request)
+        await app.is_called()
+        await app.hears(b"\r\n\r\n")
+        yield client, app
+    finally:
+        app.close()
+        writer.transport.abort()
 
 
-async def client_before(client: Client, app: App, router: Wired) -> None:
+async def client_before(client: Client, app: App, router: Standing) -> None:
     client.ends()
     await app.says(HEAD + b"complete")
     heard = await client.hears_the_rest()
@@ -170,7 +166,7 @@ async def client_before(client: Client, app: App, router: Wired) -> None:
     assert heard.endswith(b"\r\n\r\ncomplete")
 
 
-async def client_mid(client: Client, app: App, router: Wired) -> None:
+async def client_mid(client: Client, app: App, router: Standing) -> None:
     await app.says(HEAD + b"comp")
     heard = await client.hears(100)
     client.ends()
@@ -179,15 +175,15 @@ async def client_mid(client: Client, app: App, router: Wired) -> None:
     assert heard.endswith(b"\r\n\r\ncomplete")
 
 
-async def client_after(client: Client, app: App, router: Wired) -> None:
+async def client_after(client: Client, app: App, router: Standing) -> None:
     await app.says(HEAD + b"complete")
     heard = await client.hears(100)
     client.ends()
     assert (heard + await client.hears_the_rest()).endswith(b"\r\n\r\ncomplete")
-    assert router.gateway.counters.upstream_idle == 1  # nothing to the app
+    await router.until_metric('router_upstream_connections{state="idle"}', 1)  # nothing to the app
 
 
-async def app_before(client: Client, app: App, router: Wired) -> None:
+async def app_before(client: Client, app: App, router: Standing) -> None:
     app.ends()
     heard = await client.hears(200)
     assert heard.startswith(b"HTTP/1.1 502 ")
@@ -195,7 +191,7 @@ async def app_before(client: Client, app: App, router: Wired) -> None:
     assert await app.hears_the_end() == b""
 
 
-async def app_mid(client: Client, app: App, router: Wired) -> None:
+async def app_mid(client: Client, app: App, router: Standing) -> None:
     await app.says(HEAD + b"comp")
     heard = await client.hears(100)
     app.ends()
@@ -204,11 +200,11 @@ async def app_mid(client: Client, app: App, router: Wired) -> None:
     assert heard.endswith(b"\r\n\r\ncomp")
 
 
-async def app_after(client: Client, app: App, router: Wired) -> None:
+async def app_after(client: Client, app: App, router: Standing) -> None:
     await app.says(HEAD + b"complete")
     heard = await client.hears(100)
     app.ends()
-    await until(lambda: router.gateway.counters.upstream_open == 0)
+    await router.until_metric('router_upstream_connections{state="open"}', 0)
     assert heard.endswith(b"\r\n\r\ncomplete")
     client.says(GET)  # the client's connection is none the worse
     await app.is_called()
@@ -217,7 +213,7 @@ async def app_after(client: Client, app: App, router: Wired) -> None:
     assert (await client.hears(100)).endswith(b"the next")
 
 
-async def tunnel_client_before(client: Client, app: App, router: Wired) -> None:
+async def tunnel_client_before(client: Client, app: App, router: Standing) -> None:
     client.ends()
     await app.says(GRANT + b"frames")
     assert await app.hears_the_end() == b""
@@ -226,7 +222,7 @@ async def tunnel_client_before(client: Client, app: App, router: Wired) -> None:
     assert (await client.hears_the_rest()).endswith(b"\r\n\r\nframes more")
 
 
-async def tunnel_client_mid(client: Client, app: App, router: Wired) -> None:
+async def tunnel_client_mid(client: Client, app: App, router: Standing) -> None:
     await app.says(GRANT)
     await client.hears(50)
     client.says(b"last words")
@@ -236,7 +232,8 @@ async def tunnel_client_mid(client: Client, app: App, router: Wired) -> None:
     assert await client.hears(5) == b"heard"
 
 
-async def tunnel_client_after(client: Client, app: App, router: Wired) -> None:
+async def tunnel_client_after(client: Client, app: App, router: Standing) -> None:
+    before = await router.metric('router_websocket_closed_total{reason="app_closed"}')
     await app.says(GRANT)
     await client.hears(50)
     app.ends()
@@ -244,11 +241,11 @@ async def tunnel_client_after(client: Client, app: App, router: Wired) -> None:
     client.says(b"last words")
     client.ends()
     assert await app.hears_the_end() == b"last words"
-    await until(lambda: router.gateway.counters.tunnels_open == 0)
-    assert router.gateway.counters.tunnels_closed == {"app_closed": 1}
+    await router.until_metric('router_websocket_closed_total{reason="app_closed"}', before + 1)
+    assert await router.metric("router_websocket_open") == 0
 
 
-async def tunnel_app_mid(client: Client, app: App, router: Wired) -> None:
+async def tunnel_app_mid(client: Client, app: App, router: Standing) -> None:
     await app.says(GRANT + b"bye")
     app.ends()
     assert (await client.hears_the_rest()).endswith(b"\r\n\r\nbye")
@@ -256,7 +253,8 @@ async def tunnel_app_mid(client: Client, app: App, router: Wired) -> None:
     assert await app.hears(b"heard") == b"heard"
 
 
-async def tunnel_app_after(client: Client, app: App, router: Wired) -> None:
+async def tunnel_app_after(client: Client, app: App, router: Standing) -> None:
+    before = await router.metric('router_websocket_closed_total{reason="client_closed"}')
     await app.says(GRANT)
     await client.hears(50)
     client.ends()
@@ -264,11 +262,11 @@ async def tunnel_app_after(client: Client, app: App, router: Wired) -> None:
     await app.says(b"last words")
     app.ends()
     assert await client.hears_the_rest() == b"last words"
-    await until(lambda: router.gateway.counters.tunnels_open == 0)
-    assert router.gateway.counters.tunnels_closed == {"client_closed": 1}
+    await router.until_metric('router_websocket_closed_total{reason="client_closed"}', before + 1)
+    assert await router.metric("router_websocket_open") == 0
 
 
-Cell = Callable[[Client, App, Wired], Awaitable[None]]
+Cell = Callable[[Client, App, Standing], Awaitable[None]]
 ANSWERS: dict[tuple[str, str], Cell] = {
     ("client", "before"): client_before,
     ("client", "in the middle"): client_mid,
@@ -287,23 +285,23 @@ TUNNELS: dict[tuple[str, str], Cell] = {
 }
 
 
-def told(cell: Cell, tls: bool, request: bytes) -> None:
+def told(program: Standing, cell: Cell, tls: bool, request: bytes) -> None:
     async def story() -> None:
-        async with between(tls, request) as (client, app, router):
-            await cell(client, app, router)
+        async with between(program, tls, request) as (client, app):
+            await cell(client, app, program)
 
     on_loop(story())
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["clear", "tls"])
 @pytest.mark.parametrize("cell", ANSWERS.values(), ids=[" ".join(cell) for cell in ANSWERS])
-def test_an_answer(cell: Cell, tls: bool) -> None:
-    told(cell, tls, GET)
+def test_an_answer(program: Standing, cell: Cell, tls: bool) -> None:
+    told(program, cell, tls, GET)
 
 
 @pytest.mark.parametrize("cell", TUNNELS.values(), ids=[" ".join(cell) for cell in TUNNELS])
-def test_a_tunnel(cell: Cell) -> None:
-    told(cell, False, UPGRADE)
+def test_a_tunnel(program: Standing, cell: Cell) -> None:
+    told(program, cell, False, UPGRADE)
 
 
 def test_the_page_has_every_cell() -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import ssl
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 import pytest
 from cryptography import x509
@@ -15,32 +13,30 @@ from cryptography import x509
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
 from tests.fakes.hellos import ECDSA_GCM, alert, hello, record, server_name
-from tests.fakes.wired import HOST, Wired, head_of, on_loop, wired
-from tls.change import CertificateChange
-from tls.fallback import self_signed
+from tests.fakes.process import secret
+from tests.fakes.wired import HOST, Standing, head_of, on_loop, standing
 from tls.secret import read_pair
-from tls.sni import Front, without_undecodable_names
-from tls.store import CertificateStore
 
 AUTHORITY = Authority()
 NAMES = ("shop.example", "other.example")
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 LAST = b"GET / HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
 FALLBACK = "self-signed"
+FAILURES = "router_tls_handshake_failures_total"
 
 
-@pytest.fixture
-def front(monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
-    """Two apps with a certificate each, and one that answers for everything else."""
-    monkeypatch.setattr("sys.unraisablehook", without_undecodable_names(refuses_to_be_told))
-    store = CertificateStore(self_signed(datetime.now(UTC)))
+@pytest.fixture(scope="module")
+def program() -> Iterator[Standing]:
+    """Two apps with a certificate each, and one that answers for everything else. Whatever is sent to it, it writes no
+    line of log that warns, and no traceback: each of its lines is read as one of log."""
     pairs = {name: read_pair(AUTHORITY.issue(name).secret_data()) for name in NAMES}
-    store.swap(store.prepare(CertificateChange(1, pairs, names={name: name for name in NAMES})))
-    yield Front(store)
-
-
-def refuses_to_be_told(unraisable: object) -> None:
-    raise AssertionError(f"a traceback would be printed: {unraisable}")
+    other = {"other": {"certificates": "other.example:other"}}
+    more = secret("shop/other-cert", pairs["other.example"])
+    with standing(more, pair=pairs["shop.example"], beside=other) as running:
+        yield running
+    assert [
+        line for line in running.said if line["level"] == "warning" and str(line["logger"]).startswith("proxy")
+    ] == []
 
 
 async def greets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +45,7 @@ async def greets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
 
-async def says(router: Wired, *pieces: bytes, until: bytes = b"") -> bytes:
+async def says(router: Standing, *pieces: bytes, until: bytes = b"") -> bytes:
     """Send bytes to the port for TLS, and hear what comes back: to its end, or until ``until`` is in it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", router.https)
     heard = b""
@@ -90,23 +86,22 @@ def shown(said: bytes) -> str:
     return name if name in NAMES else FALLBACK
 
 
-async def still_serves(router: Wired) -> None:
+async def still_serves(router: Standing) -> None:
     async with router.caller(trusting(AUTHORITY)) as caller:
         await caller.asks(GET)
         assert await caller.answer() == b"hello"
 
 
-def against(front: Front, *pieces: bytes, until: bytes = b"", failures: int = 1) -> bytes:
+def against(program: Standing, *pieces: bytes, until: bytes = b"", failures: int = 1) -> bytes:
     """What a router says to these bytes; afterwards it serves as before."""
 
     async def story() -> bytes:
-        async with wired(greets, tls=front) as router:
+        before = await program.metric(FAILURES)
+        async with program.serves(greets) as router:
             heard = await says(router, *pieces, until=until)
             await still_serves(router)
-            counters = router.gateway.counters
-            while counters.tls_failures < failures or counters.tls_pending:  # noqa: ASYNC110 -- lost a turn later
-                await asyncio.sleep(0)
-            assert counters.tls_failures == failures
+            await router.until_metric("router_tls_handshakes_pending", 0)
+            await router.until_metric(FAILURES, before + failures)
             return heard
 
     return on_loop(story())
@@ -133,8 +128,8 @@ def against(front: Front, *pieces: bytes, until: bytes = b"", failures: int = 1)
     ],
     ids=repr,
 )
-def test_a_name_meets_its_certificate_or_the_default_one(front: Front, sni: bytes | None, name: str) -> None:
-    assert shown(against(front, record(hello(sni=sni)), until=DONE)) == name
+def test_a_name_meets_its_certificate_or_the_default_one(program: Standing, sni: bytes | None, name: str) -> None:
+    assert shown(against(program, record(hello(sni=sni)), until=DONE)) == name
 
 
 @pytest.mark.parametrize(
@@ -152,45 +147,42 @@ def test_a_name_meets_its_certificate_or_the_default_one(front: Front, sni: byte
     ],
     ids=repr,
 )
-def test_a_name_that_is_none_is_refused_without_a_word_in_the_log(
-    front: Front, sni: bytes, caplog: pytest.LogCaptureFixture
-) -> None:
-    said = against(front, record(hello(sni=sni)))
+def test_a_name_that_is_none_is_refused_without_a_word_in_the_log(program: Standing, sni: bytes) -> None:
+    said = against(program, record(hello(sni=sni)))
     assert alert(said) is not None or said == b""
-    assert [entry for entry in caplog.records if entry.levelno >= logging.WARNING] == []
 
 
 # ── hellos (T-03, T-04, T-09, T-10) ───────────────────────────────────────────────────────────────────────────────────
 @pytest.mark.parametrize("size", [1, 16, 100])
-def test_a_hello_in_many_records_and_segments(front: Front, size: int) -> None:
+def test_a_hello_in_many_records_and_segments(program: Standing, size: int) -> None:
     data = record(hello(sni=server_name(b"other.example")), size)
-    assert shown(against(front, data, until=DONE)) == "other.example"
+    assert shown(against(program, data, until=DONE)) == "other.example"
     pieces = [data[at : at + 1] for at in range(len(data))]
-    assert shown(against(front, *pieces, until=DONE)) == "other.example"
+    assert shown(against(program, *pieces, until=DONE)) == "other.example"
 
 
-def test_a_hello_of_64_kibibytes_is_answered_or_refused(front: Front) -> None:
+def test_a_hello_of_64_kibibytes_is_answered_or_refused(program: Standing) -> None:
     padding = b"\x00\x15" + (60_000).to_bytes(2) + bytes(60_000)
-    said = against(front, record(hello(sni=server_name(b"shop.example"), more=padding)), until=DONE)
+    said = against(program, record(hello(sni=server_name(b"shop.example"), more=padding)), until=DONE)
     assert alert(said) is not None or shown(said) == "shop.example"
 
 
-def test_a_hello_that_never_ends_is_refused(front: Front) -> None:
+def test_a_hello_that_never_ends_is_refused(program: Standing) -> None:
     endless = b"\x01\xff\xff\xff" + 400_000 * b"x"
-    assert alert(against(front, record(endless))) is not None
+    assert alert(against(program, record(endless))) is not None
 
 
-def test_values_that_nobody_knows_are_ignored(front: Front) -> None:
+def test_values_that_nobody_knows_are_ignored(program: Standing) -> None:
     """GREASE (RFC 8701), and a key share as large as those after quantum computers."""
     grease = b"\x0a\x0a\x00\x00" + b"\x1a\x1a\x00\x01\x00" + b"\x00\x33" + (1222).to_bytes(2)
     grease += (1220).to_bytes(2) + b"\x63\x99" + (1216).to_bytes(2) + bytes(1216)
     data = record(hello(sni=server_name(b"shop.example"), ciphers=(0x2A2A, *ECDSA_GCM), more=grease))
-    assert shown(against(front, data, until=DONE)) == "shop.example"
+    assert shown(against(program, data, until=DONE)) == "shop.example"
 
 
 @pytest.mark.parametrize("version", [0x0300, 0x0301, 0x0302], ids=["ssl3", "1.0", "1.1"])
-def test_old_versions_are_refused(front: Front, version: int) -> None:
-    assert alert(against(front, record(hello(version=version)))) in (40, 70)
+def test_old_versions_are_refused(program: Standing, version: int) -> None:
+    assert alert(against(program, record(hello(version=version)))) in (40, 70)
 
 
 @pytest.mark.parametrize(
@@ -207,27 +199,27 @@ def test_old_versions_are_refused(front: Front, version: int) -> None:
     ],
     ids=["rc4", "3des", "cbc-sha1", "cbc-sha2", "rsa", "anonymous", "export", "null"],
 )
-def test_weak_ciphers_are_refused(front: Front, ciphers: tuple[int, ...]) -> None:
-    assert alert(against(front, record(hello(ciphers=ciphers)))) == 40
+def test_weak_ciphers_are_refused(program: Standing, ciphers: tuple[int, ...]) -> None:
+    assert alert(against(program, record(hello(ciphers=ciphers)))) == 40
 
 
-def test_compression_is_not_agreed_on(front: Front) -> None:
-    said = against(front, record(hello(compression=b"\x01\x00")), until=DONE)
+def test_compression_is_not_agreed_on(program: Standing) -> None:
+    said = against(program, record(hello(compression=b"\x01\x00")), until=DONE)
     assert said[5 + 4 + 2 + 32 + 1 + said[43] + 2] == 0
 
 
 @pytest.mark.parametrize("protocols", [(b"foo",), (b"h2",), (b"http/1.0", b"http/0.9"), (b"",)], ids=repr)
-def test_who_names_only_protocols_not_spoken_here_is_told_so(front: Front, protocols: tuple[bytes, ...]) -> None:
-    assert alert(against(front, record(hello(alpn=protocols)))) in (120, 50)
+def test_who_names_only_protocols_not_spoken_here_is_told_so(program: Standing, protocols: tuple[bytes, ...]) -> None:
+    assert alert(against(program, record(hello(alpn=protocols)))) in (120, 50)
 
 
 @pytest.mark.parametrize("protocols", [None, ["http/1.1"], ["foo", "http/1.1"], ["h2", "http/1.1"]], ids=repr)
-def test_http_1_1_is_agreed_on_where_it_is_named(front: Front, protocols: list[str] | None) -> None:
+def test_http_1_1_is_agreed_on_where_it_is_named(program: Standing, protocols: list[str] | None) -> None:
     async def story() -> None:
         tls = trusting(AUTHORITY)
         if protocols:
             tls.set_alpn_protocols(protocols)
-        async with wired(greets, tls=front) as router, router.caller(tls) as caller:
+        async with program.serves(greets) as router, router.caller(tls) as caller:
             await caller.asks(GET)
             assert await caller.answer() == b"hello"
             agreed = caller.writer.get_extra_info("ssl_object").selected_alpn_protocol()
@@ -236,9 +228,9 @@ def test_http_1_1_is_agreed_on_where_it_is_named(front: Front, protocols: list[s
     on_loop(story())
 
 
-def test_http_2_without_agreement_is_400(front: Front) -> None:
+def test_http_2_without_agreement_is_400(program: Standing) -> None:
     async def story() -> None:
-        async with wired(greets, tls=front) as router, router.caller(trusting(AUTHORITY)) as caller:
+        async with program.serves(greets) as router, router.caller(trusting(AUTHORITY)) as caller:
             await caller.asks(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
             head = await caller.head()
             assert head.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 505 "))
@@ -279,21 +271,22 @@ def with_openssl(port: int | None, *arguments: str, script: str) -> str:
 
 
 @pytest.mark.peer("openssl")
-def test_a_client_that_wants_to_renegotiate_is_refused(front: Front) -> None:
+def test_a_client_that_wants_to_renegotiate_is_refused(program: Standing) -> None:
     async def story() -> None:
-        async with wired(greets, tls=front) as router:
+        async with program.serves(greets) as router:
+            before = await router.metric("router_tls_handshakes_total")
             said = await asyncio.to_thread(with_openssl, router.https, "-tls1_2", script="R\n")
             assert "no renegotiation" in said, said
-            assert router.gateway.counters.tls_handshakes == 1
+            assert await router.metric("router_tls_handshakes_total") == before + 1
             await still_serves(router)
 
     on_loop(story())
 
 
 @pytest.mark.peer("openssl")
-def test_no_early_data_is_offered(front: Front) -> None:
+def test_no_early_data_is_offered(program: Standing) -> None:
     async def story() -> None:
-        async with wired(greets, tls=front) as router:
+        async with program.serves(greets) as router:
             said = await asyncio.to_thread(with_openssl, router.https, "-tls1_3", "-ign_eof", script=LAST.decode())
             assert "Max Early Data: 0" in said, said
 
@@ -301,7 +294,7 @@ def test_no_early_data_is_offered(front: Front) -> None:
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_body_cut_off_without_a_goodbye_is_not_taken_for_whole(front: Front, version: ssl.TLSVersion) -> None:
+def test_a_body_cut_off_without_a_goodbye_is_not_taken_for_whole(program: Standing, version: ssl.TLSVersion) -> None:
     heard: list[bytes] = []
     half, gone = asyncio.Event(), asyncio.Event()
 
@@ -316,7 +309,7 @@ def test_a_body_cut_off_without_a_goodbye_is_not_taken_for_whole(front: Front, v
         gone.set()
 
     async def story() -> None:
-        async with wired(listens, tls=front) as router:
+        async with program.serves(listens) as router:
             shaken = Shaken(*await asyncio.open_connection("127.0.0.1", router.https), version)
             await shaken.shake()
             shaken.tls.write(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
@@ -331,12 +324,12 @@ def test_a_body_cut_off_without_a_goodbye_is_not_taken_for_whole(front: Front, v
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-def test_a_record_that_was_tampered_with_reaches_no_app(front: Front, version: ssl.TLSVersion) -> None:
+def test_a_record_that_was_tampered_with_reaches_no_app(program: Standing, version: ssl.TLSVersion) -> None:
     async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         raise AssertionError("nothing may arrive")
 
     async def story() -> None:
-        async with wired(never, tls=front) as router:
+        async with program.serves(never) as router:
             shaken = Shaken(*await asyncio.open_connection("127.0.0.1", router.https), version)
             await shaken.shake()
             shaken.tls.write(GET)
@@ -348,7 +341,7 @@ def test_a_record_that_was_tampered_with_reaches_no_app(front: Front, version: s
                     pass
             except ConnectionResetError:
                 pass
-            assert router.gateway.counters.in_flight == 0
+            await router.until_metric("router_requests_in_flight", 0)
             shaken.writer.transport.abort()
 
     on_loop(story())

@@ -10,7 +10,6 @@ import shutil
 import signal
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import cast
@@ -25,13 +24,9 @@ from examples.authority import Authority
 from proxy.errors import Failure
 from proxy.http1.downstream import Http1Downstream
 from proxy.routes import Address, Edge, TableChange
-from tests.fakes.wired import Wired, on_loop, wired
+from tests.fakes.wired import Wired, installed, on_loop, wired
 from tests.wire.test_bodies import read_body
-from tls.change import CertificateChange
-from tls.fallback import self_signed
 from tls.secret import read_pair
-from tls.sni import Front
-from tls.store import CertificateStore
 
 pytestmark = pytest.mark.peer
 
@@ -105,7 +100,7 @@ async def attack(router: Wired, path: str, *arguments: str) -> str:
 class TestSlowClients:
     def test_slow_heads_are_answered_and_closed(self) -> None:
         async def story() -> None:
-            async with wired(app) as router:
+            async with wired(app, alone="counts every attacker by its failure") as router:
                 report = await attack(router, "/", "-H", "-i", "1")
                 assert "No open connections left" in report
                 assert router.gateway.counters.unrouted.errors[Failure.HEAD_TIMEOUT] == ATTACKERS
@@ -114,7 +109,7 @@ class TestSlowClients:
 
     def test_slow_bodies_are_answered_and_closed(self) -> None:
         async def story() -> None:
-            async with wired(app) as router:
+            async with wired(app, alone="counts every attacker by its failure") as router:
                 [route] = router.gateway._core.table.routes.values()
                 router.publish(*route.definition.endpoints, host=b"127.0.0.1", body_timeout=2.0)
                 report = await attack(router, "/", "-B", "-i", "4", "-s", "8192")
@@ -126,7 +121,7 @@ class TestSlowClients:
 
     def test_slow_readers_hold_nobody_up_and_little_memory(self) -> None:
         async def story() -> None:
-            async with wired(app) as router:
+            async with wired(app, alone="reads what each connection holds") as router:
                 [route] = router.gateway._core.table.routes.values()
                 router.publish(*route.definition.endpoints, host=b"127.0.0.1")
                 most = 0
@@ -150,13 +145,10 @@ class TestSlowClients:
 # ── TLS: hardening T-10 ───────────────────────────────────────────────────────────────────────────────────────────────
 @needs("sslscan")
 def test_what_the_default_policy_offers() -> None:
-    authority = Authority()
-    store = CertificateStore(self_signed(datetime.now(UTC)))
-    pair = read_pair(authority.issue("shop.example").secret_data())
-    store.swap(store.prepare(CertificateChange(1, {"shop": pair}, names={"shop.example": "shop"})))
+    pair = read_pair(Authority().issue("shop.example").secret_data())
 
     async def story() -> str:
-        async with wired(app, tls=Front(store)) as router:
+        async with installed(app, pair=pair) as router:
             return await runs("sslscan", "--no-colour", "--sni-name=shop.example", f"127.0.0.1:{router.https}")
 
     report = on_loop(story())
@@ -209,10 +201,7 @@ async function talk(url) {
 @needs("chromium")
 def test_a_browsers_websocket(tmp_path: Path) -> None:
     """Chromium, in clear and over TLS: subprotocol, compression, text, a mebibyte, and the app's own close code."""
-    authority = Authority()
-    store = CertificateStore(self_signed(datetime.now(UTC)))
-    pair = read_pair(authority.issue("shop.example").secret_data())
-    store.swap(store.prepare(CertificateChange(1, {"shop": pair}, names={"shop.example": "shop"})))
+    pair = read_pair(Authority().issue("shop.example").secret_data())
     reported: asyncio.Queue[str] = asyncio.Queue()
     urls: list[str] = []
 
@@ -237,9 +226,8 @@ def test_a_browsers_websocket(tmp_path: Path) -> None:
     async def story() -> list[list[object]]:
         chat = Subprotocol("chat")
         server = await serve(echo, "127.0.0.1", 0, process_request=page, subprotocols=[chat], max_size=2**21)
-        async with server, wired(app, tls=Front(store)) as router:
-            address: Address = next(iter(server.sockets)).getsockname()
-            router.publish(address)
+        address: Address = next(iter(server.sockets)).getsockname()
+        async with server, installed(at=address, pair=pair) as router:
             urls.extend([f"ws://shop.example:{router.http}/chat", f"wss://shop.example:{router.https}/chat"])
             browser = await asyncio.create_subprocess_exec(
                 "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-sync",

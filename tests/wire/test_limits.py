@@ -58,7 +58,10 @@ def test_who_comes_when_every_place_is_taken_waits_and_is_served(secure: bool) -
 
     async def story() -> None:
         front = Front(CertificateStore(self_signed(datetime.now(UTC))))
-        async with wired(greeter, tls=front) as router, contextlib.AsyncExitStack() as crowd:
+        async with (
+            wired(greeter, tls=front, alone="sets the number of places and reads its doors") as router,
+            contextlib.AsyncExitStack() as crowd,
+        ):
             allow(router, 4)
             for _ in range(4):
                 caller = await crowd.enter_async_context(router.caller(tls))
@@ -82,7 +85,7 @@ def test_idle_clients_make_room_for_those_who_come() -> None:
     """Many more clients than places, each of which would stay: all are served."""
 
     async def story() -> None:
-        async with wired(greeter) as router:
+        async with wired(greeter, alone="sets the number of places and reads its doors") as router:
             allow(router, 10)
 
             async def comes_and_stays() -> Caller:
@@ -104,7 +107,10 @@ def test_idle_clients_make_room_for_those_who_come() -> None:
 
 def test_a_router_that_is_full_can_be_drained() -> None:
     async def story() -> None:
-        async with wired(greeter) as router, router.caller() as caller:
+        async with (
+            wired(greeter, alone="sets the number of places and reads its doors") as router,
+            router.caller() as caller,
+        ):
             allow(router, 1)
             await caller.asks(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
             await until(lambda: router.gateway.counters.accept_pauses > 0)
@@ -123,7 +129,7 @@ def test_a_flood_of_upgrades_leaves_nothing_behind() -> None:
     """Handshake, then gone, three hundred times (hardening W-07)."""
 
     async def story() -> None:
-        async with wired(greeter) as router:
+        async with wired(greeter, alone="sets the number of places and reads its doors") as router:
             upgrade = b"GET /ws HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
             async def comes_and_goes() -> None:
@@ -147,7 +153,7 @@ def test_a_flood_of_connections_leaves_nothing_behind() -> None:
     """Connect and close, connect and say one byte, connect and reset (hardening S-07)."""
 
     async def story() -> None:
-        async with wired(greeter) as router:
+        async with wired(greeter, alone="sets the number of places and reads its doors") as router:
             counters = router.gateway.counters
 
             async def comes_and_goes(number: int) -> None:

@@ -40,7 +40,7 @@ def plays(directory: Path, tell: Tell, *more: Document) -> None:
         async with named("app") as app, named("other") as other, FakeApiServer() as server:
             for document in (*app_of("shop/web", app), *more):
                 server.put(document)
-            async with replica(server, directory) as router:
+            async with replica(server, directory, alone="reads what it compiled") as router:
                 await tell(Town(server, router, app, other))
 
     on_loop(play())

@@ -14,7 +14,7 @@ from typing import cast
 import pytest
 
 from tests.fakes.handshakes import trusting
-from tests.fakes.process import SOON, App, Router, manifest, router, soon
+from tests.fakes.process import SOON, App, Router, deployment, manifest, router, soon
 from tests.fakes.story import fields_of
 
 PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
@@ -57,13 +57,6 @@ def serving(name: str) -> Iterator[Echo]:
         finally:
             app.shutdown()
             thread.join()
-
-
-def deployment(**annotations: str) -> str:
-    """The router's own, with these settings."""
-    keys = {f"router.drycc.cc/{key}": value for key, value in annotations.items()}
-    metadata = {"name": "drycc-router", "namespace": "drycc", "annotations": keys}
-    return json.dumps({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": {}})
 
 
 LEAVING = {"ready": False, "serving": True, "terminating": True}

@@ -7,13 +7,14 @@ import asyncio
 import hashlib
 import io
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import aiohttp
+import pytest
 from aiohttp import web
 
-from tests.fakes.wired import on_loop, wired
+from tests.fakes.wired import Standing, on_loop, standing
 
 IMAGE = random.Random(7).randbytes(24 * 2**20)
 
@@ -69,24 +70,31 @@ class Controller:
         return web.json_response({"sha256": digest.hexdigest()}, status=201)
 
 
+@pytest.fixture(scope="module")
+def program() -> Iterator[Standing]:
+    """The API as three Services: as it is, with little patience between bytes, and with a limit for bodies."""
+    with standing(beside={"controller": {}, "patient": {"tcpTimeout": "20s"}, "small": {"bodySize": "1m"}}) as running:
+        yield running
+
+
 @asynccontextmanager
-async def platform(**policy: object) -> AsyncIterator[tuple[Controller, aiohttp.ClientSession]]:
-    """The API behind a router, and a client of its."""
+async def platform(
+    program: Standing, name: str = "controller"
+) -> AsyncIterator[tuple[Controller, aiohttp.ClientSession]]:
+    """The API behind the router, and a client of its."""
     controller = Controller()
     runner = web.AppRunner(controller.app(), access_log=None, handle_signals=False, shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    async with wired() as router:
-        router.publish(runner.addresses[0], host=b"drycc.example", **policy)
-        base = f"http://127.0.0.1:{router.http}"
-        async with aiohttp.ClientSession(base, headers={"Host": "drycc.example"}) as client:
-            yield controller, client
+    await web.SockSite(runner, program.socket_of_the_app()).start()
+    base = f"http://127.0.0.1:{program.http}"
+    async with aiohttp.ClientSession(base, headers={"Host": f"{name}.example"}) as client:
+        yield controller, client
     await runner.cleanup()
 
 
-def test_an_answer_that_takes_its_time_is_waited_for() -> None:
+def test_an_answer_that_takes_its_time_is_waited_for(program: Standing) -> None:
     async def story() -> None:
-        async with platform(idle_timeout=20.0) as (api, client):
+        async with platform(program, "patient") as (api, client):
             running = asyncio.create_task(client.post("/v2/apps/shop/run", json={"command": "migrate"}))
             await asyncio.sleep(1.5)  # a long time, as tests go, in which nobody may lose patience
             assert not running.done()
@@ -97,9 +105,9 @@ def test_an_answer_that_takes_its_time_is_waited_for() -> None:
     on_loop(story())
 
 
-def test_logs_are_followed_line_by_line() -> None:
+def test_logs_are_followed_line_by_line(program: Standing) -> None:
     async def story() -> None:
-        async with platform() as (api, client), client.get("/v2/apps/shop/logs?follow=true") as answer:
+        async with platform(program) as (api, client), client.get("/v2/apps/shop/logs?follow=true") as answer:
             for number in range(20):
                 api.lines.put_nowait(f"line {number}")
                 # Whole before the next one is made: nothing in between gathers them.
@@ -110,9 +118,9 @@ def test_logs_are_followed_line_by_line() -> None:
     on_loop(story())
 
 
-def test_events_arrive_as_they_happen_and_the_app_hears_when_nobody_listens_any_more() -> None:
+def test_events_arrive_as_they_happen_and_the_app_hears_when_nobody_listens_any_more(program: Standing) -> None:
     async def story() -> None:
-        async with platform() as (api, client):
+        async with platform(program) as (api, client):
             async with client.get("/v2/events") as answer:
                 assert answer.content_type == "text/event-stream"
                 for event in ("build", "release", "scale"):
@@ -131,13 +139,13 @@ async def until_told(api: Controller) -> None:
         await asyncio.sleep(0.01)
 
 
-def test_a_large_upload_arrives_whole_in_pieces_without_a_stated_length() -> None:
+def test_a_large_upload_arrives_whole_in_pieces_without_a_stated_length(program: Standing) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for at in range(0, len(IMAGE), 2**18):
             yield IMAGE[at : at + 2**18]
 
     async def story() -> None:
-        async with platform() as (_, client):
+        async with platform(program) as (_, client):
             for body in (io.BytesIO(IMAGE), pieces()):
                 async with client.post("/v2/apps/shop/builds", data=body) as answer:
                     assert answer.status == 201
@@ -146,11 +154,11 @@ def test_a_large_upload_arrives_whole_in_pieces_without_a_stated_length() -> Non
     on_loop(story())
 
 
-def test_the_router_is_no_limit_until_the_operator_sets_one() -> None:
+def test_the_router_is_no_limit_until_the_operator_sets_one(program: Standing) -> None:
     async def story() -> None:
         too_much = b"x" * (2**20 + 1)
         async with (
-            platform(body_size=2**20) as (_, client),
+            platform(program, "small") as (_, client),
             client.post("/v2/apps/shop/builds", data=io.BytesIO(too_much)) as answer,
         ):
             assert (answer.status, answer.headers["X-Router-Error"]) == (413, "body_too_large")

@@ -8,23 +8,18 @@ import shutil
 import socket
 import ssl
 import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from examples.authority import Authority
 from proxy.proxy_header import SIGNATURE, crc32c
-from proxy.routes import Edge, TableChange
 from tests.fakes.handshakes import trusting
-from tests.fakes.wired import HOST, Caller, Handler, Wired, head_of, on_loop, wired
-from tls.change import CertificateChange
-from tls.fallback import self_signed
+from tests.fakes.process import deployment
+from tests.fakes.wired import HOST, Caller, Standing, head_of, on_loop, standing
+from tls.certificate import Certificate
 from tls.secret import read_pair
-from tls.sni import Front
-from tls.store import CertificateStore
 
 AUTHORITY = Authority()
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -44,11 +39,23 @@ needs_nginx_stream = pytest.mark.skipif(
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is missing: its PROXY header is NOT tested")
 
 
-def front() -> Front:
-    store = CertificateStore(self_signed(datetime.now(UTC)))
-    pair = read_pair(AUTHORITY.issue("shop.example").secret_data())
-    store.swap(store.prepare(CertificateChange(1, {"shop": pair}, names={"shop.example": "shop"})))
-    return Front(store)
+@pytest.fixture(scope="module")
+def pair() -> Certificate:
+    return read_pair(AUTHORITY.issue("shop.example").secret_data())
+
+
+@pytest.fixture(scope="module")
+def program(pair: Certificate) -> Iterator[Standing]:
+    """The router behind a balancer at this machine's address."""
+    with standing(deployment(useProxyProtocol="true", proxyRealIpCidrs="127.0.0.1"), pair=pair) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def elsewhere(pair: Certificate) -> Iterator[Standing]:
+    """The router behind a balancer that is somewhere else."""
+    with standing(deployment(useProxyProtocol="true", proxyRealIpCidrs="192.0.2.0/24"), pair=pair) as running:
+        yield running
 
 
 async def tells(
@@ -65,15 +72,7 @@ async def tells(
         await writer.drain()
 
 
-@asynccontextmanager
-async def router_behind(*trusted: str, app: Handler = tells) -> AsyncIterator[Wired]:
-    """A router that believes PROXY headers of these peers."""
-    async with wired(app, tls=front()) as served:
-        served.gateway.publish(TableChange(2, edge=Edge(proxy_protocol=True, trusted=trusted)))
-        yield served
-
-
-async def begin_tls(router: Wired, first: bytes) -> Caller:
+async def begin_tls(router: Standing, first: bytes) -> Caller:
     """A client on the https port whose first bytes are in clear. The caller closes it."""
     reader, writer = await asyncio.open_connection("127.0.0.1", router.https)
     writer.write(first)
@@ -82,9 +81,9 @@ async def begin_tls(router: Wired, first: bytes) -> Caller:
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY, CHECKED])
-def test_before_clear_text(header: bytes) -> None:
+def test_before_clear_text(program: Standing, header: bytes) -> None:
     async def story() -> None:
-        async with router_behind("127.0.0.1") as router, router.caller() as caller:
+        async with program.serves(tells) as router, router.caller() as caller:
             await caller.asks(header + GET)
             assert await caller.answer() == b"203.0.113.7 http"
             await caller.asks(GET)
@@ -94,11 +93,11 @@ def test_before_clear_text(header: bytes) -> None:
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY, CHECKED, b""])
-def test_before_tls(header: bytes) -> None:
+def test_before_tls(program: Standing, header: bytes) -> None:
     """Bytes in clear, then a ClientHello; also none."""
 
     async def story() -> None:
-        async with router_behind("127.0.0.1") as router:
+        async with program.serves(tells) as router:
             caller = await begin_tls(router, header)
             try:
                 await caller.asks(GET)
@@ -109,34 +108,46 @@ def test_before_tls(header: bytes) -> None:
     on_loop(story())
 
 
-@pytest.mark.parametrize("trusted", [("127.0.0.1",), ("192.0.2.0/24",)])
-def test_what_is_refused_before_tls_is_closed(trusted: tuple[str, ...]) -> None:
+OUTCOME = 'router_proxy_headers_total{outcome="%s"}'
+OUTCOMES = ("client", "own", "bad", "untrusted", "none")
+HANDSHAKES = ("router_tls_handshakes_total", "router_tls_handshake_failures_total")
+
+
+async def counted(router: Standing, *names: str) -> list[float]:
+    return [await router.metric(name) for name in names]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_what_is_refused_before_tls_is_closed(program: Standing, elsewhere: Standing, trusted: bool) -> None:
     """A bad header of a trusted peer, a good one of a stranger."""
+    asked = program if trusted else elsewhere
 
     async def story() -> None:
-        async with router_behind(*trusted) as router:
+        async with asked.serves(tells) as router:
+            before = await counted(router, *HANDSHAKES)
             with pytest.raises((ssl.SSLError, OSError)):
-                await begin_tls(router, LINE.replace(b"TCP4", b"TCP6") if "127.0.0.1" in trusted else LINE)
-            assert router.gateway.counters.tls_handshakes == router.gateway.counters.tls_failures == 0
+                await begin_tls(router, LINE.replace(b"TCP4", b"TCP6") if trusted else LINE)
+            assert await counted(router, *HANDSHAKES) == before
 
     on_loop(story())
 
 
-def test_a_second_header_before_tls_is_refused() -> None:
+def test_a_second_header_before_tls_is_refused(program: Standing) -> None:
     async def story() -> None:
-        async with router_behind("127.0.0.1") as router:
+        async with program.serves(tells) as router:
+            before = await router.metric("router_tls_handshakes_total")
             with pytest.raises((ssl.SSLError, OSError)):
                 await begin_tls(router, LINE + LINE)
-            assert router.gateway.counters.tls_handshakes == 0
+            assert await router.metric("router_tls_handshakes_total") == before
 
     on_loop(story())
 
 
-def test_checks_and_clients_on_the_same_port() -> None:
+def test_checks_and_clients_on_the_same_port(program: Standing) -> None:
     """A load balancer sends some connections with a header and some without, in any order."""
 
     async def story() -> None:
-        async with router_behind("127.0.0.1") as router:
+        async with program.serves(tells) as router:
             for number in range(20):
                 async with router.caller() as caller:
                     header = b"PROXY TCP4 203.0.113.%d 192.0.2.1 1 80\r\n" % number if number % 3 else b""
@@ -149,9 +160,10 @@ def test_checks_and_clients_on_the_same_port() -> None:
 
 @pytest.mark.peer
 @needs_curl
-def test_curl() -> None:
+def test_curl(program: Standing) -> None:
     async def story() -> bytes:
-        async with router_behind("127.0.0.1") as router:
+        async with program.serves(tells) as router:
+            before = await router.metric(OUTCOME % "client")
             process = await asyncio.create_subprocess_exec(
                 "curl", "--silent", "--show-error", "--max-time", "20", "--noproxy", "*", "--haproxy-protocol",
                 "--interface", "127.0.0.1", "--resolve", f"shop.example:{router.http}:127.0.0.1",
@@ -159,7 +171,7 @@ def test_curl() -> None:
                 stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             output, _ = await process.communicate()
-            assert router.gateway.counters.proxy_headers["client"] == 1
+            assert await router.metric(OUTCOME % "client") == before + 1
             return output
 
     assert on_loop(story()) == b"127.0.0.1 http"
@@ -222,7 +234,7 @@ backend secure
 @pytest.mark.parametrize(
     "how", ["send-proxy", "send-proxy-v2", "send-proxy-v2 proxy-v2-options crc32c,unique-id,ssl,cert-cn"]
 )
-def test_haproxy(tmp_path: Path, how: str) -> None:
+def test_haproxy(program: Standing, tmp_path: Path, how: str) -> None:
     """Both versions, with a checksum, before clear text and TLS; its health checks speak for themselves."""
 
     async def app(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -232,7 +244,7 @@ def test_haproxy(tmp_path: Path, how: str) -> None:
 
     async def story() -> None:
         assert HAPROXY is not None
-        async with router_behind("127.0.0.1", app=app) as router:
+        async with program.serves(app) as router:
             clear, secure = unused_port(), unused_port()
             (tmp_path / "haproxy.cfg").write_text(
                 HAPROXY_CONFIGURATION.format(clear=clear, secure=secure, http=router.http, https=router.https, how=how)
@@ -240,15 +252,16 @@ def test_haproxy(tmp_path: Path, how: str) -> None:
             process = await asyncio.create_subprocess_exec(
                 HAPROXY, "-f", str(tmp_path / "haproxy.cfg"), "-db", "-q", stderr=asyncio.subprocess.DEVNULL
             )
-            headers = router.gateway.counters.proxy_headers
+            before = {name: await router.metric(OUTCOME % name) for name in OUTCOMES}
             try:
                 assert await ask_through(clear) == b"127.0.0.77 http"
                 assert await ask_through(secure, trusting(AUTHORITY)) == b"127.0.0.77 https"
                 await checked.wait()
+                came = {name: await router.metric(OUTCOME % name) - before[name] for name in OUTCOMES}
                 if how != "send-proxy":  # in version 1 it speaks for itself by its address
-                    assert headers["client"] == 2
-                    assert headers["own"] > 0
-                assert headers["bad"] == headers["untrusted"] == headers["none"] == 0
+                    assert came["client"] == 2
+                    assert came["own"] > 0
+                assert came["bad"] == came["untrusted"] == came["none"] == 0
             finally:
                 process.terminate()
                 await process.wait()
@@ -269,12 +282,12 @@ stream {{
 
 @pytest.mark.peer
 @needs_nginx_stream
-def test_nginx(tmp_path: Path) -> None:
+def test_nginx(program: Standing, tmp_path: Path) -> None:
     tmp_path.chmod(0o755)
 
     async def story() -> None:
         assert NGINX is not None
-        async with router_behind("127.0.0.1") as router:
+        async with program.serves(tells) as router:
             clear, secure = unused_port(), unused_port()
             (tmp_path / "nginx.conf").write_text(
                 NGINX_CONFIGURATION.format(

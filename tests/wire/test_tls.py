@@ -52,7 +52,13 @@ async def shows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 @pytest.mark.parametrize("version", VERSIONS)
 def test_an_app_hears_that_its_client_came_over_tls(front: Front, version: ssl.TLSVersion) -> None:
     async def story() -> None:
-        async with wired(shows, tls=front, hsts=b"max-age=60", enforce_https=True) as router:
+        async with wired(
+            shows,
+            tls=front,
+            hsts=b"max-age=60",
+            enforce_https=True,
+            alone="compares heads in both versions with its own certificates",
+        ) as router:
             async with router.caller(trusting(AUTHORITY, version)) as caller:
                 await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
                 head = await caller.head()
@@ -83,7 +89,7 @@ def test_a_body_in_several_records_to_an_app_that_must_be_dialled(front: Front) 
     """The router stops to read while it connects, but the records of one read are there already."""
 
     async def story() -> None:
-        async with wired(digests, tls=front) as router:
+        async with wired(digests, tls=front, alone="closes idle connections of its pool") as router:
             for _ in range(3):
                 async with router.caller(trusting(AUTHORITY)) as caller:
                     for _ in range(2):
@@ -101,7 +107,7 @@ def test_a_body_in_several_records_to_an_app_that_must_be_dialled(front: Front) 
 
 def test_a_connection_for_one_name_does_not_serve_another(front: Front) -> None:
     async def story() -> None:
-        async with wired(shows, tls=front) as router:
+        async with wired(shows, tls=front, alone="has two certificates") as router:
             router.publish(host=b"other.example")
             async with router.caller(trusting(AUTHORITY)) as caller:
                 await caller.asks(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")
@@ -131,7 +137,7 @@ def test_half_an_answer_over_tls_is_not_followed_by_a_goodbye() -> None:
 
 def test_clear_text_on_the_port_for_tls_and_the_other_way_round(front: Front) -> None:
     async def story() -> None:
-        async with wired(shows, tls=front) as router:
+        async with wired(shows, tls=front, alone="exchanges its ports and reads its counters") as router:
             router.http, router.https = router.https or 0, router.http
             async with router.caller() as caller:
                 await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")

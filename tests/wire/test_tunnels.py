@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from examples.authority import Authority
 from proxy.http1.downstream import Http1Downstream
 from tests.fakes.handshakes import trusting
-from tests.fakes.wired import HOST, Wired, on_loop, wired
+from tests.fakes.wired import HOST, Standing, Wired, on_loop, standing, wired
 from tls.change import CertificateChange
 from tls.fallback import self_signed
 from tls.secret import read_pair
@@ -32,6 +32,12 @@ def front() -> Front:
     pair = read_pair(AUTHORITY.issue("shop.example").secret_data())
     store.swap(store.prepare(CertificateChange(1, {"shop": pair}, names={"shop.example": "shop"})))
     return Front(store)
+
+
+@pytest.fixture(scope="module")
+def program() -> Iterator[Standing]:
+    with standing(pair=read_pair(AUTHORITY.issue("shop.example").secret_data())) as running:
+        yield running
 
 
 class Secure:
@@ -116,10 +122,12 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.parametrize("app_first", [True, False], ids=["app first", "client first"])
-def test_half_a_tunnel_in_clear(app_first: bool) -> None:
+def test_half_a_tunnel_in_clear(program: Standing, app_first: bool) -> None:
     async def story() -> None:
         app = LastWords(app_first)
-        async with wired(app) as router, router.caller() as caller:
+        closed = f'router_websocket_closed_total{{reason="{"app" if app_first else "client"}_closed"}}'
+        before = await program.metric(closed)
+        async with program.serves(app) as router, router.caller() as caller:
             await caller.asks(ASKING)
             await caller.head()
             if app_first:
@@ -130,18 +138,19 @@ def test_half_a_tunnel_in_clear(app_first: bool) -> None:
             assert app.heard == b"farewell"
             if not app_first:
                 assert await caller.rest() == b"bye"
-            closed = router.gateway.counters.tunnels_closed
-            await until(lambda: closed == {"app_closed" if app_first else "client_closed": 1})
+            await router.until_metric(closed, before + 1)
 
     on_loop(story())
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=["1.2", "1.3"])
 @pytest.mark.parametrize("app_first", [True, False], ids=["app first", "client first"])
-def test_half_a_tunnel_over_tls(front: Front, app_first: bool, version: ssl.TLSVersion) -> None:
+def test_half_a_tunnel_over_tls(program: Standing, app_first: bool, version: ssl.TLSVersion) -> None:
     async def story() -> None:
         app = LastWords(app_first)
-        async with wired(app, tls=front) as router:
+        closed = f'router_websocket_closed_total{{reason="{"app" if app_first else "client"}_closed"}}'
+        before = await program.metric(closed)
+        async with program.serves(app) as router:
             reader, writer = await asyncio.open_connection("127.0.0.1", router.https)
             client = Secure(reader, writer, version)
             await client.greets()
@@ -158,8 +167,7 @@ def test_half_a_tunnel_over_tls(front: Front, app_first: bool, version: ssl.TLSV
             if not app_first:
                 await client.hears(b"bye")
                 await client.hears_the_end()
-            closed = router.gateway.counters.tunnels_closed
-            await until(lambda: closed == {"app_closed" if app_first else "client_closed": 1})
+            await router.until_metric(closed, before + 1)
             writer.close()
             await writer.wait_closed()
 
@@ -210,7 +218,10 @@ async def settled(amount: Callable[[], int]) -> int:
 def test_a_client_that_reads_nothing_costs_at_most_256_kib(front: Front, secure: bool) -> None:
     async def story() -> int:
         tls = trusting(AUTHORITY) if secure else None
-        async with wired(pours, tls=front) as router, router.caller(tls) as caller:
+        async with (
+            wired(pours, tls=front, alone="reads what its connections hold") as router,
+            router.caller(tls) as caller,
+        ):
             caller.writer.transport.pause_reading()  # type: ignore[attr-defined]  # a transport that reads
             await caller.asks(ASKING)
             await until(lambda: held(router) > 0)
@@ -223,7 +234,7 @@ def test_an_app_that_reads_nothing_costs_no_more_than_a_read_and_a_buffer() -> N
     """A read is at most 250 KiB, and what is beyond 64 KiB stops the reading."""
 
     async def story() -> int:
-        async with wired(listens_no_more) as router, router.caller() as caller:
+        async with wired(listens_no_more, alone="reads what its connections hold") as router, router.caller() as caller:
             await caller.asks(ASKING)
             await caller.head()
             caller.writer.write(bytes(32 * KIB * KIB))
@@ -248,11 +259,11 @@ async def echoes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         return
 
 
-def test_frames_of_a_byte_pass_untouched_while_others_are_served() -> None:
+def test_frames_of_a_byte_pass_untouched_while_others_are_served(program: Standing) -> None:
     """Ten tunnels send thousands of tiny frames; whoever asks meanwhile is answered between them."""
 
     async def story() -> None:
-        async with wired(echoes) as router:
+        async with program.serves(echoes) as router:
             served = 0
             stop = asyncio.Event()
             frame = b"\x81\x81\x00\x00\x00\x00a"
@@ -294,7 +305,7 @@ def open_files() -> int:
 @pytest.mark.parametrize("ending", ["reset", "end"])
 def test_a_flood_of_upgrades_leaves_no_file_open(ending: str) -> None:
     async def story() -> None:
-        async with wired(echoes) as router:
+        async with wired(echoes, alone="reads its connections and descriptors") as router:
             counters = router.gateway.counters
 
             async def comes_and_goes() -> None:
@@ -320,7 +331,7 @@ def test_a_flood_of_upgrades_leaves_no_file_open(ending: str) -> None:
 
 
 # ── what passes: hardening W-10 ───────────────────────────────────────────────────────────────────────────────────────
-def test_the_handshakes_own_lines_pass_byte_for_byte() -> None:
+def test_the_handshakes_own_lines_pass_byte_for_byte(program: Standing) -> None:
     asked = [
         b"Origin:   https://shop.example  ",
         b"sec-websocket-KEY:dGhlIHNhbXBsZSBub25jZQ==",
@@ -341,7 +352,7 @@ def test_the_handshakes_own_lines_pass_byte_for_byte() -> None:
         await reader.read()
 
     async def story() -> list[bytes]:
-        async with wired(app) as router, router.caller() as caller:
+        async with program.serves(app) as router, router.caller() as caller:
             await caller.asks(ASKING[:-2] + b"\r\n".join(asked) + b"\r\n\r\n")
             return (await caller.head()).split(b"\r\n")
 

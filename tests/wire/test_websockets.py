@@ -256,7 +256,7 @@ def test_sixty_conversations_sound_as_over_a_direct_connection() -> None:
     async def story() -> None:
         # Not the program: what a server says to a frame and a goodbye that come at once depends on how they arrive, and
         # on one loop they arrive through the router as they do without it.
-        async with wired() as router, app() as address:
+        async with wired(alone="compares with a direct connection on one loop") as router, app() as address:
             router.publish(address)
             for name, frames in FRAMES.items():
                 said = frames + goodbye(1000, b"done")

@@ -147,7 +147,7 @@ def test_what_the_data_plane_reports_passes_without_a_loss() -> None:
         async def app(*_: object) -> None:
             pass
 
-        async with wired(app) as served:
+        async with wired(app, alone="reports what this gateway counted") as served:
             report = served.gateway.report()
             arrived = msgspec.msgpack.decode(msgspec.msgpack.encode(report))
             routes = {"shop/shop.example": Route("shop/shop.example", "shop", "shop", "shop.example")}
