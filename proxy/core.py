@@ -223,6 +223,7 @@ class Core:
         """See whether places are few, and add up what each namespace holds while they are."""
         shares = self.shares
         shares.look(self.streamed)
+        shares.apps, shares.owners = len(self.registry), self.registry.namespaces
         self.counters.crowded = int(shares.crowded)
         if shares.crowded:
             if not self.to_add:

@@ -10,6 +10,8 @@ stops at two thirds and the last third is left to others:
     of one namespace    a quarter   those of all its apps
     of one client       a sixth     tunnels; connections are judged when they are accepted (``core``)
 
+Where only one app is served, or the apps of only one namespace, there are no others, and it has no share.
+
 What is counted per namespace and per client are tunnels, which come and go seldom: no request pays for it. Requests of
 a namespace are added up now and then, while it matters.
 
@@ -40,7 +42,7 @@ balancer that nobody told us of. To refuse it would be an outage."""
 class Shares:
     """One per data plane."""
 
-    __slots__ = ("_admission", "_clients", "_counters", "_namespaces", "crowded", "loads")
+    __slots__ = ("_admission", "_clients", "_counters", "_namespaces", "apps", "crowded", "loads", "owners")
 
     def __init__(self, admission: Admission, counters: Counters) -> None:
         self._admission = admission
@@ -51,6 +53,8 @@ class Shares:
         """Tunnels, by :func:`proxy.peer.client_key`."""
         self.loads: dict[str, int] = {}
         """Exchanges under way by namespace, when they were last added up."""
+        self.apps = self.owners = 2
+        """Apps that are served, and namespaces that have some, when they were last counted."""
         self.crowded = False
         """Shares act."""
 
@@ -79,9 +83,12 @@ class Shares:
         """Why another exchange must be refused while shares act; None: it need not. ``load``: places that its app has;
         ``client``: who asks for a tunnel."""
         places = self._admission.most
-        if load > places * APP_SHARE:
+        if load > places * APP_SHARE and self.apps > 1:
             return Failure.APP_SHARE
-        if max(self.loads.get(namespace, 0), self._namespaces.get(namespace, 0)) > places * NAMESPACE_SHARE:
+        if (
+            self.owners > 1
+            and max(self.loads.get(namespace, 0), self._namespaces.get(namespace, 0)) > places * NAMESPACE_SHARE
+        ):
             return Failure.NAMESPACE_SHARE
         if client:
             held = self._clients.get(client_key(client), 0)

@@ -44,6 +44,7 @@ class Registry:
         "_limits",
         "_looked_at",
         "_loop",
+        "_namespaces",
         "_round",
         "_upstreams",
         "_wheel",
@@ -57,6 +58,8 @@ class Registry:
         self._counters = counters
         self._limits = Limits(Edge(), descriptors())
         self._upstreams: dict[str, Upstream] = {}
+        self._namespaces: dict[str, int] = {}
+        """Namespace → its upstreams."""
         self._round: list[str] = []
         """Upstreams that were not searched yet since all of them were."""
         self._excess = 0
@@ -91,6 +94,7 @@ class Registry:
                 route.name, self._loop, self._wheel, self._counters, counters, self._limits, self._make_room
             )
             self._upstreams[route.name] = upstream
+            self._namespaces[counters.namespace] = self._namespaces.get(counters.namespace, 0) + 1
         upstream.counters.app = route.app
         upstream.update(route.endpoints, route.policy.connect_timeout)
         return upstream
@@ -101,10 +105,19 @@ class Registry:
         if upstream is not None:
             upstream.retire()
             self._counters.routes.pop(name, None)
+            namespace = upstream.counters.namespace
+            self._namespaces[namespace] -= 1
+            if not self._namespaces[namespace]:
+                del self._namespaces[namespace]
 
     def upstreams(self) -> list[Upstream]:
         """All of them."""
         return list(self._upstreams.values())
+
+    @property
+    def namespaces(self) -> int:
+        """How many namespaces have upstreams."""
+        return len(self._namespaces)
 
     def report(self) -> Iterator[dict[str, object]]:
         """Every upstream, for ``/routes``, by name. It may be asked for one at a time while the table changes."""

@@ -57,6 +57,15 @@ def test_a_namespace_has_a_quarter_whichever_way_it_is_counted(world: World) -> 
     assert world.shares.judge("good", 1) is None
 
 
+def test_the_only_app_and_the_only_namespace_may_have_all(world: World) -> None:
+    world.shares.loads = {"ns": 500}
+    world.shares.owners = 1
+    assert world.shares.judge("ns", 101) is Failure.APP_SHARE
+    assert world.shares.judge("ns", 100) is None
+    world.shares.apps = 1
+    assert world.shares.judge("ns", 599) is None
+
+
 def test_a_client_has_a_sixth_in_tunnels(world: World) -> None:
     for number in range(101):
         world.tunnels(1, f"ns-{number}", "2001:db8::1")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from proxy.core import TUNNEL_IDLE
+from proxy.routes import TableChange
 from tests.fakes.clock import FakeClock
 from tests.fakes.story import AppEnd, Story
 from tests.fakes.transport import End
@@ -97,6 +98,21 @@ def test_a_namespace_with_many_small_apps_stops_as_well(town: Story) -> None:
     assert sum(granted) == 81
     assert refusal(town) == b"namespace_share"
     assert is_served(town, b"good.web")
+
+
+def test_an_app_that_is_the_only_one_may_have_all_places(town: Story) -> None:
+    """It was refused from two thirds on, although nobody was there to leave the others to."""
+    routes = [name for name in town.core.table.routes if name != "good/web"]
+    hosts = [b"evil.one", b"evil.two", b"fine.web", b"shop.example"]
+    town.publishes(TableChange(0, gone_routes=frozenset(routes), gone_hosts=frozenset(hosts)))
+    town.core.tick()
+
+    assert open_many(town, b"good.web", PLACES - 1) == PLACES - 1
+
+    town.serves(b"evil.one", route="evil/one", endpoints=(("10.0.1.1", 8080),))
+    town.core.tick()
+    assert not is_served(town, b"good.web")
+    assert refusal(town) == b"app_share"
 
 
 def test_requests_of_a_namespace_count_although_no_request_is_counted(town: Story) -> None:

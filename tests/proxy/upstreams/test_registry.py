@@ -28,7 +28,9 @@ def test_a_retired_route_takes_its_counters_along_and_comes_back_new(story: Stor
     registry.retire("ns/svc")
     registry.retire("ns/svc")
     assert "ns/svc" not in story.core.counters.routes
+    assert registry.namespaces == 1
     assert registry.adopt(definition("ns/svc")) is not upstream
+    assert registry.namespaces == 2
 
 
 def test_the_report_is_sorted_and_says_who_is_busy(story: Story) -> None:
