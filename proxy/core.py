@@ -24,6 +24,7 @@ from proxy.live import LiveRoute, LiveTable
 from proxy.memory import Memory, trim
 from proxy.metrics import METHODS, Counters
 from proxy.overload import Level, Overload
+from proxy.peer import client_key
 from proxy.shares import CLIENT_SHARE, CROWDED, OTHERS, Shares
 from proxy.upstreams.registry import Registry
 
@@ -58,6 +59,8 @@ ONE_PEER_SECONDS: Final = 60.0
 MAX_LINGERING: Final = 512
 """Clients of one process that have their answer and are still sending. Beyond it the one that was answered longest ago
 is closed: whoever sends for ever must not take the places of those who wait for an answer."""
+LINGERING_SHARE: Final = 1 / 8
+"""Of them: a client with more of them makes room for its own, so that others can still read their answers."""
 CLOSED_A_TICK: Final = 256
 """Idle connections that are closed at a time when memory is short: closing one costs as much as a small request."""
 LET_GO_A_TICK: Final = 2048
@@ -96,6 +99,7 @@ class Core:
         "handshakes",
         "ids",
         "lingering",
+        "lingering_of",
         "log",
         "loop",
         "memory",
@@ -158,6 +162,8 @@ class Core:
         """Connections that have not shown yet whether a PROXY header comes first."""
         self.lingering: dict[Http1Downstream, None] = {}
         """Connections that are answered and closed on our side, in that order, whose clients are still sending."""
+        self.lingering_of: dict[str, dict[Http1Downstream, None]] = {}
+        """The same by client (:func:`proxy.peer.client_key`)."""
         self.draining = False
         self.closing = False
         """Draining, or short of memory: answers say close."""
@@ -371,7 +377,8 @@ class Core:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
-        self.lingering.pop(connection, None)
+        if connection in self.lingering:
+            self._lingers_no_more(connection)
         self.counters.open_connections["https" if secure else "http"] -= 1
         if not secure:  # over TLS its channel was there before it, and is there a little longer
             self.departed(connection.address)
@@ -381,11 +388,21 @@ class Core:
     def lingers(self, connection: Http1Downstream) -> None:
         """A client has its answer and is still sending: its connection closes later, unless too many do so."""
         lingering = self.lingering
-        lingering[connection] = None
+        of_client = self.lingering_of.setdefault(client_key(connection.address), {})
+        lingering[connection] = of_client[connection] = None
         if len(lingering) > MAX_LINGERING:
-            oldest = next(iter(lingering))
-            del lingering[oldest]
+            has_many = len(of_client) > MAX_LINGERING * LINGERING_SHARE
+            oldest = next(iter(of_client if has_many else lingering))
+            self._lingers_no_more(oldest)
             oldest.make_room()
+
+    def _lingers_no_more(self, connection: Http1Downstream) -> None:
+        del self.lingering[connection]
+        key = client_key(connection.address)
+        of_client = self.lingering_of[key]
+        del of_client[connection]
+        if not of_client:
+            del self.lingering_of[key]
 
     def joined(self, stream: Stream) -> None:
         """A client connection on a port of its own is there, and one to an endpoint will be."""

@@ -134,6 +134,24 @@ def test_only_so_many_may_send_on(story: Story, monkeypatch: pytest.MonkeyPatch)
     assert [caller.is_cut for caller in callers] == [True, True, False, False, False, False]
 
 
+def test_a_client_with_many_that_send_on_makes_room_for_its_own(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One client could take the answers away from all others that were still sending."""
+    monkeypatch.setattr("proxy.core.MAX_LINGERING", 16)
+    story.serves(maintenance=True)
+    honest = [story.calls(f"198.51.100.{number}") for number in range(8)]
+    for caller in honest:
+        caller.says(upload(100_000))
+    hostile = [story.calls("203.0.113.66") for _ in range(30)]
+    for caller in hostile:
+        caller.says(upload(100_000))
+
+    assert not any(caller.is_cut for caller in honest)
+    assert [caller.is_cut for caller in hostile] == [True] * 22 + [False] * 8
+    for caller in (*honest, *hostile[22:]):
+        caller.closes()
+    assert (story.core.lingering, story.core.lingering_of) == ({}, {})
+
+
 def test_who_sends_on_goes_first_when_places_are_few(story: Story) -> None:
     story.serves(maintenance=True)
     story.client(upload(100_000))
