@@ -77,9 +77,9 @@ def number(value: object) -> str:
 
     Raises TypeError for anything but an int or a float: ``True`` is an int to Python and a syntax error to Prometheus.
     """
-    if type(value) is int:
-        return str(value)
-    if type(value) is not float:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{int(value)}"  # int() because a level is an IntEnum
+    if not isinstance(value, float):
         raise TypeError(f"{type(value).__name__} is not a number")
     if math.isfinite(value):
         return repr(value)

@@ -19,7 +19,7 @@ from proxy.http1 import chunks, downstream, parser, upstream
 from proxy.metrics import BUCKETS
 from proxy.routes import Edge, Policy
 from proxy.ssh import people, server
-from proxy.upstreams import budget, ejection, limits
+from proxy.upstreams import budget, ejection, heads, limits
 from proxy.upstreams.upstream import MAX_IDLE
 from router import claim_record, quotas, reconcile
 from router.annotations.fields import Place, known_keys
@@ -114,6 +114,8 @@ ROWS = [
     Row("migration.md", "there 5s; here {}", default(Place.APP, "connectTimeout")),
     Row("migration.md", "there 60s; here {}", default(Place.ROUTER, "defaultTimeout")),
     # ── operations ────────────────────────────────────────────────────────────────────────────────────────────────
+    Row("operations.md", "heads of answers above {}", kib(heads.SMALL)),
+    Row("operations.md", "for {}, those first through which nothing has passed", f"{core.TUNNEL_IDLE:g} seconds"),
     Row("operations.md", "is believed after {} seconds of it", word(backoff.BELIEVED)),
     Row("operations.md", "for some hundred milliseconds after its own start", why="of the API server"),
     Row("operations.md", "asked again, first after {}", "half a second" if backoff.FIRST == 0.5 else ""),

@@ -14,17 +14,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from examples.authority import Authority
 from tests.fakes.builder import needs_git
-from tests.fakes.process import SOON, Router, manifest, running, secret, soon
+from tests.fakes.process import SOON, Router, manifest, router, running, secret, soon
 from tests.fakes.prometheus import needs_prometheus, needs_promtool, prometheus
 from tests.wire.test_git_gateway import Town, make_town
 from tls.certificate import parse
 
-pytestmark = [pytest.mark.peer, needs_git, needs_prometheus, needs_promtool]
-
 
 def make_traffic(town: Town, problems: bool = True) -> None:
     """Requests, handshakes, a stream, a push, and (``problems``) a bad value and a file whose name is not UTF-8."""
-    router = town.router
+    it = town.router
     town.meets_git()
     town.builder.repository("shop")
     town.alice.commit()
@@ -37,18 +35,18 @@ def make_traffic(town: Town, problems: bool = True) -> None:
         (manifests / "web.yaml").write_text(manifest("shop/web", app, **keys) + "---\n" + pair)
         if problems:
             (manifests / os.fsdecode(b"caf\xe9.yaml")).write_text("{")
-            soon(lambda: b"caf" in page(router, "text/plain"))
-        soon(lambda: router.get()[0] == 200)
+            soon(lambda: b"caf" in page(it, "text/plain"))
+        soon(lambda: it.get()[0] == 200)
         for _ in range(20):
-            assert router.get() == (200, "shop")
-            assert router.get(host="nobody.example")[0] == 404
-        router.certificate()
-        with socket.create_connection(("127.0.0.1", router.ports["git"]), SOON) as stream:
+            assert it.get() == (200, "shop")
+            assert it.get(host="nobody.example")[0] == 404
+        it.certificate()
+        with socket.create_connection(("127.0.0.1", it.ports["git"]), SOON) as stream:
             assert stream.recv(7) == b"SSH-2.0"
 
 
-def page(router: Router, accept: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", router.ports["admin"], timeout=SOON)
+def page(it: Router, accept: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", it.ports["admin"], timeout=SOON)
     with closing(connection):
         connection.request("GET", "/metrics", headers={"Accept": accept})
         answer = connection.getresponse()
@@ -56,6 +54,22 @@ def page(router: Router, accept: str) -> bytes:
         return answer.read()
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_no_section_is_left_out(tmp_path: Path, workers: str) -> None:
+    with running("web") as app:
+        (tmp_path / "web.yaml").write_text(manifest("shop/web", app))
+        with router(tmp_path, "--workers", workers) as it:
+            assert it.get()[0] == 200
+            told = page(it, "text/plain").decode()
+            assert "# TYPE router_metrics_section_failures_total counter" in told
+            assert "router_metrics_section_failures_total{" not in told
+            assert "\nrouter_overload_level 0\n" in told
+
+
+@pytest.mark.peer
+@needs_git
+@needs_prometheus
+@needs_promtool
 def test_prometheus_accepts_every_line_of_a_router_with_workers(tmp_path: Path) -> None:
     with make_town(tmp_path, "--workers", "2") as town:
         make_traffic(town)

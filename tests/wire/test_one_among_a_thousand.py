@@ -70,7 +70,8 @@ def test_a_broken_key_harms_nobody_else_and_is_named(tmp_path: Path, key: str) -
             timeout=SOON,
         )
     assert checked.returncode == 1
-    assert problems_of_one(checked.stdout) == [problem]
+    (found,) = problems_of_one(checked.stdout)
+    assert found == problem | {"app": "town/one", "file": str(tmp_path / "one.yaml"), "line": 1}
     assert len(json.loads(checked.stdout)["routes"]) == GOOD + 1
 
 

@@ -15,6 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from proxy.metrics import BUCKETS, Histogram
+from proxy.overload import Level
 from router.admin.exposition import Family, counter, gauge, histogram, text
 
 
@@ -81,6 +82,10 @@ def test_what_is_not_a_number_is_refused(value: Any) -> None:
         gauge("a", "One.", value)
     with pytest.raises(TypeError, match="is not a number"):
         counter("a", "One.", {"x": value}, "name")
+
+
+def test_a_level_is_a_number() -> None:
+    assert list(gauge("a", "One.", Level.SHEDDING).lines) == [b"a 3\n"]
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
