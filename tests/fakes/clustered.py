@@ -1,11 +1,18 @@
-"""A router in this process that follows a fake API server over real sockets: source, compiler, publisher and gateway as
-``router.app`` puts them together, with apps on loopback behind it, which its operator allows, and steady traffic
-through it."""
+"""Routers that follow a fake API server over real sockets, with apps on loopback behind them, which their operator
+allows, and steady traffic through them.
+
+:func:`shipped` is the program in its production shape: supervisor, control and two workers. :func:`replica` is a router
+in this process: source, compiler, publisher and gateway as ``router.app`` puts them together. It is for what only that
+shows: what was compiled, problems at a moment, a source with other times.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
+import os
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -25,7 +32,7 @@ from router.publisher import Publisher
 from router.reconcile import Reconciler
 from router.snapshot import Snapshot
 from router.sources.cluster import ClusterSource
-from tests.fakes.apiserver.objects import Document, endpoint_slice, service
+from tests.fakes.apiserver.objects import Document, deployment, endpoint_slice, service
 from tests.fakes.apiserver.server import FakeApiServer
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import origin
@@ -33,7 +40,19 @@ from tls.fallback import self_signed
 from tls.sni import Front
 from tls.store import CertificateStore
 
-__all__ = ["Answer", "Named", "Replica", "Traffic", "app_of", "named", "replica", "traffic"]
+__all__ = [
+    "Answer",
+    "Followed",
+    "Named",
+    "Replica",
+    "Shipped",
+    "Traffic",
+    "app_of",
+    "named",
+    "replica",
+    "shipped",
+    "traffic",
+]
 
 CLIENTS = 4
 BETWEEN = 0.005
@@ -91,24 +110,12 @@ class Answer:
     body: bytes
 
 
-class Replica:
-    """One router, and questions to ask it."""
+class Followed:
+    """One router, and what may be asked of it from outside."""
 
-    def __init__(self, source: ClusterSource, reconciler: Reconciler, gateway: Gateway, http: int, https: int) -> None:
-        self.source = source
-        self.reconciler = reconciler
-        self.gateway = gateway
+    def __init__(self, http: int, https: int) -> None:
         self.http = http
         self.https = https
-
-    @property
-    def snapshot(self) -> Snapshot:
-        assert self.reconciler.snapshot is not None, "nothing was published yet"
-        return self.reconciler.snapshot
-
-    def problems(self, reason: Reason | None = None) -> list[Problem]:
-        """What there is to mend, or everything there is for one reason."""
-        return [each for each in self.snapshot.problems if (each.reason is reason if reason else not each.is_note)]
 
     async def ask(
         self, host: str, path: str = "/", method: str = "GET", fields: str = "", *, tls: bool = False
@@ -157,6 +164,78 @@ class Replica:
         """Until handshakes for ``name`` are shown that certificate."""
         while await self.fingerprint(name) != fingerprint:  # noqa: ASYNC110 -- only another handshake can tell
             await asyncio.sleep(BETWEEN)
+
+
+class Replica(Followed):
+    """One router in this process, and questions to ask it."""
+
+    def __init__(self, source: ClusterSource, reconciler: Reconciler, gateway: Gateway, http: int, https: int) -> None:
+        super().__init__(http, https)
+        self.source = source
+        self.reconciler = reconciler
+        self.gateway = gateway
+
+    @property
+    def snapshot(self) -> Snapshot:
+        assert self.reconciler.snapshot is not None, "nothing was published yet"
+        return self.reconciler.snapshot
+
+    def problems(self, reason: Reason | None = None) -> list[Problem]:
+        """What there is to mend, or everything there is for one reason."""
+        return [each for each in self.snapshot.problems if (each.reason is reason if reason else not each.is_note)]
+
+
+class Shipped(Followed):
+    """The program that follows an API server."""
+
+    def __init__(self, ports: dict[str, int]) -> None:
+        super().__init__(ports["http"], ports["https"])
+        self.admin = ports["admin"]
+
+    async def report(self, page: str) -> Any:
+        """A page of the admin port that is JSON."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.admin)
+        try:
+            writer.write(f"GET {page} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            return json.loads((await reader.read()).partition(b"\r\n\r\n")[2])
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def shipped(server: FakeApiServer, directory: Path, *arguments: str) -> AsyncIterator[Shipped]:
+    """The program follows ``server``, with apps on loopback allowed; it is ready. Afterwards it ends in order, and has
+    said nothing of an error of its own."""
+    server.put(deployment({"allowedNetworks": "127.0.0.0/8"}))
+    command = [sys.executable, "-m", "router", "run", "--kubeconfig", str(server.kubeconfig(directory / "config"))]
+    command += ["--bind", "127.0.0.1", "--workers", "2", "--drain-delay", "0", "--drain-grace", "2"]
+    command += [word for port in ("http", "https", "git", "admin") for word in (f"--{port}-port", "0")]
+    program = await asyncio.create_subprocess_exec(
+        *command, "--access-log", "off", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=2**24,
+        env={**os.environ, "POD_NAMESPACE": "drycc", "POD_NAME": "drycc-router-1"},
+    )  # fmt: skip
+    assert program.stdout and program.stderr
+    said: list[bytes] = []
+
+    async def listen(stderr: asyncio.StreamReader) -> None:
+        while line := await stderr.readline():
+            said.append(line)
+
+    listening = asyncio.create_task(listen(program.stderr))
+    try:
+        ports = await program.stdout.readline()
+        assert ports, b"".join(said).decode()
+        yield Shipped(json.loads(ports))
+        program.terminate()
+        assert await program.wait() == 0
+        await listening
+        assert [line for line in map(json.loads, said) if line["level"] in ("error", "critical")] == []
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
+        await listening
 
 
 @asynccontextmanager
@@ -249,7 +328,7 @@ class Traffic:
 
 
 @asynccontextmanager
-async def traffic(router: Replica, *hosts: str) -> AsyncIterator[Traffic]:
+async def traffic(router: Followed, *hosts: str) -> AsyncIterator[Traffic]:
     """Clients that ask for ``hosts`` for as long as the block lasts, and for some requests before and after."""
     load = Traffic(router.http, hosts)
     tasks = [asyncio.create_task(load.client(), name="client") for _ in range(CLIENTS)]

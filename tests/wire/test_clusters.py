@@ -7,10 +7,10 @@ counts and states; how soon things happen is for ``benchmarks``.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -19,17 +19,18 @@ from router.kubernetes import client
 from router.problems import Reason
 from tests.fakes.apiserver.objects import Document, config_map, endpoint_slice, service
 from tests.fakes.apiserver.server import FakeApiServer
-from tests.fakes.clustered import Named, Replica, Traffic, app_of, named, replica, traffic
+from tests.fakes.clustered import Followed, Named, Replica, Shipped, Traffic, app_of, named, replica, shipped, traffic
 from tests.fakes.wired import on_loop
 
-Tell = Callable[["Stage"], Awaitable[None]]
+R = TypeVar("R", bound=Followed)
+Tell = Callable[["Stage[R]"], Awaitable[None]]
 
 
-class Stage:
+class Stage(Generic[R]):
     """A cluster with two apps that everybody asks for: ``web.example``, which stories are about, and its neighbour
     ``side.example``, to which nothing may ever happen."""
 
-    def __init__(self, server: FakeApiServer, router: Replica, load: Traffic, first: Named, second: Named) -> None:
+    def __init__(self, server: FakeApiServer, router: R, load: Traffic, first: Named, second: Named) -> None:
         self.server = server
         self.router = router
         self.load = load
@@ -46,34 +47,55 @@ class Stage:
         await self.router.answers(f"app-{number}.example", "first")
 
 
-def plays(directory: Path, tell: Tell, *more: Document, seen: set[object] | None = None, **tuning: Any) -> None:
-    """Tell a story under traffic, in which nobody may see anything but ``seen`` (``first``) of ``web.example``."""
+def plays(directory: Path, tell: Tell[Shipped], *more: Document, seen: set[object] | None = None) -> None:
+    """Tell a story under traffic, in which nobody may see anything but ``seen`` (``first``) of ``web.example``, with
+    the program."""
+    on_loop(play(lambda server: shipped(server, directory), tell, more, seen))
 
-    async def play() -> None:
-        async with AsyncExitStack() as stack:
-            first = await stack.enter_async_context(named("first"))
-            second = await stack.enter_async_context(named("second"))
-            side = await stack.enter_async_context(named("side"))
-            server = await stack.enter_async_context(FakeApiServer())
-            for document in (*app_of("shop/web", first), *app_of("next/side", side), *more):
-                server.put(document)
-            router = await stack.enter_async_context(
-                replica(server, directory, alone="sets the times of its source and reads its problems", **tuning)
-            )
-            load = await stack.enter_async_context(traffic(router, "web.example", "side.example"))
-            await tell(Stage(server, router, load, first, second))
-            await load.goes_on()
-            assert load.seen("web.example") <= (seen or {"first"})
-            assert load.seen("side.example") == {"side"}
 
-    on_loop(play())
+def plays_alone(
+    directory: Path, tell: Tell[Replica], *more: Document, seen: set[object] | None = None, **tuning: Any
+) -> None:
+    """The same with a router in this process, for a story that sets the times of its source, reads its problems
+    or counts the connections of one pool: each worker has its own."""
+
+    def start(server: FakeApiServer) -> AbstractAsyncContextManager[Replica]:
+        return replica(
+            server,
+            directory,
+            alone="sets the times of its source, reads its problems or counts connections of one pool",
+            **tuning,
+        )
+
+    on_loop(play(start, tell, more, seen))
+
+
+async def play(
+    start: Callable[[FakeApiServer], AbstractAsyncContextManager[R]],
+    tell: Tell[R],
+    more: Iterable[Document],
+    seen: set[object] | None,
+) -> None:
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(named("first"))
+        second = await stack.enter_async_context(named("second"))
+        side = await stack.enter_async_context(named("side"))
+        server = await stack.enter_async_context(FakeApiServer())
+        for document in (*app_of("shop/web", first), *app_of("next/side", side), *more):
+            server.put(document)
+        router = await stack.enter_async_context(start(server))
+        load = await stack.enter_async_context(traffic(router, "web.example", "side.example"))
+        await tell(Stage(server, router, load, first, second))
+        await load.goes_on()
+        assert load.seen("web.example") <= (seen or {"first"})
+        assert load.seen("side.example") == {"side"}
 
 
 # ── changes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 def test_a_live_route_is_edited_again_and_again_and_no_request_fails(tmp_path: Path) -> None:
     """Hardening R-04, 40 edits instead of 200: to other endpoints and back, other settings between."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         for number in range(40):
             there = stage.second if number % 2 == 0 else stage.first
             says = {"connectTimeout": f"{number + 1}s", "bodySize": "1m" if number % 3 else "0"}
@@ -92,7 +114,7 @@ def test_an_app_that_comes_is_unknown_and_then_there(tmp_path: Path) -> None:
     """Hardening R-03: between the 404 of before and the 200 of after nobody sees a 503, though the cluster tells of the
     Service first and of its slice when the router has long heard that."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         statuses = []
         for number in range(10):
             came, slices = app_of(f"new/app-{number}", stage.first)
@@ -103,13 +125,13 @@ def test_an_app_that_comes_is_unknown_and_then_there(tmp_path: Path) -> None:
             await stage.router.answers(f"app-{number}.example", "first")
         assert statuses == [404] * 10
 
-    plays(tmp_path, tell, grace=3600.0)
+    plays_alone(tmp_path, tell, grace=3600.0)
 
 
 def test_the_slices_of_a_service_come_and_go(tmp_path: Path) -> None:
     """Hardening R-17, R-20 and R-23: several slices, one not ready, one terminating, none; 503, never 404."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         one, two = app_of("shop/web", stage.first, stage.second)[1:]
         stage.puts(two)
         await stage.router.answers("web.example", "second")
@@ -135,7 +157,7 @@ def test_a_service_deleted_and_made_anew_is_another_one(tmp_path: Path) -> None:
         document["metadata"]["ownerReferences"] = [{"apiVersion": "v1", "kind": "Service", "name": "web", "uid": uid}]
         return document
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         web, old = app_of("shop/web", stage.first)
         born = stage.server.put(web).document["metadata"]["uid"]
         stage.puts(owned(old, born))
@@ -161,7 +183,7 @@ def test_a_service_deleted_and_made_anew_is_another_one(tmp_path: Path) -> None:
 def test_one_address_in_two_namespaces_is_two_pools(tmp_path: Path) -> None:
     """Hardening M-18: and what leaves an app has its idle connections closed."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         await stage.grows(1)
         opened = stage.first.opened
         await stage.router.ask("app-1.example")
@@ -171,14 +193,14 @@ def test_one_address_in_two_namespaces_is_two_pools(tmp_path: Path) -> None:
         await stage.router.until(lambda: stage.first.open == 1)
         assert (await stage.router.ask("app-1.example")).body == b"first"
 
-    plays(tmp_path, tell, seen={"first", "second"})
+    plays_alone(tmp_path, tell, seen={"first", "second"})
 
 
 # ── an API server that is not well ────────────────────────────────────────────────────────────────────────────────────
 def test_watches_are_dropped_and_nobody_notices(tmp_path: Path) -> None:
     """Hardening R-05: in every way in turn, with a change in each gap; resumed from where they were, without a list."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         lists = len(stage.server.audit.of("list"))
         for number, how in enumerate(("fin", "rst", "end", "truncated")):
             stage.server.drop_watches(how)
@@ -192,7 +214,7 @@ def test_watches_are_dropped_and_nobody_notices(tmp_path: Path) -> None:
 def test_a_version_that_is_gone_comes_to_a_difference(tmp_path: Path, form: str) -> None:
     """Hardening R-06: one list for each scope; what went in the gap goes, what stayed keeps its connections."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         stage.server.answer_gone_as(form)
         await stage.grows(1)
         opened = stage.first.opened
@@ -208,7 +230,7 @@ def test_a_version_that_is_gone_comes_to_a_difference(tmp_path: Path, form: str)
         assert stage.first.opened == opened
         assert len(stage.server.audit.of("list")) - lists == 3, "two labels of Services, and slices"
 
-    plays(tmp_path, tell)
+    plays_alone(tmp_path, tell)
 
 
 def test_a_silent_server_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +241,7 @@ def test_a_silent_server_is_found_out(tmp_path: Path, monkeypatch: pytest.Monkey
     for limit in ("GRACE_SECONDS", "HEAD_SECONDS", "ANSWER_SECONDS"):
         monkeypatch.setattr(client, limit, 0.3)
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         stage.server.stall()
         await stage.router.until(lambda: stage.router.source.reach.since is not None)
         stage.puts(*app_of("new/app-1", stage.first))
@@ -227,13 +249,13 @@ def test_a_silent_server_is_found_out(tmp_path: Path, monkeypatch: pytest.Monkey
         stage.server.resume()
         await stage.router.answers("app-1.example", "first")
 
-    plays(tmp_path, tell)
+    plays_alone(tmp_path, tell)
 
 
 def test_the_server_is_away_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Hardening R-08, shortened: what was known serves on, it is a Problem, and what changed meanwhile is caught up."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         await stage.server.down()
         await stage.router.until(lambda: stage.router.problems(Reason.API_UNREACHABLE))
         stage.puts(*app_of("new/app-1", stage.second))
@@ -244,7 +266,7 @@ def test_the_server_is_away_for_long(tmp_path: Path, caplog: pytest.LogCaptureFi
         await stage.router.answers("app-1.example", "second")
         await stage.router.until(lambda: not stage.router.problems(Reason.API_UNREACHABLE))
 
-    plays(tmp_path, tell, away=0.2)
+    plays_alone(tmp_path, tell, away=0.2)
     assert len([record for record in caplog.records if "is away" in record.message]) == 1
 
 
@@ -282,7 +304,7 @@ def test_a_router_that_starts_while_the_server_is_away_waits(tmp_path: Path) -> 
 def test_answers_that_are_none_lose_nothing(tmp_path: Path, fault: dict[str, Any]) -> None:
     """Hardening R-10: errors, pages in HTML, half answers, an item that is none."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         await stage.server.down()
         stage.server.fault(resource="services", times=2, **fault)
         stage.puts(*app_of("new/app-0", stage.first))
@@ -297,7 +319,7 @@ def test_answers_that_are_none_lose_nothing(tmp_path: Path, fault: dict[str, Any
 def test_a_token_that_is_over_is_read_again(tmp_path: Path) -> None:
     """Hardening R-12."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         stage.server.rotate_token()
         stage.server.drop_watches("rst")
         await stage.grows(1)
@@ -308,7 +330,7 @@ def test_a_token_that_is_over_is_read_again(tmp_path: Path) -> None:
 def test_an_object_of_five_megabytes_is_an_object(tmp_path: Path) -> None:
     """Hardening R-10: whatever else stands in it."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         huge = app_of("shop/web", stage.first, domains="web.example,huge.example")[0]
         huge["metadata"]["annotations"]["somebody.else/notes"] = "x" * 5_000_000
         stage.puts(huge)
@@ -322,7 +344,7 @@ def test_a_list_that_is_suddenly_empty_is_not_obeyed_at_once(tmp_path: Path) -> 
     """Hardening R-11, 0.6 s instead of a minute: held, asked for twice more, then obeyed."""
     many = [service("many", f"app-{number}", domains=f"many-{number}.example") for number in range(20)]
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         lists = len(stage.server.audit.of("list", "services"))
         stage.server.fault("empty", verb="list", resource="services")
         await stage.server.down()
@@ -355,7 +377,7 @@ def test_a_list_that_is_suddenly_empty_is_not_obeyed_at_once(tmp_path: Path) -> 
 def test_rights_are_taken_away_and_given_back(tmp_path: Path, resource: str) -> None:
     """Hardening R-13: what was known stays, the missing right is named, and what changed meanwhile is caught up."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         stage.server.fault("status", code=403, resource=resource)
         stage.server.compact()
         stage.server.drop_watches("rst")
@@ -366,7 +388,7 @@ def test_rights_are_taken_away_and_given_back(tmp_path: Path, resource: str) -> 
         await stage.router.answers("app-1.example", "second")
         await stage.router.until(lambda: not stage.router.problems(Reason.NOT_PERMITTED))
 
-    plays(tmp_path, tell)
+    plays_alone(tmp_path, tell)
 
 
 # ── owners ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -397,7 +419,7 @@ def test_malformed_services_among_good_ones_harm_nobody(tmp_path: Path) -> None:
     route; the good ones, those that come later too, notice nothing."""
     count = 3 * len(BAD)
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         good = [f"good-{number}" for number in range(400)]
         for name in good:
             stage.puts(*app_of(f"town/{name}", stage.first))
@@ -428,13 +450,13 @@ def test_malformed_services_among_good_ones_harm_nobody(tmp_path: Path) -> None:
                 number % len(BAD)
             ]
 
-    plays(tmp_path, tell)
+    plays_alone(tmp_path, tell)
 
 
 def test_a_name_that_two_claim_stays_with_its_holder_until_it_is_free(tmp_path: Path) -> None:
     """Hardening R-15, M-02 and M-03: the loser is told who holds it, the holder notices nothing, no flaps."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Replica]) -> None:
         stage.puts(*app_of("thief/old", stage.second, domains="old.example,web.example"))
         await stage.router.answers("old.example", "second")
         (problem,) = stage.router.problems(Reason.DOMAIN_TAKEN)
@@ -452,7 +474,7 @@ def test_a_name_that_two_claim_stays_with_its_holder_until_it_is_free(tmp_path: 
         await stage.router.answers("web.example", "second")
         await stage.router.until(lambda: not stage.router.problems(Reason.DOMAIN_TAKEN))
 
-    plays(tmp_path, tell, seen={"first", "second"})
+    plays_alone(tmp_path, tell, seen={"first", "second"})
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["the holder is there", "the holder is gone"])
@@ -499,7 +521,7 @@ def test_a_namespace_that_a_router_may_not_read_when_it_starts_loses_no_name(tmp
 def test_api_calls_follow_changes_and_not_apps(tmp_path: Path) -> None:
     """Lineage 15: three hundred apps cost no more calls than three, and a change none at all."""
 
-    async def tell(stage: Stage) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         for number in range(300):
             stage.puts(*app_of(f"town/app-{number}", stage.first))
         await stage.grows(1000)
