@@ -201,6 +201,15 @@ class Shipped(Followed):
         finally:
             writer.close()
 
+    async def problems(self, reason: Reason) -> list[dict[str, Any]]:
+        """Everything there is for one reason, as ``/problems`` has it."""
+        return [each for each in (await self.report("/problems"))["problems"] if each["reason"] == reason.value]
+
+    async def until_problem(self, reason: Reason, *, there: bool = True) -> None:
+        """Until there is something for a reason, or nothing any more."""
+        while bool(await self.problems(reason)) is not there:  # noqa: ASYNC110 -- another process's work
+            await asyncio.sleep(BETWEEN)
+
 
 @asynccontextmanager
 async def shipped(server: FakeApiServer, directory: Path, *arguments: str) -> AsyncIterator[Shipped]:

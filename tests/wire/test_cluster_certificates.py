@@ -16,7 +16,7 @@ from examples.authority import Authority, Pair
 from router.problems import Reason
 from tests.fakes.apiserver.objects import secret
 from tests.fakes.apiserver.server import FakeApiServer
-from tests.fakes.clustered import Replica, app_of, named, replica
+from tests.fakes.clustered import Shipped, app_of, named, shipped
 from tests.fakes.wired import on_loop
 
 AUTHORITY = Authority()
@@ -24,7 +24,7 @@ HOST = "web.example"
 GOOD = AUTHORITY.issue(HOST)
 OTHER = AUTHORITY.issue(HOST)
 
-Tell = Callable[[FakeApiServer, Replica], Awaitable[None]]
+Tell = Callable[[FakeApiServer, Shipped], Awaitable[None]]
 
 
 def shown(pair: Pair) -> str:
@@ -50,7 +50,7 @@ def plays(directory: Path, tell: Tell, data: Mapping[str, bytes] | None = None, 
                 server.put(document)
             if data is not None:
                 server.put(own(data, namespace))
-            async with replica(server, directory, alone="reads its problems between two steps") as router:
+            async with shipped(server, directory) as router:
                 await tell(server, router)
                 assert (await router.ask(HOST)).body == b"first", "clear text works whatever happens"
                 assert await router.fingerprint("side.example") == shown(neighbour)
@@ -82,19 +82,19 @@ BAD: dict[str, dict[str, bytes]] = {
 def test_a_bad_secret_keeps_what_was_presented_and_is_a_problem(tmp_path: Path, data: dict[str, bytes]) -> None:
     """Hardening C-02, lineage 3: and the next good one is presented without a restart."""
 
-    async def tell(server: FakeApiServer, router: Replica) -> None:
+    async def tell(server: FakeApiServer, router: Shipped) -> None:
         assert await router.fingerprint(HOST) == shown(GOOD)
         server.put(own(data))
-        await router.until(lambda: router.problems(Reason.CERTIFICATE_BAD))
+        await router.until_problem(Reason.CERTIFICATE_BAD)
         assert await router.fingerprint(HOST) == shown(GOOD)
-        problems = router.problems(Reason.CERTIFICATE_BAD)
+        problems = await router.problems(Reason.CERTIFICATE_BAD)
         # The Service that names the Secret is told, too: its owner may have no right to read the Secret.
-        assert {str(problem.object) for problem in problems} == {"Secret shop/own-cert", "Service shop/web"}
+        assert {(each["kind"], each["name"]) for each in problems} == {("Secret", "own-cert"), ("Service", "web")}
         lines = OTHER.key.decode().splitlines()[1:-1]
         assert not any(line in str(problem) for line in lines for problem in problems)
         server.put(own(OTHER.secret_data()))
         await router.presents(HOST, shown(OTHER))
-        assert not router.problems(Reason.CERTIFICATE_BAD)
+        await router.until_problem(Reason.CERTIFICATE_BAD, there=False)
 
     plays(tmp_path, tell, GOOD.secret_data())
 
@@ -112,12 +112,12 @@ ODD: dict[str, tuple[Pair, Reason]] = {
 def test_what_clients_may_refuse_is_served_all_the_same_and_told(tmp_path: Path, pair: Pair, reason: Reason) -> None:
     """Hardening C-02, C-05 and C-07: better than nothing, and clients decide."""
 
-    async def tell(server: FakeApiServer, router: Replica) -> None:
+    async def tell(server: FakeApiServer, router: Shipped) -> None:
         assert await router.fingerprint(HOST) == shown(pair)
-        assert router.problems(reason)
+        assert await router.problems(reason)
         server.put(own(GOOD.secret_data()))
         await router.presents(HOST, shown(GOOD))
-        assert not router.problems(reason)
+        await router.until_problem(reason, there=False)
 
     plays(tmp_path, tell, pair.secret_data())
 
@@ -125,12 +125,12 @@ def test_what_clients_may_refuse_is_served_all_the_same_and_told(tmp_path: Path,
 def test_a_secret_that_is_deleted_while_in_use_serves_on_until_nobody_names_it(tmp_path: Path) -> None:
     """Hardening C-03: a router that starts now has nothing but the default."""
 
-    async def tell(server: FakeApiServer, router: Replica) -> None:
+    async def tell(server: FakeApiServer, router: Shipped) -> None:
         assert await router.fingerprint(HOST) == shown(GOOD)
         server.remove(own({}))
-        await router.until(lambda: router.problems(Reason.CERTIFICATE_MISSING))
+        await router.until_problem(Reason.CERTIFICATE_MISSING)
         assert await router.fingerprint(HOST) == shown(GOOD)
-        async with replica(server, tmp_path, alone="reads its problems between two steps") as late:
+        async with shipped(server, tmp_path) as late:
             assert await late.fingerprint(HOST) == await late.fingerprint("unknown.example") != shown(GOOD)
         async with named("second") as second:
             for document in app_of("shop/web", second, says={"maintenance": "false"}):
@@ -154,7 +154,7 @@ def plays_until_moved(directory: Path, tell: Tell) -> None:
             for document in app_of("shop/web", first, says={"certificates": f"{HOST}:own"}):
                 server.put(document)
             server.put(own(GOOD.secret_data()))
-            async with replica(server, directory, alone="reads its problems between two steps") as router:
+            async with shipped(server, directory) as router:
                 await tell(server, router)
 
     on_loop(play())
@@ -163,10 +163,10 @@ def plays_until_moved(directory: Path, tell: Tell) -> None:
 def test_a_secret_of_another_namespace_is_never_read(tmp_path: Path) -> None:
     """Hardening C-04 and M-05: https answers with the default certificate. The fake API server's audit looks, too."""
 
-    async def tell(server: FakeApiServer, router: Replica) -> None:
+    async def tell(server: FakeApiServer, router: Shipped) -> None:
         default = await router.fingerprint("unknown.example")
         assert await router.fingerprint(HOST) == default
-        assert router.problems(Reason.CERTIFICATE_MISSING)
+        assert await router.problems(Reason.CERTIFICATE_MISSING)
         read = {(record.namespace, record.name) for record in server.audit.of(resource="secrets") if record.code < 400}
         # Beside them there may be watches by name that tell of the platform's certificate, should it ever be there.
         assert {name for name in read if name[0] != "drycc"} == {("next", "own-cert")}
@@ -180,7 +180,7 @@ def test_names_of_a_platform_are_served_by_its_certificate(tmp_path: Path) -> No
     """Lineage 3: a short name by the platform's, a dotted one without its own by the default, which is that one too."""
     platform = AUTHORITY.issue("*.apps.example")
 
-    async def tell(server: FakeApiServer, router: Replica) -> None:
+    async def tell(server: FakeApiServer, router: Shipped) -> None:
         server.put(secret("drycc", "drycc-router-platform-cert", platform.secret_data(), "kubernetes.io/tls"))
         await router.presents("web.apps.example", shown(platform))
         assert await router.fingerprint("unknown.example") == shown(platform)
