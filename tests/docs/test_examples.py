@@ -132,6 +132,7 @@ CAMEL = re.compile(r"`([a-z]+(?:\.[a-z]+)*\.?[a-z]*[A-Z][A-Za-z.]*)(?:: [^`]*)?`
 OF_KUBERNETES = {
     "eventTime",
     "pathType",
+    "externalTrafficPolicy",
     "preStop",
     "renewTime",
     "resourceVersion",
