@@ -29,6 +29,8 @@ QUANTUM: Final = 250
 _OBJECT: Final = 2
 _GONE: Final = 20
 """For what a Service that goes held: others may take over."""
+_SMALL: Final = 4
+"""Ports, and addresses of an endpoint beyond its first, for one unit: they are read, and few of them are judged."""
 _LETTERS: Final = 4
 """Letters of annotations for one unit: a name in ``domains`` costs as much as some endpoints."""
 
@@ -101,9 +103,17 @@ def weight(change: Change) -> int:
         return _GONE
     endpoints = raw.get("endpoints")
     if isinstance(endpoints, list):
-        return _OBJECT + len(endpoints)
+        addresses = sum(_count(each, "addresses") for each in endpoints)
+        return _OBJECT + len(endpoints) + (max(0, addresses - len(endpoints)) + _count(raw, "ports")) // _SMALL
+    ports = _count(raw.get("spec"), "ports") // _SMALL
     metadata = raw.get("metadata")
     annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
     if not isinstance(annotations, dict):
-        return _OBJECT
-    return _OBJECT + sum(len(text) for text in annotations.values() if isinstance(text, str)) // _LETTERS
+        return _OBJECT + ports
+    return _OBJECT + ports + sum(len(text) for text in annotations.values() if isinstance(text, str)) // _LETTERS
+
+
+def _count(raw: object, name: str) -> int:
+    """Elements of a list in something that the API server said, which may have any shape."""
+    value = raw.get(name) if isinstance(raw, dict) else None
+    return len(value) if isinstance(value, list) else 0
