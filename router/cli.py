@@ -207,7 +207,7 @@ def _check(arguments: argparse.Namespace) -> int:
     checked = check.checked(paths, chosen, stdin)
     told = {"json": check.as_json, "lines": check.as_lines, "text": check.as_text}[arguments.output](checked)
     if told:
-        print(told)
+        _tell(told)
     return 0 if all(problem.is_note for problem in checked.snapshot.problems) else 1
 
 
@@ -224,8 +224,16 @@ def _rbac(arguments: argparse.Namespace) -> int:
     except (ApiError, CredentialsError) as error:
         print(f"drycc-router rbac: the cluster cannot be asked: {error}", file=sys.stderr)
         return 2
-    print(
-        rbac.as_yaml(chosen, reading(arguments.secrets, arguments.pages, named), arguments.account or chosen.name),
-        end="",
+    _tell(
+        rbac.as_yaml(chosen, reading(arguments.secrets, arguments.pages, named), arguments.account or chosen.name), ""
     )
     return 0
+
+
+def _tell(text: str, end: str = "\n") -> None:
+    """Write to stdout. A reader that has closed its end (``head``, ``grep -q``) has what it wanted: that is no error."""
+    try:
+        print(text, end=end, flush=True)
+    except BrokenPipeError:
+        # What is still in the buffer is written once more when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

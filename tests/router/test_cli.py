@@ -57,6 +57,29 @@ def test_check_with_problems_is_1(tmp_path: Path) -> None:
     assert [problem["reason"] for problem in json.loads(done.stdout)["problems"]] == ["bad_object"]
 
 
+@pytest.mark.parametrize("output", ["text", "json", "lines"])
+def test_who_stops_reading_what_check_prints_sees_no_traceback(tmp_path: Path, output: str) -> None:
+    """As ``check … | head`` and ``| grep -q`` do. The exit status still says what was found."""
+    (tmp_path / "a.yaml").write_text(SERVICE + "---\nkind: Service\n")
+    assert told_to_nobody("check", "--output", output, str(tmp_path)) == (1, "")
+
+
+def test_who_stops_reading_what_rbac_prints_sees_no_traceback() -> None:
+    assert told_to_nobody("rbac") == (0, "")
+
+
+def told_to_nobody(*arguments: str) -> tuple[int, str]:
+    """Run a command whose stdout is a pipe without a reader; its exit status and what it wrote to stderr."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "router", *arguments]
+    try:
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=50, env=BARE)
+    finally:
+        os.close(writing)
+    return done.returncode, done.stderr
+
+
 def test_check_of_nothing_is_2(tmp_path: Path) -> None:
     done = drycc_router("check", str(tmp_path / "missing"))
     assert (done.returncode, done.stdout) == (2, "")
