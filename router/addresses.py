@@ -185,8 +185,14 @@ class Fence:
         return bool(self._allowed) and _is_in(address, self._allowed)
 
     def __repr__(self) -> str:
+        return f"<Fence: {self.summary}>"
+
+    @property
+    def summary(self) -> str:
+        """How much is refused, for the log."""
+        nodes, networks = len(self._nodes), len(self._denied)
         return (
-            f"<Fence around {len(self._places)} addresses, {len(self._nodes)} nodes and {len(self._denied)} networks>"
+            f"{len(self._places)} addresses, ports of components at {nodes} node addresses, {networks} denied networks"
         )
 
 

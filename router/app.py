@@ -226,7 +226,7 @@ async def _fence(settings: Settings, api: Api, ports: Iterable[int]) -> Fence:
         ports=(port for port in ports if port),
         sees_api=not watched or API_SERVICE.namespace in watched,
     )
-    log.info("addresses that no app may have: %r", fence)
+    log.info("no app may have as an endpoint: %s", fence.summary)
     return fence
 
 

@@ -231,7 +231,7 @@ def _rbac(arguments: argparse.Namespace) -> int:
 
 
 def _tell(text: str, end: str = "\n") -> None:
-    """Write to stdout. A reader that has closed its end (``head``, ``grep -q``) has what it wanted: that is no error."""
+    """Write to stdout. A reader that has closed its end (``head``, ``grep -q``) is no error."""
     try:
         print(text, end=end, flush=True)
     except BrokenPipeError:

@@ -124,7 +124,8 @@ class Election:
         mine, led = self._mine, self.leads
         self._until = float("-inf")
         self._mine = None
-        self._tell()
+        if self._told is not None:  # whoever ends before the first attempt has nothing to say about leading
+            self._tell()
         if mine is None or not led:
             return
         try:

@@ -267,6 +267,19 @@ def test_redirects_lead_to_the_nodes_port_for_https(said: dict[str, int], annota
     assert annotations.get("router.drycc.cc/httpsPort") == annotation
 
 
+@pytest.mark.parametrize("host_ports", [{}, {"http": 8080, "https": 8443, "git": 22}])
+@pytest.mark.parametrize("tcp_ports", [{}, {"5432": "shop/database:5432", "1883": "iot/broker"}])
+def test_the_router_is_told_every_port_of_the_node_that_leads_to_it(
+    host_ports: dict[str, int], tcp_ports: dict[str, str]
+) -> None:
+    """An app whose endpoint is such a port of the node would have its connections go round in a circle."""
+    values = {"kind": "DaemonSet", "hostPorts": {"enabled": True} | host_ports, "tcpPorts": tcp_ports}
+    container = rendered(values).container()
+    [told] = [each["value"] for each in container["env"] if each["name"] == "HOST_PORTS"]
+    opened = {str(port["hostPort"]) for port in container["ports"] if "hostPort" in port}
+    assert set(told.split(",")) == opened
+
+
 def test_beside_a_daemonset_the_deployment_has_settings_and_no_pods() -> None:
     objects = rendered({"kind": "DaemonSet", "routerAnnotations": {"platformDomain": "example.com"}})
     deployment = objects.one("Deployment")

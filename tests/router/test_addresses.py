@@ -247,7 +247,8 @@ def test_their_neighbours_are_nobody_special(text: str) -> None:
 
 
 def test_an_environment_that_says_nothing_fences_nothing_in() -> None:
-    assert repr(Fence.around({})) == "<Fence around 0 addresses, 0 nodes and 0 networks>"
+    nothing = "0 addresses, ports of components at 0 node addresses, 0 denied networks"
+    assert (Fence.around({}).summary, repr(Fence.around({}))) == (nothing, f"<Fence: {nothing}>")
     assert repr(Fence.around({"KUBERNETES_SERVICE_HOST": "api.example", "POD_IP": "", "POD_IPS": ","})) == repr(Fence())
 
 

@@ -132,7 +132,7 @@ spec:
               fieldPath: status.hostIPs
         {{- if .hostPorts.enabled }}
         - name: HOST_PORTS
-          value: {{ printf "%v,%v,%v" .hostPorts.http .hostPorts.https .hostPorts.git | quote }}
+          value: {{ concat (list .hostPorts.http .hostPorts.https .hostPorts.git) (keys .tcpPorts | sortAlpha) | join "," | quote }}
         {{- end }}
       ports:
         - name: http

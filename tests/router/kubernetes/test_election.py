@@ -152,6 +152,16 @@ def test_leading_and_not_leading_are_told_once_each(caplog: pytest.LogCaptureFix
     story(tell)
 
 
+def test_who_ends_before_the_first_attempt_says_nothing_about_leading(caplog: pytest.LogCaptureFixture) -> None:
+    async def tell(place: Place) -> None:
+        replica = place.starts("a")
+        await replica.election.release()
+        assert not [record for record in caplog.records if record.name == module.__name__]
+
+    caplog.set_level("INFO", module.__name__)
+    story(tell)
+
+
 def test_who_leaves_in_the_midst_of_a_renewal_gives_back_what_that_has_written() -> None:
     async def tell(place: Place) -> None:
         replica = place.starts("a")
