@@ -256,8 +256,8 @@ class Reason(enum.Enum):
     DOMAIN_WITHOUT_CERTIFICATE = (
         "domain_without_certificate",
         "A dotted name that no certificate covers; https answers with the default one.",
-        'Map the name to a Secret with the annotation `certificates`, or say with `ssl.enabled: "false"` that the app wants '
-        "no https.",
+        "Map the name to a Secret with the annotation `certificates`, or say that no https is wanted: "
+        '`ssl.enabled: "false"`.',
     )
     # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────────────
     NO_DOMAINS = (
