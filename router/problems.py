@@ -256,8 +256,7 @@ class Reason(enum.Enum):
     DOMAIN_WITHOUT_CERTIFICATE = (
         "domain_without_certificate",
         "A dotted name that no certificate covers; https answers with the default one.",
-        "Map the name to a Secret with the annotation `certificates`, or say that no https is wanted: "
-        '`ssl.enabled: "false"`.',
+        'Map the name to a Secret with `certificates`, or write `ssl.enabled: "false"` if no https is wanted.',
     )
     # ── notes ─────────────────────────────────────────────────────────────────────────────────────────────────────
     NO_DOMAINS = (
