@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Final
@@ -167,9 +167,9 @@ class Lane:
                     raise BadMessage("somebody else's channel")
                 self.landlock, self.tickets = landlock, tickets
             case Applied(generation, refused):
-                self._applied(generation, frozenset(refused))
+                self._applied(generation, self._fan.served(refused))
             case RefusedLater(refused):
-                self.refused = frozenset(refused)
+                self.refused = self._fan.served(refused)
                 self._fan.refusals()
             case OnePeer(address):
                 self.one_peer = _address(address)
@@ -318,6 +318,11 @@ class FanOut:
     def refused(self) -> frozenset[str]:
         """ids of certificates that OpenSSL would not take at some worker; what they presented before stays there."""
         return frozenset().union(*(lane.refused for lane in self._lanes.values()))
+
+    def served(self, idents: Iterable[str]) -> frozenset[str]:
+        """Those ids that are of certificates which workers were sent: each becomes a Problem of an owner's Secret, so a
+        worker must not make any up."""
+        return self._known.of_certificates(idents)
 
     @property
     def one_peer(self) -> str:

@@ -9,7 +9,7 @@ What must not enter: channels, loops.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import islice
 from typing import Any, Final, TypeVar
@@ -95,6 +95,10 @@ class Known:
     def streams(self) -> Mapping[str, StreamRoute]:
         """The stream routes that are current."""
         return self._table["streams"]
+
+    def of_certificates(self, idents: Iterable[str]) -> frozenset[str]:
+        """Those ids that are of current certificates."""
+        return frozenset(ident for ident in idents if ident in self._certificates)
 
     def table(self, generation: int) -> TableChange:
         """All of the table, as a change to nothing."""

@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
@@ -25,6 +26,7 @@ from router.processes.messages import (
     Hello,
     Message,
     OnePeer,
+    RefusedLater,
     TablePart,
     Upstreams,
     decode_for_worker,
@@ -32,6 +34,7 @@ from router.processes.messages import (
 )
 from tests.fakes.wired import until
 from tls.change import CertificateChange
+from tls.fallback import self_signed
 
 LOADS = {"in_flight": 3, "queued": 0}
 
@@ -109,6 +112,11 @@ async def team(expected: int = 2, **arguments: Any) -> AsyncIterator[tuple[FanOu
             worker.channel.close()
             await worker.ended.wait()
         await asyncio.sleep(0)
+
+
+def with_certificate(generation: int) -> tuple[CertificateChange, TableChange]:
+    pair = self_signed(datetime.now(UTC))
+    return CertificateChange(generation, certificates={"shop/cert": pair}), TableChange(generation)
 
 
 def change(generation: int, *names: str, gone: tuple[str, ...] = ()) -> tuple[CertificateChange, TableChange]:
@@ -263,7 +271,24 @@ def test_certificates_that_one_refuses_are_refused() -> None:
     async def story() -> None:
         async with team() as (fan, workers):
             workers[1].refused = ("shop/cert",)
-            await fan.publish(*change(1))
+            await fan.publish(*with_certificate(1))
+            assert fan.refused == {"shop/cert"}
+
+    asyncio.run(story())
+
+
+def test_certificates_that_a_worker_makes_up_are_not_refused() -> None:
+    """An id without a slash ended control, and others became Problems of Secrets that do not exist."""
+
+    async def story() -> None:
+        async with team() as (fan, workers):
+            heard = asyncio.Event()
+            fan.refusals = heard.set
+            workers[1].refused = ("none", "bank/cert")
+            await fan.publish(*with_certificate(1))
+            assert fan.refused == frozenset()
+            workers[0].say(RefusedLater(("none", "bank/cert", "shop/cert")))
+            await asyncio.wait_for(heard.wait(), 5)
             assert fan.refused == {"shop/cert"}
 
     asyncio.run(story())
