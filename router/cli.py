@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from router import __version__, logs, settings
 from router.kubernetes.errors import ApiError, CredentialsError
-from router.rights import NAMED, WATCHED, reading
+from router.rights import NAMED, NOWHERE, WATCHED, reading
 
 if TYPE_CHECKING:
     from router.processes.supervisor import ControlStart
@@ -216,6 +216,8 @@ def _rbac(arguments: argparse.Namespace) -> int:
 
     written = {name: getattr(arguments, name) for name in _WHERE}
     try:
+        if arguments.secrets not in (WATCHED, NAMED, NOWHERE):
+            _judge_namespaces(arguments.secrets)
         chosen = settings.read(written, os.environ, needs_source=arguments.secrets == NAMED)
         named = rbac.named_by_services(chosen) if arguments.secrets == NAMED else ()
     except settings.SettingsError as error:
@@ -228,6 +230,16 @@ def _rbac(arguments: argparse.Namespace) -> int:
         rbac.as_yaml(chosen, reading(arguments.secrets, arguments.pages, named), arguments.account or chosen.name), ""
     )
     return 0
+
+
+def _judge_namespaces(text: str) -> None:
+    """Raise SettingsError unless ``text`` is a list of names that namespaces may have."""
+    [field] = (each for each in settings.FIELDS if each.name == "watch_namespaces")
+    expected = f"{WATCHED}, {NAMED}, {NOWHERE}, or {field.expected}"
+    try:
+        field.parse(text)
+    except ValueError:
+        raise settings.SettingsError("--secrets", text, expected) from None
 
 
 def _tell(text: str, end: str = "\n") -> None:

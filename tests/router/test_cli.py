@@ -68,6 +68,14 @@ def test_who_stops_reading_what_rbac_prints_sees_no_traceback() -> None:
     assert told_to_nobody("rbac") == (0, "")
 
 
+@pytest.mark.parametrize("wrong", ["A B", "shop;blog", "Watched"])
+def test_rights_to_secrets_of_impossible_namespaces_are_64(wrong: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rbac", "--secrets", wrong]) == 64
+    told = capsys.readouterr()
+    expected = "watched, named, none, or names of namespaces, separated by commas"
+    assert (told.out, told.err) == ("", f"drycc-router rbac: --secrets: expected {expected}, not {wrong!r}\n")
+
+
 def told_to_nobody(*arguments: str) -> tuple[int, str]:
     """Run a command whose stdout is a pipe without a reader; its exit status and what it wrote to stderr."""
     reading, writing = os.pipe()
