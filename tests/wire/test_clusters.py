@@ -500,7 +500,6 @@ def test_a_namespace_that_a_router_may_not_read_when_it_starts_loses_no_name(tmp
                     tmp_path,
                     alone="sets the times of its source and reads its problems",
                     namespaces=("thief", "shop"),
-                    grace=3600.0,  # Services are read again before slices are: how much sooner is not judged here
                 ) as router,
                 traffic(router, "web.example", "thief.example") as load,
             ):
