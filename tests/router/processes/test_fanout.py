@@ -278,7 +278,7 @@ def test_certificates_that_one_refuses_are_refused() -> None:
 
 
 def test_certificates_that_a_worker_makes_up_are_not_refused() -> None:
-    """An id without a slash ended control, and others became Problems of Secrets that do not exist."""
+    """An id without a slash raised a TypeError in control, and others became Problems of Secrets that do not exist."""
 
     async def story() -> None:
         async with team() as (fan, workers):
