@@ -377,13 +377,13 @@ class Core:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
-        if connection in self.lingering:
-            self._lingers_no_more(connection)
         self.counters.open_connections["https" if secure else "http"] -= 1
         if not secure:  # over TLS its channel was there before it, and is there a little longer
             self.departed(connection.address)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
+        if connection in self.lingering:  # last: its place was given back by now, whatever goes wrong here
+            self._lingers_no_more(connection)
 
     def lingers(self, connection: Http1Downstream) -> None:
         """A client has its answer and is still sending: its connection closes later, unless too many do so."""

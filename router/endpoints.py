@@ -58,6 +58,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     is_refused: bool
     """Whether it has an address that no app may have."""
     problems: tuple[Problem, ...]
+    judged: int = 0
+    """Addresses that were judged for it, once for each port."""
 
 
 class Judge:
@@ -137,7 +139,9 @@ def _judged(view: EndpointSlice, port: ServicePort, fence: Fence, trusted: bool,
                 if number is not None:
                     address = (ip, number)
                     found.append((target if target and target.name else address, address))
-    return Verdict(tuple(found), is_meant and bool(numbers), is_refused, bounded(problems) if problems else ())
+    return Verdict(
+        tuple(found), is_meant and bool(numbers), is_refused, bounded(problems) if problems else (), most - left
+    )
 
 
 @dataclass(slots=True)
@@ -260,11 +264,15 @@ def _own_address(service: Service, port: ServicePort, views: list[EndpointSlice]
     sends to a terminating endpoint that says it is ready. So every address in them has to be in order.
     """
     result = Found()
-    if len(views) > JUDGED or sum(len(each.addresses) for view in views for each in view.endpoints) > JUDGED:
-        message = f"expected at most {JUDGED} addresses behind the Service's own address, each of which is judged"
-        result.about_service = (Problem(Reason.OVER_QUOTA, service.key, "", "", message),)
-        return result
-    verdicts = [judge.verdict(view, port, fence, Meant.EVERY) for view in views]
+    verdicts = []
+    judged = 0
+    for view in views:
+        verdicts.append(judge.verdict(view, port, fence, Meant.EVERY))
+        judged += verdicts[-1].judged
+        if judged > JUDGED or len(verdicts) > JUDGED:
+            message = f"expected at most {JUDGED} addresses behind the Service's own address, each of which is judged"
+            result.about_service = (Problem(Reason.OVER_QUOTA, service.key, "", "", message),)
+            return result
     result.problems = _told(service, verdicts)
     is_ready = any(verdict.is_meant for verdict in verdicts) and any(verdict.found for verdict in verdicts)
     if not service.cluster_ip:

@@ -97,6 +97,8 @@ class ClusterSource:
         """Namespaces that nobody waits for, though not all of their Services were told."""
         self._refusals: dict[Scope, Refusals] = {}
         """Scopes that may not be listed or watched, and for how long."""
+        self._wakers: dict[Scope, asyncio.Event] = {}
+        """Set where a scope that waits should be asked for at once."""
         self._named: NamedObjects | None = None
         self._away: dict[Scope, tuple[float, ApiError]] = {}
         """Scopes of which nothing is heard → since when (monotonic seconds), and why."""
@@ -247,7 +249,16 @@ class ClusterSource:
             return doubt
 
         keep = narrow(scope.resource.kind)
-        followed = follow(self._reader, scope, self.reach, self.heard, judge=judge, narrow=keep, glimpse=glimpse)
+        followed = follow(
+            self._reader,
+            scope,
+            self.reach,
+            self.heard,
+            judge=judge,
+            narrow=keep,
+            glimpse=glimpse,
+            sleep=lambda seconds: self._pause(scope, seconds),
+        )
         async with aclosing(followed) as news:
             async for each in news:
                 match each:
@@ -336,9 +347,22 @@ class ClusterSource:
         self._unsettled.pop(str(scope), None)
         self._news.set()
 
+    async def _pause(self, scope: Scope, seconds: float) -> None:
+        waker = self._wakers[scope] = asyncio.Event()
+        try:
+            async with asyncio.timeout(seconds):
+                await waker.wait()
+        except TimeoutError:
+            pass  # nothing happened that would be a reason to ask earlier
+
     def _regain(self, scope: Scope) -> None:
+        """A scope is heard. If it was refused before, somebody has granted a right: what else was refused in its
+        namespace is asked for now and not after pauses of its own, since a Service without its slices is a 503."""
         self._away.pop(scope, None)
-        self._refusals.pop(scope, None)
+        if self._refusals.pop(scope, None) is not None:
+            for other in self._refusals:
+                if other.namespace == scope.namespace and other in self._wakers:
+                    self._wakers[other].set()
 
     def _lose(self, scope: Scope, error: ApiError) -> None:
         """Nothing is heard of a scope; what was told stays."""

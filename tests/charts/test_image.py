@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -73,8 +74,16 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    directory = tmp_path_factory.mktemp("image")
+def engine() -> Iterator[Engine]:
+    directory = Path(tempfile.mkdtemp(prefix="image-"))  # podman takes no more than 50 characters of a run root
+    try:
+        yield built(directory)
+    finally:
+        shutil.rmtree(directory)
+
+
+def built(directory: Path) -> Engine:
+    """The image, in a store below the directory."""
     engine = Engine(directory / "store")
     release, python = DEBIAN
     packages, wheels = directory / "base.tar", directory / "wheels"
@@ -95,8 +104,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         "--tag=localhost/router",
         ROOT,
     )
-    yield engine
-    shutil.rmtree(directory)
+    return engine
 
 
 def test_it_says_what_it_is_and_asks_for_no_root(engine: Engine) -> None:

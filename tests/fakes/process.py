@@ -203,8 +203,8 @@ def router(manifests: Path, *arguments: str, files: int = 0, before: str = "") -
         line = process.stdout.readline()
         yield Router(process, json.loads(line) if line else {})
     finally:
-        if process.poll() is None:
-            process.kill()
+        process.kill()
+        if process.stdout is not None and not process.stdout.closed:  # nobody has read it to its end
             process.communicate(timeout=SOON)
 
 

@@ -401,6 +401,25 @@ def test_a_namespace_is_unheard_of_until_all_of_its_services_were_told(
     story(tmp_path, *SHOP, *there, tell=tell, namespaces=("shop", "closed"), grace=0.2)
 
 
+def test_who_is_granted_one_right_asks_at_once_for_what_else_was_refused_in_the_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Service of which the slices come a pause later would be a 503. The server asks to wait a minute for them, which
+    is longer than this test may take."""
+    believe_at_once(monkeypatch)
+
+    async def tell(server: FakeApiServer, listener: Listener) -> None:
+        server.fault("status", code=403, namespace="closed", resource="services")
+        server.fault("status", code=403, namespace="closed", resource="endpointslices", retry_after=60)
+        await listener.until(lambda: listener.is_complete)
+        server.clear_faults()
+        await listener.until(lambda: "EndpointSlice closed/api" in str(listener.objects.keys()))
+        assert "Service closed/api" in listener.objects
+
+    there = service("closed", "api", domains="api.example"), endpoint_slice("closed", "api", ["10.0.0.2"])
+    story(tmp_path, *SHOP, *there, tell=tell, namespaces=("shop", "closed"))
+
+
 def test_a_namespace_of_which_one_list_is_missing_is_unheard_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
