@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from proxy.clock import now, wall
 from proxy.faults import note
 from proxy.http.heads import Peer
-from proxy.live import LiveRoute
 from proxy.metrics import Counters
 
 if TYPE_CHECKING:
@@ -46,6 +45,8 @@ _WHOLE: Final = re.compile(rb"(?:[^\\]|\\u[0-9a-f]{4}|\\x[0-9A-F]{2}|\\[^ux])*")
 """Escapes that are complete, and everything else."""
 _SEPARATOR: Final = re.compile(rb"(?<= )-(?= )")
 """What readers of the deis format split on; inside a field it would shift all that follow."""
+_THOUSANDTHS: Final = tuple(b"%03d" % number for number in range(1000))
+"""Three digits each: a look-up costs less than a format with a width."""
 _MONTHS: Final = (b"", b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 
 
@@ -261,11 +262,11 @@ class AccessLog:
         else:
             times = b'"ttfb_ms":null,"overhead_ms":null'
         return (
-            b'{"time":"%b.%03dZ","response_code":%d,%b,"duration_ms":%.3f,%b,"upstream_host":"%b","attempts":%d,'
+            b'{"time":"%b.%bZ","response_code":%d,%b,"duration_ms":%.3f,%b,"upstream_host":"%b","attempts":%d,'
             b'"bytes_in":%d,"bytes_out":%d,"error_reason":"%b","request_id":"%b",%b}\n'
         ) % (
             self._iso,
-            int(began * 1000) % 1000,
+            _THOUSANDTHS[int(began * 1000) % 1000],
             exchange.status,
             start,
             exchange.took * 1e3,
@@ -296,7 +297,7 @@ class AccessLog:
         """Fields and order of lineage 2.8; readers split on `` - ``."""
         fields = exchange.fields
         route = exchange.route
-        app = route.definition.app if isinstance(route, LiveRoute) else "router-default-vhost"
+        app = route.definition.app if route is not None else "router-default-vhost"
         self._stamp(exchange.started + offset)
         header = exchange.header_seconds
         return b'[%b+00:00] - %b - %b - %b - %d - "%b" - %d - "%b" - "%b" - "%b" - %b - %b - %b - %b\n' % (
@@ -376,7 +377,7 @@ def _json_tail(exchange: Exchange, peer: Peer) -> bytes:
     """The part of a line that repeats while the same client asks the same app with the same fields."""
     fields = exchange.fields
     route = exchange.route
-    label = route.label if isinstance(route, LiveRoute) else b'"app": "", "namespace": "", "service": ""'
+    label = route.label if route is not None else b'"app": "", "namespace": "", "service": ""'
     host, agent, referer = fields.host, fields.user_agent, _without_query(fields.referer)
     if len(agent) > MAX_FIELD or len(referer) > MAX_FIELD or (host + agent + referer).translate(None, _SAFE):
         host, agent, referer = json_text(host), json_text(agent), json_text(referer)

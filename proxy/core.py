@@ -424,7 +424,7 @@ class Core:
         counters.tunnels += 1
         counters.tunnels_open += 1
         route = exchange.route
-        if isinstance(route, LiveRoute):
+        if route is not None:
             self.shares.opened(route.definition.namespace, exchange.fields.client)
         if not self.shares.crowded:
             self.shares.look(self.streamed)  # between two ticks hundreds may come
@@ -435,7 +435,7 @@ class Core:
         counters = self.counters
         counters.tunnels_open -= 1
         route = exchange.route
-        if isinstance(route, LiveRoute):
+        if route is not None:
             self.shares.closed(route.definition.namespace, exchange.fields.client)
         failure = exchange.failure
         reason = failure.value if failure is not None else f"{exchange.first_to_end.decode()}_closed"
@@ -447,7 +447,7 @@ class Core:
         counters.in_flight -= 1
         try:
             route = exchange.route
-            mine = route.counters if isinstance(route, LiveRoute) else counters.unrouted
+            mine = route.counters if route is not None else counters.unrouted
             line = exchange.line
             key = (exchange.status, _METHOD_LABELS.get(line.method, "other"), "http/1.1" if line.minor else "http/1.0")
             requests = mine.requests

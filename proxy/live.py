@@ -151,12 +151,12 @@ class LiveHost:
 
     def at(self, target: bytes) -> LiveRoute:
         """Who answers this target: the longest contributed prefix of whole segments, else the owner."""
-        if b"%" in target or not target.isascii():
+        if 0x25 in target or not target.isascii():
             target = canonical_path(target.partition(b"?")[0][: self._most])
         for prefix, route in self.paths:
             if target.startswith(prefix):
-                behind = target[len(prefix) : len(prefix) + 1]
-                if not behind or behind in b"/?" or prefix.endswith(b"/"):
+                end = len(prefix)
+                if len(target) == end or target[end] in b"/?" or prefix.endswith(b"/"):
                     return route
         return self.route
 

@@ -15,10 +15,13 @@ What must not enter: bytes of heads, sockets, clocks (times are handed in), and 
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.errors import Failure, Retry
 from proxy.http1.parser import RequestFields, RequestLine, ResponseHead
+
+if TYPE_CHECKING:
+    from proxy.live import LiveRoute
 
 __all__ = ["App", "Client", "Exchange", "Lender"]
 
@@ -159,7 +162,8 @@ class Exchange:
         """Monotonic seconds when the head was complete."""
         self.app: App | None = None
         self.lender: Lender | None = None
-        self.route: object = None
+        self.route: LiveRoute | None = None
+        """The app that was asked for; None: there is none of that name, or it is not known yet."""
         self.endpoint = b""
         """Who answered, printable; empty: nobody was asked."""
         self.failure: Failure | None = None

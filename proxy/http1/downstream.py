@@ -31,6 +31,7 @@ from proxy.http.heads import Peer, build_outgoing, stand_beside
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 from proxy.http1.parser import (
     CHUNKED,
+    PROXY_METHODS,
     Malformed,
     RequestFields,
     RequestLine,
@@ -45,7 +46,7 @@ from proxy.upstreams.ties import Tie
 if TYPE_CHECKING:
     from proxy.core import Core
     from proxy.http1.upstream import Http1Upstream
-    from proxy.live import LiveEdge, LiveRoute
+    from proxy.live import LiveEdge
 
 __all__ = ["Http1Downstream"]
 
@@ -78,7 +79,6 @@ _KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
 _CLOSE: Final = b"Connection: close\r\n"
 _NO_FIELDS: Final = RequestFields()
 _NO_LINE: Final = RequestLine(b"", b"", 1)  # empty: "-" is a method that a client may send (RFC 9110 5.6.2)
-_UNUSUAL: Final = frozenset((b"CONNECT", b"TRACE"))
 _HEALTHY: Final = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 0\r\n"
 
 
@@ -431,12 +431,12 @@ class Http1Downstream(asyncio.Protocol):
         turn = TURN_HEADS
         try:
             while True:
-                if self._buffer or data.startswith(b"\r"):
+                if self._buffer or not data or data[0] == 13:
                     if data:
                         self._keep(data)
                     data = self._next_head()
-                if not data:
-                    break
+                    if not data:
+                        break
                 head = self._head
                 if data == head:
                     self._begin(data, self._line_end, len(data) - 4, _ALL)
@@ -579,19 +579,19 @@ class Http1Downstream(asyncio.Protocol):
         core = self._core
         line, fields = exchange.line, exchange.fields
         target = line.target
-        if target[0] != 0x2F or b"/." in target or b"%" in target:
+        if not line.plain:
             # An authority may hold a password: what is not a path is not logged.
             exchange.line = RequestLine(line.method, target if target[0] == 0x2F else b"*", line.minor)
-            if line.method not in _UNUSUAL:
+            if line.method not in PROXY_METHODS:
                 try:
                     target = origin_form(target, fields.host)
                 except Malformed as error:
                     self._refuse_exchange(exchange, error.failure)
                     return
                 exchange.line.target = target
-        if line.method in _UNUSUAL or target[0] != 0x2F:
-            self._unusual(exchange, line.method)
-            return
+            if line.method in PROXY_METHODS or target[0] != 0x2F:
+                self._unusual(exchange, line.method)
+                return
         host = core.table.hosts.find(fields.name) if fields.name else None
         if host is None:
             self._unknown_host(exchange)
@@ -620,7 +620,9 @@ class Http1Downstream(asyncio.Protocol):
 
     def _begin_tied(self, tie: Tie, exchange: Exchange, body: bytes, last: bool) -> None:
         """Ask the app, over the connection by which it knows this client if it is that app."""
-        lender = tie.over(cast("LiveRoute", exchange.route).upstream, exchange.fields.binds)
+        route = exchange.route
+        assert route is not None  # noqa: S101 -- it was found a moment ago
+        lender = tie.over(route.upstream, exchange.fields.binds)
         if tie.is_cut:
             self._close = True
         exchange.begin(lender, body, last, exchange.started)
@@ -739,7 +741,8 @@ class Http1Downstream(asyncio.Protocol):
                 self._buffer = decoder.rest
             elif decoder.more:
                 self._rest()
-        route = cast("LiveRoute", exchange.route)
+        route = exchange.route
+        assert route is not None  # noqa: S101 -- a body is read for the app of a route
         if route.body_size and exchange.bytes_in + len(data) > route.body_size:
             self._refuse_exchange(exchange, Failure.BODY_TOO_LARGE)
             return
@@ -768,7 +771,8 @@ class Http1Downstream(asyncio.Protocol):
         if self._body_since == FAR or exchange is None or exchange.responded:
             self.deadline = FAR
             return
-        route = cast("LiveRoute", exchange.route)
+        route = exchange.route
+        assert route is not None  # noqa: S101 -- a body is awaited for the app of a route
         slowest = self._body_since + max(route.body_grace, received * route.body_pace)
         deadline = min(moment + route.body_timeout, slowest)
         if deadline - moment < HORIZON:
@@ -781,7 +785,8 @@ class Http1Downstream(asyncio.Protocol):
     def respond(self, head: ResponseHead, data: bytes, last: bool, now: float) -> None:
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- only the exchange under way responds
-        route = cast("LiveRoute", exchange.route)
+        route = exchange.route
+        assert route is not None  # noqa: S101 -- nobody responds but the app of a route
         fields = route.fields_tls if exchange.fields.scheme == b"https" else route.fields_plain
         if fields:
             head = stand_beside(head, fields)
@@ -858,7 +863,8 @@ class Http1Downstream(asyncio.Protocol):
     def switch(self, head: ResponseHead, data: bytes, now: float) -> None:
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- only the exchange under way switches
-        route = cast("LiveRoute", exchange.route)
+        route = exchange.route
+        assert route is not None  # noqa: S101 -- nobody switches but the app of a route
         fields = route.fields_tls if exchange.fields.scheme == b"https" else route.fields_plain
         parts = [head.line, stand_beside(head, fields).fields, fields]
         if exchange.identity:
@@ -905,10 +911,10 @@ class Http1Downstream(asyncio.Protocol):
 
     def tie(self, app: App) -> None:
         exchange = self._exchange
-        if exchange is not None:
+        if exchange is not None and exchange.route is not None:
             if self._tie is None:
                 self._tie = Tie(self)
-            self._tie.keep(cast("Http1Upstream", app), cast("LiveRoute", exchange.route).upstream)
+            self._tie.keep(cast("Http1Upstream", app), exchange.route.upstream)
 
     def untie(self) -> None:
         if self._state == _HEAD and not self._buffer:
@@ -949,7 +955,7 @@ class Http1Downstream(asyncio.Protocol):
         status = status_for(failure, exchange.line.method)
         location = b""
         page = b""
-        route = cast("LiveRoute | None", exchange.route)
+        route = exchange.route
         if failure is Failure.HTTPS_REQUIRED:
             location = b"https://%b%b%b" % (exchange.fields.name, self._edge.https_suffix, exchange.line.target)
         elif failure is Failure.MAINTENANCE and route is not None:

@@ -25,6 +25,7 @@ from proxy.errors import Failure
 __all__ = [
     "CHUNKED",
     "MAX_PORT",
+    "PROXY_METHODS",
     "UNTIL_CLOSE",
     "Malformed",
     "Opening",
@@ -32,6 +33,7 @@ __all__ = [
     "RequestLine",
     "ResponseHead",
     "is_host",
+    "is_plain",
     "parse_fields",
     "parse_request_line",
     "parse_response",
@@ -159,6 +161,8 @@ _RESPONSE_KINDS: Final = {
 }
 METHODS: Final = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"))
 """Those of RFC 9110 and RFC 5789. They are case-sensitive, and there are apps that do not know."""
+PROXY_METHODS: Final = frozenset((b"CONNECT", b"TRACE"))
+"""Those that no app ever sees (RFC 9110 9.3.6 and 9.3.8)."""
 _usual_methods: Final = {method: method for method in METHODS}
 """So that there is one of each in memory."""
 _NEVER_BY_CONNECTION: Final = frozenset(
@@ -178,12 +182,14 @@ class Malformed(Exception):
 class RequestLine:
     """A request line, judged once and shared by every request that repeats it."""
 
-    __slots__ = ("log", "method", "minor", "target")
+    __slots__ = ("log", "method", "minor", "plain", "target")
 
-    def __init__(self, method: bytes, target: bytes, minor: int) -> None:
+    def __init__(self, method: bytes, target: bytes, minor: int, plain: bool = False) -> None:
         self.method = method
         self.target = target
         self.minor = minor
+        self.plain = plain
+        """Whether it asks for a path, as it is written, with a method that apps answer (``is_plain``)."""
         self.log = b""
         """Cache: its part of an access-log line."""
 
@@ -366,6 +372,20 @@ _response_memo: Final = Memo(_RESPONSE_KINDS)
 _line_memo: Final[dict[bytes, RequestLine]] = {}
 
 
+def is_plain(method: bytes, target: bytes) -> bool:
+    """Whether a request goes to an app as it is: its target is a path without dot segments and percent-encoding, and
+    its method none that only proxies answer.
+
+    A byte is looked for as a number: CPython makes and drops an exception for every ``bytes in bytes``.
+    """
+    return (
+        target[0] == 0x2F
+        and 0x25 not in target
+        and (0x2E not in target or target.find(b"/.") < 0)
+        and method not in PROXY_METHODS
+    )
+
+
 def parse_request_line(line: bytes, max_target: int) -> RequestLine:
     """Judge a request line (RFC 9112 3). Raises Malformed: bad_request, target_too_long or version_not_supported."""
     known = _line_memo.get(line)
@@ -379,9 +399,9 @@ def parse_request_line(line: bytes, max_target: int) -> RequestLine:
         method, target, minor = _read_words(line)
     if len(target) > max_target:
         raise Malformed(Failure.TARGET_TOO_LONG, f"the target has more than {max_target} bytes")
-    known = RequestLine(method, target, minor)
+    known = RequestLine(method, target, minor, is_plain(method, target))
     # Queries carry tokens: those lines are never remembered.
-    if len(line) <= MEMO_LINE_BYTES and b"?" not in target:
+    if len(line) <= MEMO_LINE_BYTES and 0x3F not in target:
         if len(_line_memo) >= MEMO_LINES:
             _line_memo.clear()
         _line_memo[line] = known

@@ -24,7 +24,6 @@ from proxy.upstreams.heads import SMALL, Heads
 
 if TYPE_CHECKING:
     from proxy.http.exchange import Exchange
-    from proxy.live import LiveRoute
     from proxy.metrics import Counters
     from proxy.upstreams.endpoint import Endpoint
 
@@ -288,7 +287,8 @@ class Http1Upstream(asyncio.Protocol):
     def request(self, exchange: Exchange, data: bytes, last: bool) -> None:
         fields = exchange.fields
         line = exchange.line
-        route: LiveRoute = cast("LiveRoute", exchange.route)
+        route = exchange.route
+        assert route is not None  # noqa: S101 -- a connection is lent for the app of a route
         self._exchange = exchange
         self._state = _HEAD
         self._interim = 0.0
@@ -453,35 +453,12 @@ class Http1Upstream(asyncio.Protocol):
             self._seen = 0
         exchange = self._exchange
         assert exchange is not None  # noqa: S101 -- bytes are read as a head only while lent
-        at = 0
-        while True:
-            known = self._known
-            if known and data.startswith(known, at):
-                end, head = at + len(known) - 4, self._head
-                break
-            end = data.find(b"\r\n\r\n", at)
-            if end < 0 or end - at > MAX_HEAD:
-                self._buffer = bytearray(data[at:])
-                self._check_partial(self._buffer)
-                return
-            head = parse_response(data[at:end], MAX_FIELDS)
-            if head.status == 101 and head.upgrade == b"websocket" and _may_switch(exchange):
-                self._switch(exchange, head, data[end + 4 :])
-                return
-            if head.status >= 200:
-                self._remember(data[at : end + 4])
-                self._head = head
-                break
-            if head.status == 101:
-                raise Malformed(Failure.BAD_RESPONSE, "a 101 that nobody asked for")
-            self._count_interim(end + 4 - at)
-            self._extend()
-            self._bound_wait()
-            exchange.interim(head)
-            if self._exchange is not exchange:
-                return
-            at = end + 4
-            if at == len(data):
+        known = self._known
+        if known and data.startswith(known):
+            end, head = len(known) - 4, self._head
+        else:
+            end, head = self._judge_head(data, exchange)
+            if end < 0:
                 return
         moment = now()
         self._clean = exchange.request_done and not (self._lost or self._transport.get_write_buffer_size())
@@ -518,6 +495,40 @@ class Http1Upstream(asyncio.Protocol):
             self._state = _UNTIL_CLOSE
             self._extend()
             exchange.response(head, body, False, moment)
+
+    def _judge_head(self, data: bytes, exchange: Exchange) -> tuple[int, ResponseHead]:
+        """Read a head that differs from the last one, and pass on the interim responses before it.
+
+        Returns where it ends in ``data``, and what it says; -1: more must come first, or nothing of it is a head any
+        more. Raises Malformed.
+        """
+        at = 0
+        while True:
+            known = self._known
+            if known and data.startswith(known, at):
+                return at + len(known) - 4, self._head
+            end = data.find(b"\r\n\r\n", at)
+            if end < 0 or end - at > MAX_HEAD:
+                self._buffer = bytearray(data[at:])
+                self._check_partial(self._buffer)
+                return -1, self._head
+            head = parse_response(data[at:end], MAX_FIELDS)
+            if head.status == 101 and head.upgrade == b"websocket" and _may_switch(exchange):
+                self._switch(exchange, head, data[end + 4 :])
+                return -1, head
+            if head.status >= 200:
+                self._remember(data[at : end + 4])
+                self._head = head
+                return end, head
+            if head.status == 101:
+                raise Malformed(Failure.BAD_RESPONSE, "a 101 that nobody asked for")
+            self._count_interim(end + 4 - at)
+            self._extend()
+            self._bound_wait()
+            exchange.interim(head)
+            at = end + 4
+            if self._exchange is not exchange or at == len(data):
+                return -1, head
 
     def _count_interim(self, size: int) -> None:
         """An interim response of ``size`` bytes came: judge how many came lately. Raises Malformed."""
