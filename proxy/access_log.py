@@ -13,17 +13,16 @@ import json
 import re
 from collections.abc import Callable
 from time import gmtime
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from proxy.clock import now, wall
+from proxy.errors import Failure
 from proxy.faults import note
+from proxy.http.exchange import Exchange
 from proxy.http.heads import Peer
+from proxy.http.messages import RequestLine
 from proxy.metrics import Counters
-
-if TYPE_CHECKING:
-    from proxy.http.exchange import Exchange
-    from proxy.http1.parser import RequestLine
-    from proxy.stream import Stream
+from proxy.routes import StreamRoute
 
 __all__ = ["FORMATS", "AccessLog"]
 
@@ -88,6 +87,38 @@ def _request(line: RequestLine) -> bytes:
     return b"%b %b HTTP/1.%d" % (line.method, quoted_text(_path(line)), line.minor)
 
 
+class FinishedStream(Protocol):
+    """What a line says of a connection on a port of its own that is over (``proxy.stream.Stream``)."""
+
+    @property
+    def route(self) -> StreamRoute: ...
+    @property
+    def client_address(self) -> str: ...
+    @property
+    def endpoint_label(self) -> bytes: ...
+    @property
+    def started(self) -> float:
+        """Monotonic seconds."""
+
+    @property
+    def took(self) -> float: ...
+    @property
+    def dialled(self) -> float:
+        """Seconds until an endpoint had been reached; negative: none was."""
+
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def bytes_in(self) -> int: ...
+    @property
+    def bytes_out(self) -> int: ...
+    @property
+    def failure(self) -> Failure | None: ...
+    @property
+    def reason(self) -> str:
+        """Why it ended: the failure's name, or who said the last word first."""
+
+
 class AccessLog:
     """Gathers exchanges that are over and hands finished lines to a sink."""
 
@@ -112,9 +143,9 @@ class AccessLog:
         self._sink = sink
         self._counters = counters
         self._format: Callable[[AccessLog, Exchange, Peer, float], bytes] = AccessLog._json
-        self._stream_format: Callable[[AccessLog, Stream, float], bytes] = AccessLog._json_stream
+        self._stream_format: Callable[[AccessLog, FinishedStream, float], bytes] = AccessLog._json_stream
         self._pending: list[tuple[Exchange, Peer]] = []
-        self._streams: list[Stream] = []
+        self._streams: list[FinishedStream] = []
         self._lines: list[bytes] = []
         """Made, and not handed over yet."""
         self._strays = 0
@@ -139,7 +170,7 @@ class AccessLog:
         if len(pending) >= MAX_MADE:
             self._make()
 
-    def add_stream(self, stream: Stream) -> None:
+    def add_stream(self, stream: FinishedStream) -> None:
         """Note a stream that is over."""
         self._streams.append(stream)
         if len(self._streams) >= MAX_MADE:
@@ -177,7 +208,7 @@ class AccessLog:
             note(counters, "log", error)
             counters.log_dropped += len(lines)
 
-    def _write(self, pending: list[tuple[Exchange, Peer]], streams: list[Stream]) -> None:
+    def _write(self, pending: list[tuple[Exchange, Peer]], streams: list[FinishedStream]) -> None:
         pending = self._spare(pending)
         offset = wall() - now()
         make = self._format
@@ -297,7 +328,7 @@ class AccessLog:
         """Fields and order of lineage 2.8; readers split on `` - ``."""
         fields = exchange.fields
         route = exchange.route
-        app = route.definition.app if route is not None else "router-default-vhost"
+        app = route.app if route is not None else "router-default-vhost"
         self._stamp(exchange.started + offset)
         header = exchange.header_seconds
         return b'[%b+00:00] - %b - %b - %b - %d - "%b" - %d - "%b" - "%b" - "%b" - %b - %b - %b - %b\n' % (
@@ -320,7 +351,7 @@ class AccessLog:
     # ── streams ───────────────────────────────────────────────────────────────────────────────────────────────────
     # They have no request. Codes are those of nginx's stream module: 200 for whatever ended by itself.
 
-    def _json_stream(self, stream: Stream, offset: float) -> bytes:
+    def _json_stream(self, stream: FinishedStream, offset: float) -> bytes:
         route = stream.route
         began = stream.started + offset
         self._stamp(began)
@@ -347,7 +378,7 @@ class AccessLog:
             stream.client_address.encode(),
         )
 
-    def _combined_stream(self, stream: Stream, offset: float) -> bytes:
+    def _combined_stream(self, stream: FinishedStream, offset: float) -> bytes:
         self._stamp(stream.started + offset)
         failure = stream.failure
         return b'%b - - [%b] "TCP %b" %d %d "-" "-"\n' % (
@@ -358,7 +389,7 @@ class AccessLog:
             stream.bytes_out,
         )
 
-    def _deis_stream(self, stream: Stream, offset: float) -> bytes:
+    def _deis_stream(self, stream: FinishedStream, offset: float) -> bytes:
         self._stamp(stream.started + offset)
         failure = stream.failure
         return b'[%b+00:00] - %b - %b - - - %d - "TCP %b" - %d - "-" - "-" - "-" - %b - - - - - %.3f\n' % (
@@ -411,7 +442,7 @@ FORMATS: Final[dict[str, Callable[[AccessLog, Exchange, Peer, float], bytes]]] =
 }
 """By the name the operator writes (``accessLog.format``)."""
 
-STREAM_FORMATS: Final[dict[str, Callable[[AccessLog, Stream, float], bytes]]] = {
+STREAM_FORMATS: Final[dict[str, Callable[[AccessLog, FinishedStream, float], bytes]]] = {
     "json": AccessLog._json_stream,
     "combined": AccessLog._combined_stream,
     "deis": AccessLog._deis_stream,

@@ -11,7 +11,7 @@ import secrets
 import ssl
 from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from proxy.access_log import AccessLog
 from proxy.admission import LEAST_PLACES, Admission
@@ -19,23 +19,18 @@ from proxy.clock import FAR, Wheel, now
 from proxy.errors import Failure
 from proxy.faults import attempt, note
 from proxy.handshakes import Handshakes
+from proxy.http.exchange import Exchange
 from proxy.http.heads import Peer, RequestIds
-from proxy.live import LiveRoute, LiveTable
+from proxy.http.messages import RequestFields
+from proxy.live import LiveEdge, LiveRoute, LiveTable
 from proxy.memory import Memory, trim
 from proxy.metrics import METHODS, Counters
 from proxy.overload import Level, Overload
 from proxy.peer import client_key
 from proxy.shares import CLIENT_SHARE, CROWDED, OTHERS, Shares
+from proxy.upstreams.interfaces import Connector
 from proxy.upstreams.registry import Registry
-
-if TYPE_CHECKING:
-    from proxy.entrance import Entrance
-    from proxy.http.exchange import Exchange
-    from proxy.http1.downstream import Http1Downstream
-    from proxy.http1.parser import RequestFields
-    from proxy.live import LiveEdge
-    from proxy.stream import Stream
-    from proxy.upstreams.upstream import Upstream
+from proxy.upstreams.upstream import Upstream
 
 __all__ = ["Core", "TlsFront"]
 
@@ -84,6 +79,40 @@ class TlsFront(Protocol):
         """Whether the certificate shown on this connection is valid for ``host``."""
 
 
+class EnteringConnection(Protocol):
+    """A connection that has not shown yet whether a PROXY header comes first. Raises nothing."""
+
+    def drain(self) -> None:
+        """The router stops: who was only just accepted may say its first word."""
+
+    def abort_now(self) -> None:
+        """Give up at once."""
+
+
+class ClientConnection(EnteringConnection, Protocol):
+    """A client's connection, whatever protocol it speaks, as those see it who look after all of them."""
+
+    def idle_since(self) -> float:
+        """Since when nothing is under way (monotonic seconds); FAR while something is."""
+
+    def quiet_since(self) -> float:
+        """Since when nothing has passed through its tunnel (monotonic seconds); FAR where there is none."""
+
+    def make_room(self) -> None:
+        """Others need what it takes: an idle connection closes at once, a busy one after its answer."""
+
+    def let_go(self) -> None:
+        """Others need what a tunnel takes through which nothing passes: it closes at once."""
+
+
+class RequestConnection(ClientConnection, Protocol):
+    """One whose protocol has requests."""
+
+    @property
+    def address(self) -> str:
+        """The client's, as the connection tells it."""
+
+
 class Core:
     """One per process."""
 
@@ -128,14 +157,16 @@ class Core:
         loop: asyncio.AbstractEventLoop,
         tls: TlsFront | None,
         log: Callable[[bytes], bool] | None,
+        connector: Connector,
         memory: Memory | None = None,
     ) -> None:
+        """``connector`` makes the protocol of each connection to an app."""
         self.loop = loop
         self.tls = tls
         self.counters = Counters()
         self.log = AccessLog(log, self.counters)
         self.wheel = Wheel(loop, self.tick)
-        self.registry = Registry(loop, self.wheel, self.counters)
+        self.registry = Registry(loop, self.wheel, self.counters, connector)
         self.table = LiveTable(self.registry)
         self.handshakes = Handshakes(self.wheel.next_turn, self.counters)
         self.ids = RequestIds(secrets.randbits(64))
@@ -151,18 +182,18 @@ class Core:
         self.one_peer_until = 0.0
         self.on_one_peer: Callable[[], None] | None = None
         """Called when that changes."""
-        self.sweep: list[Http1Downstream | Stream] = []
+        self.sweep: list[ClientConnection] = []
         """Connections still to be looked at for who is idle."""
         self.sweep_left = 0
         """How many of them the turns of the loop that follow look at."""
         self.on_tick: Callable[[], None] | None = None
         """Called ten times a second, after what the core itself has to do."""
-        self.connections: set[Http1Downstream | Stream] = set()
-        self.entering: set[Entrance] = set()
+        self.connections: set[ClientConnection] = set()
+        self.entering: set[EnteringConnection] = set()
         """Connections that have not shown yet whether a PROXY header comes first."""
-        self.lingering: dict[Http1Downstream, None] = {}
+        self.lingering: dict[RequestConnection, None] = {}
         """Connections that are answered and closed on our side, in that order, whose clients are still sending."""
-        self.lingering_of: dict[str, dict[Http1Downstream, None]] = {}
+        self.lingering_of: dict[str, dict[RequestConnection, None]] = {}
         """The same by client (:func:`proxy.peer.client_key`)."""
         self.draining = False
         self.closing = False
@@ -258,7 +289,7 @@ class Core:
             return Failure.OVERLOADED
         if self.shares.crowded:
             client = fields.client if fields.upgrade else ""
-            return self.shares.judge(route.definition.namespace, route.upstream.load, client)
+            return self.shares.judge(route.namespace, route.upstream.load, client)
         return None
 
     def _close_idle(self) -> None:
@@ -273,7 +304,7 @@ class Core:
             connection.make_room()
         self.counters.given_up += len(idle)
 
-    def _next_connections(self) -> Iterator[Http1Downstream | Stream]:
+    def _next_connections(self) -> Iterator[ClientConnection]:
         """Each connection once, beginning where the last call's caller has stopped."""
         for _ in range(len(self.connections)):
             if not self.sweep:
@@ -335,8 +366,8 @@ class Core:
         """One turn of the loop's share of it. ``excess``: how many are too many."""
         looks = min(MOST_LOOKED_AT, self.sweep_left)
         self.sweep_left -= looks
-        idle: list[tuple[float, int, Http1Downstream | Stream]] = []
-        tunnels: list[tuple[float, int, Http1Downstream | Stream]] = []
+        idle: list[tuple[float, int, ClientConnection]] = []
+        tunnels: list[tuple[float, int, ClientConnection]] = []
         for number, connection in enumerate(islice(self._next_connections(), looks)):
             since = connection.idle_since()
             if since <= moment - IDLE_LEAST:
@@ -364,7 +395,7 @@ class Core:
     def _go_on_relieving(self, excess: int) -> None:
         self._relieve(now(), excess)
 
-    def opened(self, connection: Http1Downstream, secure: bool) -> None:
+    def opened(self, connection: RequestConnection, secure: bool) -> None:
         """A client connection is ready (over TLS: its handshake is done)."""
         self.connections.add(connection)
         listener = "https" if secure else "http"
@@ -372,7 +403,7 @@ class Core:
         counters.accepted[listener] += 1
         counters.open_connections[listener] += 1
 
-    def closed(self, connection: Http1Downstream, secure: bool) -> None:
+    def closed(self, connection: RequestConnection, secure: bool) -> None:
         """A client connection is gone; nothing to do for one that never was ready."""
         if connection not in self.connections:
             return
@@ -385,7 +416,7 @@ class Core:
         if connection in self.lingering:  # last: its place was given back by now, whatever goes wrong here
             self._lingers_no_more(connection)
 
-    def lingers(self, connection: Http1Downstream) -> None:
+    def lingers(self, connection: RequestConnection) -> None:
         """A client has its answer and is still sending: its connection closes later, unless too many do so."""
         lingering = self.lingering
         of_client = self.lingering_of.setdefault(client_key(connection.address), {})
@@ -396,7 +427,7 @@ class Core:
             self._lingers_no_more(oldest)
             oldest.make_room()
 
-    def _lingers_no_more(self, connection: Http1Downstream) -> None:
+    def _lingers_no_more(self, connection: RequestConnection) -> None:
         del self.lingering[connection]
         key = client_key(connection.address)
         of_client = self.lingering_of[key]
@@ -404,13 +435,13 @@ class Core:
         if not of_client:
             del self.lingering_of[key]
 
-    def joined(self, stream: Stream) -> None:
+    def joined(self, stream: ClientConnection) -> None:
         """A client connection on a port of its own is there, and one to an endpoint will be."""
         self.admission.come(2)
         self.streamed += 2
         self.connections.add(stream)
 
-    def left(self, stream: Stream) -> None:
+    def left(self, stream: ClientConnection) -> None:
         """It is gone."""
         self.admission.go(2)
         self.streamed -= 2
@@ -425,7 +456,7 @@ class Core:
         counters.tunnels_open += 1
         route = exchange.route
         if route is not None:
-            self.shares.opened(route.definition.namespace, exchange.fields.client)
+            self.shares.opened(route.namespace, exchange.fields.client)
         if not self.shares.crowded:
             self.shares.look(self.streamed)  # between two ticks hundreds may come
             self.shedding |= self.shares.crowded
@@ -436,7 +467,7 @@ class Core:
         counters.tunnels_open -= 1
         route = exchange.route
         if route is not None:
-            self.shares.closed(route.definition.namespace, exchange.fields.client)
+            self.shares.closed(route.namespace, exchange.fields.client)
         failure = exchange.failure
         reason = failure.value if failure is not None else f"{exchange.first_to_end.decode()}_closed"
         counters.tunnels_closed[reason] = counters.tunnels_closed.get(reason, 0) + 1

@@ -12,18 +12,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from proxy.clock import FAR, now
+from proxy.core import Core
 from proxy.deadlines import LEAVE_SECONDS, PROXY_SECONDS
 from proxy.errors import Failure
 from proxy.faults import attempt, isolated, note
+from proxy.http1.downstream import Http1Downstream
 from proxy.proxy_header import BadHeader, read
 from proxy.sockets import peer_address
-
-if TYPE_CHECKING:
-    from proxy.core import Core
-    from proxy.http1.downstream import Http1Downstream
 
 __all__ = ["Entrance"]
 

@@ -16,6 +16,7 @@ from typing import Final
 from proxy.clock import TICK, now
 from proxy.core import Core, TlsFront
 from proxy.doors import http_connection, https_connection
+from proxy.http1.upstream import Http1Upstream
 from proxy.memory import Memory
 from proxy.metrics import Counters
 from proxy.routes import TableChange
@@ -69,7 +70,7 @@ class Gateway:
         ``memory``: the limit that must not be met; None: there is none.
         """
         self._loop = loop
-        self._core = Core(loop, tls, log, memory)
+        self._core = Core(loop, tls, log, Http1Upstream, memory)
         self._streams = Streams(self._core)
         self._doors: list[_Door] = []
         self._reopening: asyncio.Task[None] | None = None

@@ -71,6 +71,7 @@ class LiveRoute:
     __slots__ = (
         "_label",
         "allow",
+        "app",
         "available",
         "body_grace",
         "body_pace",
@@ -88,6 +89,8 @@ class LiveRoute:
         "gated_tls",
         "idle_timeout",
         "maintenance",
+        "maintenance_page",
+        "namespace",
         "request_timeout",
         "upstream",
     )
@@ -95,6 +98,8 @@ class LiveRoute:
     def __init__(self, definition: Route, upstream: Upstream, request_start: bool) -> None:
         policy = definition.policy
         self.definition = definition
+        self.app = definition.app
+        self.namespace = definition.namespace
         self._label = b""
         self.upstream = upstream
         self.counters = upstream.counters
@@ -102,6 +107,7 @@ class LiveRoute:
         self.deny = NetworkSet(policy.deny) if policy.deny else None
         self.enforce_https = policy.enforce_https
         self.maintenance = policy.maintenance
+        self.maintenance_page = policy.maintenance_page
         self.available = bool(definition.endpoints)
         self.body_size = policy.body_size
         self.body_timeout = policy.body_timeout or FAR

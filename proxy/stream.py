@@ -22,9 +22,10 @@ import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from proxy.clock import FAR, HORIZON, now
+from proxy.core import Core
 from proxy.deadlines import PROXY_SECONDS
 from proxy.errors import Failure
 from proxy.faults import attempt, isolated, note
@@ -35,9 +36,6 @@ from proxy.proxy_header import BadHeader, read, written
 from proxy.routes import Address, StreamRoute
 from proxy.sockets import keep_alive, limit_unsent, reset_on_close
 from proxy.upstreams.balancing import choose
-
-if TYPE_CHECKING:
-    from proxy.core import Core
 
 __all__ = ["Bind", "Stream", "Streams"]
 

@@ -15,21 +15,75 @@ What must not enter: bytes of heads, sockets, clocks (times are handed in), and 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from proxy.errors import Failure, Retry
-from proxy.http1.parser import RequestFields, RequestLine, ResponseHead
+from proxy.http.messages import RequestFields, RequestLine, ResponseHead
+from proxy.metrics import RouteCounters
 
-if TYPE_CHECKING:
-    from proxy.live import LiveRoute
-
-__all__ = ["App", "Client", "Exchange", "Lender"]
+__all__ = ["App", "Client", "Exchange", "Lender", "Routed"]
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 """Methods that may be sent twice (RFC 9110 9.2.2)."""
 MAX_ATTEMPTS: Final = 3
 MAX_KEPT: Final = 64 * 1024
 """Bytes of a request's body that are kept to be sent again."""
+
+
+class Routed(Protocol):
+    """What the exchange's two sides, its counters and its log line read of the app that was asked for
+    (``proxy.live.LiveRoute``). Times are in seconds; FAR where there is no limit, 0 where that is said."""
+
+    @property
+    def app(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def label(self) -> bytes:
+        """Its part of a JSON log line."""
+
+    @property
+    def counters(self) -> RouteCounters: ...
+    @property
+    def fields_plain(self) -> bytes:
+        """Field lines that the router adds to each response in clear, and over TLS."""
+
+    @property
+    def fields_tls(self) -> bytes: ...
+    @property
+    def maintenance_page(self) -> bytes: ...
+    @property
+    def body_size(self) -> int:
+        """Bytes that a request's body may have; 0: any number."""
+
+    @property
+    def body_timeout(self) -> float:
+        """How long the client may be silent within a body."""
+
+    @property
+    def body_pace(self) -> float:
+        """Seconds that each byte of a body may take on average, and ``body_grace`` how many before that counts."""
+
+    @property
+    def body_grace(self) -> float: ...
+    @property
+    def idle_timeout(self) -> float:
+        """How long the app may be silent."""
+
+    @property
+    def request_timeout(self) -> float:
+        """How long it may take until it answers; 0: as long as it likes."""
+
+    @property
+    def first_timeout(self) -> float:
+        """The smaller of the two."""
+
+    @property
+    def dated(self) -> bool:
+        """Whether requests carry :meth:`request_fields`."""
+
+    def request_fields(self) -> bytes:
+        """Lines that differ with each request."""
 
 
 class Client(Protocol):
@@ -162,7 +216,7 @@ class Exchange:
         """Monotonic seconds when the head was complete."""
         self.app: App | None = None
         self.lender: Lender | None = None
-        self.route: LiveRoute | None = None
+        self.route: Routed | None = None
         """The app that was asked for; None: there is none of that name, or it is not known yet."""
         self.endpoint = b""
         """Who answered, printable; empty: nobody was asked."""

@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from proxy.http1.parser import MAX_PORT, RequestFields, ResponseHead, is_host, set_fields
+from proxy.http.messages import MAX_PORT, RequestFields, ResponseHead, is_host, set_fields
 from proxy.peer import NetworkSet, client_address
 
 __all__ = ["Peer", "RequestIds", "build_outgoing", "forwarded_fields", "route_fields", "stand_beside"]

@@ -13,7 +13,7 @@ import re
 from typing import Final
 
 from proxy.errors import Failure
-from proxy.http1.parser import Malformed
+from proxy.http.messages import Malformed
 
 __all__ = ["LAST_CHUNK", "MAX_LINES", "ChunkDecoder", "encode"]
 

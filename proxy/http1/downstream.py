@@ -10,9 +10,10 @@ What must not enter: which endpoint answers, retries, and what a failure means (
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from proxy.clock import FAR, HORIZON, TICK, http_date, now
+from proxy.core import Core
 from proxy.deadlines import (
     DRAIN_SECONDS,
     HALF_CLOSED_SECONDS,
@@ -28,25 +29,14 @@ from proxy.faults import attempt, isolated, note
 from proxy.http import answers, gate
 from proxy.http.exchange import App, Exchange
 from proxy.http.heads import Peer, build_outgoing, stand_beside
+from proxy.http.messages import CHUNKED, PROXY_METHODS, Malformed, RequestFields, RequestLine, ResponseHead
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
-from proxy.http1.parser import (
-    CHUNKED,
-    PROXY_METHODS,
-    Malformed,
-    RequestFields,
-    RequestLine,
-    ResponseHead,
-    parse_fields,
-    parse_request_line,
-)
+from proxy.http1.parser import parse_fields, parse_request_line
 from proxy.http1.target import origin_form
+from proxy.live import LiveEdge
 from proxy.sockets import is_broken, kernel_unsent, peer_address, reset_on_close
+from proxy.upstreams.interfaces import Pool, PooledConnection
 from proxy.upstreams.ties import Tie
-
-if TYPE_CHECKING:
-    from proxy.core import Core
-    from proxy.http1.upstream import Http1Upstream
-    from proxy.live import LiveEdge
 
 __all__ = ["Http1Downstream"]
 
@@ -616,13 +606,11 @@ class Http1Downstream(asyncio.Protocol):
         if self._tie is None:
             exchange.begin(route.upstream, body, last, exchange.started)
         else:
-            self._begin_tied(self._tie, exchange, body, last)
+            self._begin_tied(self._tie, route.upstream, exchange, body, last)
 
-    def _begin_tied(self, tie: Tie, exchange: Exchange, body: bytes, last: bool) -> None:
+    def _begin_tied(self, tie: Tie, pool: Pool, exchange: Exchange, body: bytes, last: bool) -> None:
         """Ask the app, over the connection by which it knows this client if it is that app."""
-        route = exchange.route
-        assert route is not None  # noqa: S101 -- it was found a moment ago
-        lender = tie.over(route.upstream, exchange.fields.binds)
+        lender = tie.over(pool, exchange.fields.binds)
         if tie.is_cut:
             self._close = True
         exchange.begin(lender, body, last, exchange.started)
@@ -911,10 +899,10 @@ class Http1Downstream(asyncio.Protocol):
 
     def tie(self, app: App) -> None:
         exchange = self._exchange
-        if exchange is not None and exchange.route is not None:
+        if exchange is not None:
             if self._tie is None:
                 self._tie = Tie(self)
-            self._tie.keep(cast("Http1Upstream", app), exchange.route.upstream)
+            self._tie.keep(cast(PooledConnection, app))
 
     def untie(self) -> None:
         if self._state == _HEAD and not self._buffer:
@@ -959,7 +947,7 @@ class Http1Downstream(asyncio.Protocol):
         if failure is Failure.HTTPS_REQUIRED:
             location = b"https://%b%b%b" % (exchange.fields.name, self._edge.https_suffix, exchange.line.target)
         elif failure is Failure.MAINTENANCE and route is not None:
-            page = route.definition.policy.maintenance_page
+            page = route.maintenance_page
         exchange.failure = failure
         exchange.status = status
         exchange.over = True

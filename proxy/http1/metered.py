@@ -8,14 +8,10 @@ What must not enter: anything else about requests.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from proxy.core import Core
 from proxy.errors import Failure
 from proxy.http.exchange import Exchange
 from proxy.http1.downstream import Http1Downstream
-
-if TYPE_CHECKING:
-    from proxy.core import Core
 
 __all__ = ["MeteredDownstream"]
 

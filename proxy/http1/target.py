@@ -12,7 +12,8 @@ import re
 from typing import Final
 
 from proxy.errors import Failure
-from proxy.http1.parser import Malformed, canonical_name
+from proxy.http.messages import Malformed
+from proxy.http1.parser import canonical_name
 
 __all__ = ["normalise", "origin_form"]
 

@@ -11,23 +11,22 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
+from typing import Concatenate, Final, ParamSpec, TypeVar, cast
 
 from proxy.clock import FAR, HORIZON, Wheel, now
 from proxy.deadlines import STALL_SECONDS
 from proxy.errors import Failure
 from proxy.faults import attempt, note
+from proxy.http.exchange import Exchange
+from proxy.http.messages import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead
 from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
-from proxy.http1.parser import CHUNKED, UNTIL_CLOSE, Malformed, ResponseHead, parse_response
+from proxy.http1.parser import parse_response
 from proxy.sockets import has_news, set_app_options, unread
-from proxy.upstreams.heads import SMALL, Heads
+from proxy.upstreams.endpoint import Endpoint
+from proxy.upstreams.heads import SMALL
+from proxy.upstreams.interfaces import Home, Pool, PooledConnection
 
-if TYPE_CHECKING:
-    from proxy.http.exchange import Exchange
-    from proxy.metrics import Counters
-    from proxy.upstreams.endpoint import Endpoint
-
-__all__ = ["Home", "Http1Upstream"]
+__all__ = ["Http1Upstream"]
 
 MAX_HEAD: Final = 64 * 1024
 """Bytes of a response's head: apps set large cookies and policies, and memory per connection stays bounded."""
@@ -54,25 +53,6 @@ _CLOSED: Final = 6
 _UPGRADE: Final = b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
 
 
-class Home(Protocol):
-    """Where a connection belongs while nobody has it: a pool, or the one client that the app knows by it."""
-
-    totals: Counters
-
-    @property
-    def heads(self) -> Heads:
-        """Who remembers a large head."""
-
-    def give_back(self, connection: Http1Upstream, reusable: bool) -> None:
-        """The exchange on this connection is over."""
-
-    def leave(self, connection: Http1Upstream) -> None:
-        """An exchange or a tunnel is over with its connection, which closes by itself or has closed."""
-
-    def lost_idle(self, connection: Http1Upstream) -> None:
-        """An idle connection closes."""
-
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -94,7 +74,7 @@ def _isolated(
     return guarded
 
 
-class Http1Upstream(asyncio.Protocol):
+class Http1Upstream(PooledConnection):
     """Implements ``proxy.http.exchange.App``."""
 
     __slots__ = (
@@ -105,6 +85,7 @@ class Http1Upstream(asyncio.Protocol):
         "_exchange",
         "_head",
         "_held",
+        "_home",
         "_idle_timeout",
         "_interim",
         "_interim_at",
@@ -118,19 +99,13 @@ class Http1Upstream(asyncio.Protocol):
         "_state",
         "_taken",
         "_transport",
-        "_upstream",
         "_wheel",
-        "deadline",
-        "endpoint",
-        "lent",
-        "reused",
-        "slot",
     )
 
-    def __init__(self, upstream: Home, endpoint: Endpoint, wheel: Wheel) -> None:
+    def __init__(self, pool: Pool, endpoint: Endpoint[PooledConnection], wheel: Wheel) -> None:
         # per connection
-        self._upstream = upstream
-        self.endpoint = endpoint
+        super().__init__(pool, endpoint)
+        self._home: Home = pool
         self._wheel = wheel
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._state = _IDLE
@@ -140,11 +115,6 @@ class Http1Upstream(asyncio.Protocol):
         self._taken = False
         self._lost = False
         """The transport is over; what is read now was received before that."""
-        self.lent = False
-        """It counts as a load of its endpoint and its upstream."""
-        self.reused = False
-        self.deadline = FAR
-        self.slot = 0
         # per exchange
         self._exchange: Exchange | None = None
         self._buffer: bytes | bytearray = b""
@@ -226,19 +196,19 @@ class Http1Upstream(asyncio.Protocol):
     @_isolated
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None and self._exchange is not None:
-            attempt(self._upstream.totals, "app", self._read_unread)
+            attempt(self._home.totals, "app", self._read_unread)
         state = self._state
         exchange = self._exchange
         self._state = _CLOSED
         self.slot = -1
-        attempt(self._upstream.totals, "app", self._drop_head)
+        attempt(self._home.totals, "app", self._drop_head)
         if self._taken:
             self._taken = False
-            self._upstream.totals.upstream_open -= 1
+            self._home.totals.upstream_open -= 1
         if state == _IDLE:
             self._ended_idle()
-            self._upstream.lost_idle(self)
-        self._upstream.leave(self)
+            self._home.lost_idle(self)
+        self._home.leave(self)
         if exchange is not None:
             self._exchange = None
             if state == _HEAD:
@@ -258,7 +228,7 @@ class Http1Upstream(asyncio.Protocol):
                 exchange.app_full()
             except Exception as error:
                 # The loop calls this from within a write, and whoever writes goes on.
-                note(self._upstream.totals, "app", error)
+                note(self._home.totals, "app", error)
                 self._wheel.next_turn(lambda: self._crash(exchange))
 
     @_isolated
@@ -366,7 +336,7 @@ class Http1Upstream(asyncio.Protocol):
 
     def part(self) -> None:
         self._exchange = None
-        self._upstream.leave(self)
+        self._home.leave(self)
         self._state = _CLOSED
         self._wheel.arm(self, now() + STALL_SECONDS)  # an app that takes nothing any more must not keep it for ever
         self._transport.close()
@@ -377,21 +347,21 @@ class Http1Upstream(asyncio.Protocol):
     def abandon(self) -> None:
         if self.lent:
             self._exchange = None
-            self._upstream.give_back(self, False)
+            self._home.give_back(self, False)
 
     # ── mistakes of ours ──────────────────────────────────────────────────────────────────────────────────────────
 
     def fault(self, error: Exception, exchange: Exchange | None) -> None:
         """A callback raised: this connection is given up, and the client whose exchange it had."""
-        note(self._upstream.totals, "app", error)
+        note(self._home.totals, "app", error)
         self._crash(exchange)
 
     def _crash(self, exchange: Exchange | None) -> None:
         """Raises nothing, and leaves nothing behind."""
-        totals = self._upstream.totals
+        totals = self._home.totals
         exchange = exchange or self._exchange
         self._exchange = None
-        attempt(totals, "app", self._upstream.give_back, self, False)
+        attempt(totals, "app", self._home.give_back, self, False)
         attempt(totals, "app", self.close)
         if exchange is not None:
             exchange.client.crash()
@@ -406,7 +376,7 @@ class Http1Upstream(asyncio.Protocol):
 
     def tie(self, home: Home) -> None:
         """From now on it belongs there, and is in no pool any more."""
-        self._upstream = home
+        self._home = home
 
     def is_quiet(self) -> bool:
         """Whether the app has said nothing, not even its end, since this connection became idle. Asks the kernel."""
@@ -425,7 +395,7 @@ class Http1Upstream(asyncio.Protocol):
         if self._state == _CLOSED:
             return
         if self._state == _IDLE:
-            self._upstream.lost_idle(self)
+            self._home.lost_idle(self)
         if self._transport is not None:
             self._transport.abort()
         self._state = _CLOSED
@@ -549,7 +519,7 @@ class Http1Upstream(asyncio.Protocol):
 
     def _remember(self, known: bytes) -> None:
         """Remember the head that was just read, if there is room for it."""
-        heads = self._upstream.heads
+        heads = self._home.heads
         if len(known) > SMALL:
             self._known = known if heads.hold(self, len(known)) else b""
         else:
@@ -560,7 +530,7 @@ class Http1Upstream(asyncio.Protocol):
     def _drop_head(self) -> None:
         """The connection is over, but the wheel knows it for some seconds yet: what is large must not wait for that."""
         if len(self._known) > SMALL:
-            self._upstream.heads.drop(self)
+            self._home.heads.drop(self)
         self.forget_head()
 
     def forget_head(self) -> None:
@@ -651,13 +621,13 @@ class Http1Upstream(asyncio.Protocol):
             self._transport.resume_reading()
         if clean and head.reusable and self._state != _CLOSED:
             self.rest(moment)
-            self._upstream.give_back(self, True)
+            self._home.give_back(self, True)
         elif clean and head.binds and self._state != _CLOSED and exchange is not None:
             exchange.client.tie(self)
             self.rest(moment)
-            self._upstream.give_back(self, True)
+            self._home.give_back(self, True)
         else:
-            self._upstream.give_back(self, False)
+            self._home.give_back(self, False)
 
     def _ended_idle(self) -> None:
         """The app closed what it was not asked to: perhaps it always does after so long."""
@@ -682,7 +652,7 @@ class Http1Upstream(asyncio.Protocol):
         """What came, or did not come, ends this connection."""
         exchange = self._exchange
         self._exchange = None
-        self._upstream.give_back(self, False)
+        self._home.give_back(self, False)
         if exchange is not None:
             exchange.failed(failure)
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final, Generic, TypeVar
 
 from proxy.http.heads import printable
 from proxy.routes import Address
 from proxy.upstreams.ejection import Standing
-
-if TYPE_CHECKING:
-    from proxy.http1.upstream import Http1Upstream
 
 __all__ = ["Endpoint"]
 
@@ -19,7 +16,11 @@ _AT_ONCE: Final = 0.5
 """Seconds between two closings that tell of an app's habit. A process that ends closes all its connections at once."""
 
 
-class Endpoint:
+C = TypeVar("C")
+"""What connects to an endpoint (``interfaces.PooledConnection``)."""
+
+
+class Endpoint(Generic[C]):
     """One address of one app. Never shared between apps, even for the same address (contract 7)."""
 
     __slots__ = (
@@ -41,9 +42,9 @@ class Endpoint:
         self.address = address
         self.label = printable(address)
         """For log lines."""
-        self.idle: list[Http1Upstream] = []
+        self.idle: list[C] = []
         """Connections that wait for work, the most recently used last."""
-        self.tied: set[Http1Upstream] | None = None
+        self.tied: set[C] | None = None
         """Connections that belong to one client each (``ties``); None: there never was one."""
         self.load = 0
         """Exchanges under way, those that still connect included."""

@@ -6,18 +6,16 @@ import asyncio
 import heapq
 from collections.abc import Iterator
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from proxy.clock import Wheel, now
 from proxy.metrics import Counters, RouteCounters
 from proxy.routes import Edge, Route
 from proxy.sockets import descriptors
 from proxy.upstreams.heads import Heads
+from proxy.upstreams.interfaces import Connector, PooledConnection
 from proxy.upstreams.limits import Limits
 from proxy.upstreams.upstream import Upstream
-
-if TYPE_CHECKING:
-    from proxy.http1.upstream import Http1Upstream
 
 __all__ = ["Registry"]
 
@@ -39,6 +37,7 @@ class Registry:
     when a request is over."""
 
     __slots__ = (
+        "_connector",
         "_counters",
         "_excess",
         "_limits",
@@ -52,10 +51,11 @@ class Registry:
         "slot",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, counters: Counters) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, wheel: Wheel, counters: Counters, connector: Connector) -> None:
         self._loop = loop
         self._wheel = wheel
         self._counters = counters
+        self._connector = connector
         self._limits = Limits(Edge(), descriptors())
         self._upstreams: dict[str, Upstream] = {}
         self._namespaces: dict[str, int] = {}
@@ -91,7 +91,14 @@ class Registry:
                 counters = RouteCounters(route.app, route.namespace, route.service)
                 self._counters.routes[route.name] = counters
             upstream = Upstream(
-                route.name, self._loop, self._wheel, self._counters, counters, self._limits, self._make_room
+                route.name,
+                self._loop,
+                self._wheel,
+                self._counters,
+                counters,
+                self._limits,
+                self._connector,
+                self._make_room,
             )
             self._upstreams[route.name] = upstream
             self._namespaces[counters.namespace] = self._namespaces.get(counters.namespace, 0) + 1
@@ -149,7 +156,7 @@ class Registry:
             self._close_some()
 
     def _close_some(self) -> None:
-        idle: list[Http1Upstream] = []
+        idle: list[PooledConnection] = []
         for _ in range(min(_MOST_LOOKED_AT, len(self._upstreams))):
             if not self._round:
                 self._round = list(self._upstreams)

@@ -13,10 +13,9 @@ from typing import Protocol, cast
 
 from proxy.errors import Failure
 from proxy.http.exchange import App, Exchange, Lender
-from proxy.http1.upstream import Http1Upstream
 from proxy.metrics import Counters
 from proxy.upstreams.heads import Heads
-from proxy.upstreams.upstream import Upstream
+from proxy.upstreams.interfaces import Pool, PooledConnection
 
 __all__ = ["Tie"]
 
@@ -29,20 +28,20 @@ class Tied(Protocol):
 
 
 class Tie:
-    """Implements ``proxy.http.exchange.Lender`` for the client, and ``proxy.http1.upstream.Home`` for the connection.
+    """Implements ``proxy.http.exchange.Lender`` for the client, and ``interfaces.Home`` for the connection.
 
     A client connection has one at most: where it uses several apps that authenticate connections, the last one has it.
     """
 
-    __slots__ = ("_client", "_connection", "_served", "_upstream", "is_cut", "totals")
+    __slots__ = ("_client", "_connection", "_pool", "_served", "is_cut", "totals")
 
     totals: Counters
 
     def __init__(self, client: Tied) -> None:
         self._client = client
-        self._upstream: Upstream | None = None
+        self._pool: Pool | None = None
         """The app; None: no request for it came yet."""
-        self._connection: Http1Upstream | None = None
+        self._connection: PooledConnection | None = None
         self._served = False
         """An answer came over it, so the app may know the client by it."""
         self.is_cut = False
@@ -53,22 +52,22 @@ class Tie:
 
     # ── for the client ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def over(self, upstream: Upstream, binds: bool) -> Lender:
+    def over(self, pool: Pool, binds: bool) -> Lender:
         """Who lends connections for the client's next request, which is for this app. ``binds``: its credentials are
         those of the connection."""
-        if self._upstream is upstream:
+        if self._pool is pool:
             return self
         if not binds:
-            return upstream
-        self._begin(upstream)
+            return pool
+        self._begin(pool)
         return self
 
-    def keep(self, connection: Http1Upstream, upstream: Upstream) -> None:
+    def keep(self, connection: PooledConnection) -> None:
         """Take a connection that is lent from its pool."""
         if self._connection is connection:
             return
-        if self._upstream is not upstream or self._connection is not None:
-            self._begin(upstream)
+        if self._pool is not connection.pool or self._connection is not None:
+            self._begin(connection.pool)
         self._connection = connection
         endpoint = connection.endpoint
         if endpoint.tied is None:
@@ -84,56 +83,56 @@ class Tie:
             self._untie(connection)
             connection.close()
 
-    def _begin(self, upstream: Upstream) -> None:
+    def _begin(self, pool: Pool) -> None:
         self.end()
-        self._upstream = upstream
-        self.totals = upstream.totals
+        self._pool = pool
+        self.totals = pool.totals
         self._served = self.is_cut = False
 
     # ── the lender of an exchange ─────────────────────────────────────────────────────────────────────────────────
 
     def lend(self, exchange: Exchange, fresh: bool) -> App | None:
-        upstream = cast(Upstream, self._upstream)
+        pool = cast(Pool, self._pool)
         if self._connection is not None:
-            return upstream.lend_tied(self._connection, exchange)
-        app = upstream.lend(exchange, fresh)
+            return pool.lend_tied(self._connection, exchange)
+        app = pool.lend(exchange, fresh)
         if app is not None:
             self.lent(exchange, app)
         return app
 
     def lent(self, exchange: Exchange, app: App) -> None:
         if exchange.fields.binds:
-            self.keep(cast(Http1Upstream, app), cast(Upstream, self._upstream))
+            self.keep(cast(PooledConnection, app))
 
     def forget(self, exchange: Exchange) -> None:
-        cast(Upstream, self._upstream).forget(exchange)
+        cast(Pool, self._pool).forget(exchange)
 
     def retried(self, failure: Failure) -> bool:
         """Not where the app knew the client: on another connection it would be asked as a stranger."""
-        return not self.is_cut and cast(Upstream, self._upstream).retried(failure)
+        return not self.is_cut and cast(Pool, self._pool).retried(failure)
 
     # ── the home of the connection ────────────────────────────────────────────────────────────────────────────────
 
     @property
     def heads(self) -> Heads:
         """Who remembers a large head."""
-        return cast(Upstream, self._upstream).heads
+        return cast(Pool, self._pool).heads
 
-    def give_back(self, connection: Http1Upstream, reusable: bool) -> None:
-        cast(Upstream, self._upstream).leave(connection)
+    def give_back(self, connection: PooledConnection, reusable: bool) -> None:
+        cast(Pool, self._pool).leave(connection)
         self._served = True
         if not reusable or connection.endpoint.gone:
             self._lost(connection)
             connection.close()
 
-    def leave(self, connection: Http1Upstream) -> None:
-        cast(Upstream, self._upstream).leave(connection)
+    def leave(self, connection: PooledConnection) -> None:
+        cast(Pool, self._pool).leave(connection)
         self._lost(connection)
 
-    def lost_idle(self, connection: Http1Upstream) -> None:
+    def lost_idle(self, connection: PooledConnection) -> None:
         self._lost(connection)
 
-    def _lost(self, connection: Http1Upstream) -> None:
+    def _lost(self, connection: PooledConnection) -> None:
         self._untie(connection)
         if self._connection is connection:
             self._connection = None
@@ -141,7 +140,7 @@ class Tie:
                 self.is_cut = True
                 self._client.untie()
 
-    def _untie(self, connection: Http1Upstream) -> None:
+    def _untie(self, connection: PooledConnection) -> None:
         tied = connection.endpoint.tied
         if tied is not None:
             tied.discard(connection)

@@ -12,13 +12,12 @@ import asyncio
 import errno
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from proxy.clock import Wheel, now
 from proxy.errors import Failure
 from proxy.faults import note
-from proxy.http.exchange import IDEMPOTENT
-from proxy.http1.upstream import Http1Upstream
+from proxy.http.exchange import IDEMPOTENT, App, Exchange, Lender
 from proxy.metrics import Counters, RouteCounters
 from proxy.routes import Address
 from proxy.upstreams.balancing import choose
@@ -26,10 +25,8 @@ from proxy.upstreams.budget import RetryBudget
 from proxy.upstreams.ejection import may_eject
 from proxy.upstreams.endpoint import Endpoint
 from proxy.upstreams.heads import Heads
+from proxy.upstreams.interfaces import Connector, PooledConnection
 from proxy.upstreams.limits import Limits
-
-if TYPE_CHECKING:
-    from proxy.http.exchange import App, Exchange, Lender
 
 __all__ = ["Upstream"]
 
@@ -76,8 +73,8 @@ class Dial:
         self.exchange = exchange
         self.probing = exchange is None
         """Only to see whether an ejected endpoint is back."""
-        self.tried: list[Endpoint] = []
-        self.endpoint: Endpoint | None = None
+        self.tried: list[Endpoint[PooledConnection]] = []
+        self.endpoint: Endpoint[PooledConnection] | None = None
         self.task: asyncio.Task[None] | None = None
         self.counted = True
         """It is one of those that its upstream counts as under way."""
@@ -110,7 +107,7 @@ class TimeOut:
 
     __slots__ = ("_endpoint", "_upstream", "deadline", "slot")
 
-    def __init__(self, upstream: Upstream, endpoint: Endpoint) -> None:
+    def __init__(self, upstream: Upstream, endpoint: Endpoint[PooledConnection]) -> None:
         self._upstream = upstream
         self._endpoint = endpoint
         self.deadline = 0.0
@@ -144,6 +141,7 @@ class Upstream:
 
     __slots__ = (
         "_budget",
+        "_connector",
         "_crowded",
         "_dialled",
         "_dials",
@@ -169,6 +167,7 @@ class Upstream:
         totals: Counters,
         counters: RouteCounters,
         limits: Limits,
+        connector: Connector,
         crowded: Callable[[], None],
     ) -> None:
         """``crowded`` is called when there is no descriptor for another connection."""
@@ -183,10 +182,11 @@ class Upstream:
         self._wheel = wheel
         self.totals = totals
         self._limits = limits
+        self._connector = connector
         self._crowded = crowded
         self._budget = RetryBudget()
-        self._endpoints: dict[Address, Endpoint] = {}
-        self._ready: list[Endpoint] = []
+        self._endpoints: dict[Address, Endpoint[PooledConnection]] = {}
+        self._ready: list[Endpoint[PooledConnection]] = []
         """The endpoints that are not ejected."""
         self._dials: set[Dial] = set()
         self._dialled: dict[Exchange, Dial] = {}
@@ -218,7 +218,7 @@ class Upstream:
             self._wheel.next_turn(lambda: self._move(dials))
 
     def _replace(self, addresses: Sequence[Address]) -> None:
-        fresh: dict[Address, Endpoint] = {}
+        fresh: dict[Address, Endpoint[PooledConnection]] = {}
         for address in addresses:
             known = self._endpoints.get(address)
             fresh[address] = Endpoint(address, self._limits.idle_seconds) if known is None else known
@@ -286,7 +286,7 @@ class Upstream:
         for endpoint in self._endpoints.values():
             endpoint.idle_seconds = limits.idle_seconds
 
-    def idle(self) -> list[Http1Upstream]:
+    def idle(self) -> list[PooledConnection]:
         """Every idle connection."""
         return [connection for endpoint in self._endpoints.values() for connection in endpoint.idle]
 
@@ -299,7 +299,7 @@ class Upstream:
 
     # ── the lender of an exchange ─────────────────────────────────────────────────────────────────────────────────
 
-    def lend(self, exchange: Exchange, fresh: bool) -> Http1Upstream | None:
+    def lend(self, exchange: Exchange, fresh: bool) -> PooledConnection | None:
         """An idle connection now, or None while one is dialled; without endpoints the exchange fails at once.
 
         ``fresh``: the last connection broke, so this one is to be new, and to another endpoint if there is one.
@@ -332,7 +332,7 @@ class Upstream:
         self._dial_for(exchange, endpoint)
         return None
 
-    def lend_tied(self, connection: Http1Upstream, exchange: Exchange) -> Http1Upstream | None:
+    def lend_tied(self, connection: PooledConnection, exchange: Exchange) -> PooledConnection | None:
         """As ``lend``, of the connection that is tied to the client: another one would not do."""
         if self.load >= self.most:
             self._queue(exchange)
@@ -353,7 +353,7 @@ class Upstream:
     def lent(self, exchange: Exchange, app: App) -> None:
         """Nothing to do: a connection of the pool is anybody's."""
 
-    def _is_alive(self, connection: Http1Upstream, exchange: Exchange) -> bool:
+    def _is_alive(self, connection: PooledConnection, exchange: Exchange) -> bool:
         """What must not be sent twice is not sent where the app has left already, known to the kernel though not yet
         to us (hardening R-21). Who may be retried does without the question, which costs a system call."""
         if exchange.line.method in IDEMPOTENT or connection.is_quiet():
@@ -383,7 +383,7 @@ class Upstream:
         retries = self.counters.retries
         retries[failure] = retries.get(failure, 0) + 1
 
-    def give_back(self, connection: Http1Upstream, reusable: bool) -> None:
+    def give_back(self, connection: PooledConnection, reusable: bool) -> None:
         """The exchange on this connection is over. Called by the connection; keeps it when that is possible."""
         if not connection.lent:
             return
@@ -403,14 +403,14 @@ class Upstream:
         idle.append(connection)
         self.totals.upstream_idle += 1
 
-    def leave(self, connection: Http1Upstream) -> None:
+    def leave(self, connection: PooledConnection) -> None:
         """An exchange or a tunnel is over with its connection, which closes by itself or has closed."""
         if connection.lent:
             connection.lent = False
             connection.endpoint.load -= 1
             self._vacate()
 
-    def lost_idle(self, connection: Http1Upstream) -> None:
+    def lost_idle(self, connection: PooledConnection) -> None:
         """An idle connection closes."""
         try:
             connection.endpoint.idle.remove(connection)
@@ -482,7 +482,7 @@ class Upstream:
 
     # ── dialling ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _dial_for(self, exchange: Exchange | None, endpoint: Endpoint) -> None:
+    def _dial_for(self, exchange: Exchange | None, endpoint: Endpoint[PooledConnection]) -> None:
         """Connect to an endpoint on which, and on us, one load is counted already."""
         try:
             self._dial(Dial(self, exchange), endpoint)
@@ -491,7 +491,7 @@ class Upstream:
             self._vacate()
             raise
 
-    def _dial(self, dial: Dial, endpoint: Endpoint) -> None:
+    def _dial(self, dial: Dial, endpoint: Endpoint[PooledConnection]) -> None:
         dial.endpoint = endpoint
         dial.tried.append(endpoint)
         dial.begun = dial.late = dial.moved = False
@@ -502,7 +502,7 @@ class Upstream:
         self._wheel.arm(dial, now() + self.connect_timeout)
         dial.task = self._loop.create_task(self._connect(dial, endpoint), name=f"dial {self.name}")
 
-    async def _connect(self, dial: Dial, endpoint: Endpoint) -> None:
+    async def _connect(self, dial: Dial, endpoint: Endpoint[PooledConnection]) -> None:
         try:
             await self._reach(dial, endpoint)
         except Exception as error:
@@ -511,7 +511,7 @@ class Upstream:
             self._make_way(dial)
             self._fault(dial.exchange, error)
 
-    async def _reach(self, dial: Dial, endpoint: Endpoint) -> None:
+    async def _reach(self, dial: Dial, endpoint: Endpoint[PooledConnection]) -> None:
         began = now()
         failure = Failure.CONNECT_FAILED
         host, port = endpoint.address
@@ -522,7 +522,7 @@ class Upstream:
             if began < endpoint.no_ports_until:
                 raise OSError(_PORTS, "no port was left a moment ago")
             _, connection = await self._loop.create_connection(
-                lambda: Http1Upstream(self, endpoint, self._wheel), host, port
+                lambda: self._connector(self, endpoint, self._wheel), host, port
             )
             if not connection.take():
                 raise ConnectionResetError
@@ -563,7 +563,9 @@ class Upstream:
                 another.load -= 1
                 raise
 
-    def _connected(self, dial: Dial, endpoint: Endpoint, connection: Http1Upstream, began: float) -> None:
+    def _connected(
+        self, dial: Dial, endpoint: Endpoint[PooledConnection], connection: PooledConnection, began: float
+    ) -> None:
         counters = self.totals
         counters.upstream_connects += 1
         counters.upstream_open += 1
@@ -577,7 +579,12 @@ class Upstream:
             connection.fault(error, dial.exchange)
 
     def _hand_over(
-        self, dial: Dial, endpoint: Endpoint, connection: Http1Upstream, moment: float, seconds: float
+        self,
+        dial: Dial,
+        endpoint: Endpoint[PooledConnection],
+        connection: PooledConnection,
+        moment: float,
+        seconds: float,
     ) -> None:
         """There is a connection: to the exchange that waits for it, or to the pool."""
         self.totals.connect.observe(seconds)
@@ -603,7 +610,7 @@ class Upstream:
             dial.counted = False
             self._vacate()
 
-    def _done(self, dial: Dial, endpoint: Endpoint) -> None:
+    def _done(self, dial: Dial, endpoint: Endpoint[PooledConnection]) -> None:
         self._end_dial(dial)
         endpoint.load -= 1
 
@@ -616,7 +623,7 @@ class Upstream:
 
     # ── endpoints that cannot be reached ──────────────────────────────────────────────────────────────────────────
 
-    def _refused(self, endpoint: Endpoint, error: OSError) -> Failure:
+    def _refused(self, endpoint: Endpoint[PooledConnection], error: OSError) -> Failure:
         """What a failed connect means: the endpoint's fault, or a lack of ours."""
         if error.errno == _PORTS:
             if now() >= endpoint.no_ports_until:
@@ -628,7 +635,7 @@ class Upstream:
         self._unreachable(endpoint)
         return Failure.CONNECT_FAILED
 
-    def _unreachable(self, endpoint: Endpoint) -> None:
+    def _unreachable(self, endpoint: Endpoint[PooledConnection]) -> None:
         """One more connect failed."""
         standing = endpoint.standing
         if standing.failed() and not standing.ejected and not endpoint.gone:
@@ -637,13 +644,13 @@ class Upstream:
                 self.counters.ejections += 1
                 self._eject(endpoint)
 
-    def _eject(self, endpoint: Endpoint) -> None:
+    def _eject(self, endpoint: Endpoint[PooledConnection]) -> None:
         """Leave it out for a while."""
         until = endpoint.standing.eject(now())
         self._wheel.arm(TimeOut(self, endpoint), until)
         self._sort_out()
 
-    def probe(self, endpoint: Endpoint) -> None:
+    def probe(self, endpoint: Endpoint[PooledConnection]) -> None:
         """Its time out is over: connect to it, for nobody."""
         if not endpoint.gone and endpoint.standing.ejected:
             self.load += 1

@@ -15,6 +15,7 @@ import pytest
 from docs.generate import PAGES as GENERATED
 from proxy import access_log, admission, core, deadlines, handshakes, log_sink, overload, proxy_header, sockets, stream
 from proxy.http import exchange
+from proxy.http.messages import Malformed
 from proxy.http1 import chunks, downstream, parser, upstream
 from proxy.metrics import BUCKETS
 from proxy.routes import Edge, Policy
@@ -253,5 +254,5 @@ def test_the_flag_for_memory_says_where_giving_up_begins() -> None:
 
 def test_methods_are_as_long_as_the_page_says() -> None:
     assert parser.parse_request_line(b"M" * 32 + b" / HTTP/1.1", EDGE.max_target).method == b"M" * 32
-    with pytest.raises(parser.Malformed):
+    with pytest.raises(Malformed):
         parser.parse_request_line(b"M" * 33 + b" / HTTP/1.1", EDGE.max_target)

@@ -87,7 +87,7 @@ class Story:
         self.loop = FakeLoop()
         self.log: list[bytes] = []
         """Batches of access-log lines."""
-        self.core = Core(cast(Any, self.loop), cast(TlsFront, FakeTls()), self._logged)
+        self.core = Core(cast(Any, self.loop), cast(TlsFront, FakeTls()), self._logged, Http1Upstream)
         self.apps: list[AppEnd] = []
         """Every connection ever made to an endpoint."""
         self.callers: list[End] = []

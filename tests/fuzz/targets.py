@@ -16,17 +16,8 @@ import h11
 import httptools
 import pytest
 
-from proxy.http1.parser import (
-    CHUNKED,
-    METHODS,
-    UNTIL_CLOSE,
-    Malformed,
-    RequestFields,
-    RequestLine,
-    parse_fields,
-    parse_request_line,
-    parse_response,
-)
+from proxy.http.messages import CHUNKED, UNTIL_CLOSE, Malformed, RequestFields, RequestLine
+from proxy.http1.parser import METHODS, parse_fields, parse_request_line, parse_response
 from proxy.proxy_header import MAX_V2, BadHeader, ProxyHeader
 from proxy.proxy_header import read as read_proxy_header
 from tests.fakes.clock import FakeClock

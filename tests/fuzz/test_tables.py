@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from proxy.hosts import HostIndex
-from proxy.http1.parser import Malformed
+from proxy.http.messages import Malformed
 from proxy.http1.target import normalise, origin_form
 from proxy.live import LiveHost
 from proxy.peer import NetworkSet, client_address

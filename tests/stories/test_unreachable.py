@@ -10,6 +10,7 @@ from proxy.errors import Failure
 from proxy.routes import Address
 from proxy.upstreams.ejection import FAILURES
 from proxy.upstreams.endpoint import Endpoint
+from proxy.upstreams.interfaces import PooledConnection
 from tests.fakes.story import GET, POD, POD_2, POD_3, AppEnd, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -207,7 +208,7 @@ def test_a_late_success_brings_it_back_before_its_time(story: Story) -> None:
     assert story.dialled == waiting  # nobody has to look for it any more
 
 
-def endpoint_at(story: Story, address: Address) -> Endpoint:
+def endpoint_at(story: Story, address: Address) -> Endpoint[PooledConnection]:
     return story.core.table.routes["shop/web"].upstream._endpoints[address]
 
 

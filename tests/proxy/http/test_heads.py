@@ -7,7 +7,8 @@ import re
 import pytest
 
 from proxy.http.heads import Peer, RequestIds, build_outgoing, printable, route_fields
-from proxy.http1.parser import RequestFields, parse_fields
+from proxy.http.messages import RequestFields
+from proxy.http1.parser import parse_fields
 from proxy.peer import NetworkSet
 
 NOBODY = NetworkSet([])

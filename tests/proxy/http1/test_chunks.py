@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.errors import Failure
+from proxy.http.messages import Malformed
 from proxy.http1.chunks import LAST_CHUNK, MAX_LINES, ChunkDecoder, encode
-from proxy.http1.parser import Malformed
 from tests.fakes.instructions import Work
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.http.messages import Opening, RequestFields, RequestLine
 from proxy.http1 import downstream, parser
 from proxy.http1.downstream import MAX_WAITING, TURN_BYTES, TURN_HEADS
-from proxy.http1.parser import Opening
 from tests.fakes.story import GET, HOST, Story, fields_of
 
 OK = b"HTTP/1.1 200 OK\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\nContent-Length: 2\r\n\r\nok"
@@ -18,7 +18,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     parse = parser.parse_fields
 
-    def noting(block: bytes, max_fields: int, before: Opening | None, last: bytes, at: int) -> parser.RequestFields:
+    def noting(block: bytes, max_fields: int, before: Opening | None, last: bytes, at: int) -> RequestFields:
         seen.append(block)
         return parse(block, max_fields, before, last, at)
 
@@ -45,7 +45,7 @@ def test_a_request_line_is_read_again_only_if_it_differs(story: Story, monkeypat
     read: list[bytes] = []
     parse = parser.parse_request_line
 
-    def noting(line: bytes, max_target: int) -> parser.RequestLine:
+    def noting(line: bytes, max_target: int) -> RequestLine:
         read.append(line)
         return parse(line, max_target)
 

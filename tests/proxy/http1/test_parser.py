@@ -7,15 +7,11 @@ from typing import Any
 import pytest
 
 from proxy.errors import Failure
+from proxy.http.messages import CHUNKED, UNTIL_CLOSE, Malformed, Opening, RequestFields
 from proxy.http1 import parser
 from proxy.http1.parser import (
-    CHUNKED,
     MEMO_LINES,
     MEMO_NAMES,
-    UNTIL_CLOSE,
-    Malformed,
-    Opening,
-    RequestFields,
     canonical_name,
     parse_fields,
     parse_length,
@@ -36,17 +32,6 @@ def refusal(block: bytes, max_fields: int = 100) -> Failure:
 
 
 class TestRequestLine:
-    @pytest.mark.parametrize("method", ["GET", "TRACE", "CONNECT", "PURGE"])
-    @pytest.mark.parametrize(
-        "target",
-        ["/", "/a.js", "/.git", "/a/../b", "/a./b", "/%41", "/a?b=%41", "/a?b=/.c", "*", "a:443", "http://host/a"],
-    )
-    def test_plain_is_what_needs_no_second_look(self, method: str, target: str) -> None:
-        parsed = parse_request_line(f"{method} {target} HTTP/1.1".encode(), 1000)
-
-        is_path_as_written = target.startswith("/") and "/." not in target and "%" not in target
-        assert parsed.plain is (is_path_as_written and method not in ("TRACE", "CONNECT"))
-
     @pytest.mark.parametrize(
         ("line", "method", "target", "minor"),
         [

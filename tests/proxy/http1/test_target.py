@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import Failure
-from proxy.http1.parser import Malformed
+from proxy.http.messages import Malformed
 from proxy.http1.target import normalise, origin_form
 
 

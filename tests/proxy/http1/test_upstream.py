@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 
 from proxy.gateway import Gateway
+from proxy.http.messages import ResponseHead
 from proxy.http1 import parser, upstream
 from proxy.http1.downstream import Http1Downstream
 from proxy.http1.upstream import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, Http1Upstream
@@ -24,7 +25,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     seen: list[bytes] = []
     parse = parser.parse_response
 
-    def noting(block: bytes, max_fields: int) -> parser.ResponseHead:
+    def noting(block: bytes, max_fields: int) -> ResponseHead:
         seen.append(block)
         return parse(block, max_fields)
 

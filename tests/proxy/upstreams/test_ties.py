@@ -41,7 +41,7 @@ def test_a_client_that_ends_it_is_not_told_so(story: Story) -> None:
     endpoint = app.protocol.endpoint
     endpoint.idle.remove(app.protocol)
     story.core.counters.upstream_idle -= 1
-    tie.keep(app.protocol, shop)
+    tie.keep(app.protocol)
     assert endpoint.tied == {app.protocol}
     assert repr(tie) == f"<Tie {app.protocol!r}>"
 

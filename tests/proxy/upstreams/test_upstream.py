@@ -13,6 +13,7 @@ import uvloop
 from proxy.clock import Wheel
 from proxy.errors import Failure
 from proxy.http.exchange import App
+from proxy.http1.upstream import Http1Upstream
 from proxy.metrics import Counters, RouteCounters
 from proxy.routes import Address, Edge, TableChange
 from proxy.upstreams.limits import Limits
@@ -42,7 +43,7 @@ class Waiting:
 def known(loop: asyncio.AbstractEventLoop, wheel: Wheel, totals: Counters) -> Upstream:
     """One app's, with nobody else around."""
     counters = RouteCounters("app", "ns", "svc")
-    return Upstream("ns/svc", loop, wheel, totals, counters, Limits(Edge(), 1000), lambda: None)
+    return Upstream("ns/svc", loop, wheel, totals, counters, Limits(Edge(), 1000), Http1Upstream, lambda: None)
 
 
 def unused_port() -> int:
