@@ -175,8 +175,10 @@ def _log_destination(text: str) -> Path | LogTo:
 
 def _socket_path(text: str) -> Path:
     path = Path(text)
-    if not text or len(os.fsencode(text)) > 90 or not path.parent.is_dir() or path.is_dir():
+    if not text or len(os.fsencode(text)) > 90 or not path.parent.is_dir():
         raise ValueError
+    if os.path.lexists(path) and not path.is_socket():
+        raise ValueError  # the socket takes the place of what is there
     return path
 
 
@@ -187,11 +189,18 @@ def _time(text: str) -> float:
     return time
 
 
+LEAST_MEMORY: Final = 1 << 20
+"""Bytes. No router fits into less: who writes that forgot the unit, and would get one that refuses every request."""
+
+
 def _size(text: str) -> int:
     found = re.fullmatch("([0-9]{1,12}) ?([kmg]?)(?:i?b|i)?", text.lower())
     if not found:
         raise ValueError
-    return int(found[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[found[2]]
+    size = int(found[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[found[2]]
+    if 0 < size < LEAST_MEMORY:
+        raise ValueError
+    return size
 
 
 def _level(text: str) -> int:
@@ -281,7 +290,7 @@ FIELDS: Final = (
         "handover",
         "PATH",
         _socket_path,
-        "a path of at most 90 bytes in a directory that exists",
+        "a path of at most 90 bytes in a directory that exists, with nothing or a socket there",
         "Unix socket at which a new version takes over the ports of a running one; both are given the same",
     ),
     Field(
@@ -317,7 +326,7 @@ FIELDS: Final = (
         "memory_limit",
         "BYTES",
         _size,
-        "a number of bytes, with k, m or g (1024) if you like; 0: the container's own limit",
+        "a number of bytes, at least 1m, with k, m or g (1024) if you like; 0: the container's own limit",
         "memory that must not be exceeded: from 85 % of it on, the router gives things up to stay alive",
     ),
 )

@@ -27,6 +27,7 @@ What must not enter: when to start or to drain (``router.processes.supervisor``)
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -140,7 +141,8 @@ def _witness(directory: Path) -> int:
 
 
 class Door:
-    """Where a successor knocks. Raises OSError when it cannot be made; an old one there is replaced in one step.
+    """Where a successor knocks. Raises OSError when it cannot be made; an old one there is replaced in one step, and
+    nothing but a socket is: who mistypes the path must not lose a file.
 
     ``readable``: what confined processes may read; the path must not be below any of it.
     """
@@ -149,14 +151,20 @@ class Door:
         resolved = path.resolve()
         if within := next((each for each in readable if resolved.is_relative_to(each)), None):
             raise OSError(f"cannot listen at {path}: workers may read below {within}, so it would prove nothing")
+        if os.path.lexists(path) and not path.is_socket():
+            raise FileExistsError(errno.EEXIST, f"cannot listen at {path}: there is something that is no socket")
         self._directory = path.parent
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         aside = path.with_name(f".{path.name}.{os.getpid()}")
         before = os.umask(0o177)
         try:
             self.socket.bind(str(aside))
-            self.socket.listen(WAITING)
-            os.rename(aside, path)
+            try:
+                self.socket.listen(WAITING)
+                os.rename(aside, path)
+            except OSError:
+                aside.unlink(missing_ok=True)
+                raise
         except OSError as error:
             self.socket.close()
             raise OSError(error.errno, f"cannot listen at {path}: {error.strerror}") from None

@@ -48,6 +48,8 @@ def test_every_default_can_be_written(tmp_path: Path) -> None:
         ("drain_delay", "0", 0.0),
         ("drain_grace", "0.5", 0.5),
         ("log_level", "Debug", logging.DEBUG),
+        ("memory_limit", "0", 0),
+        ("memory_limit", "1m", 1 << 20),
     ],
 )
 def test_a_setting_is_read_from_flag_and_environment_alike(tmp_path: Path, name: str, text: str, value: object) -> None:
@@ -131,6 +133,11 @@ def test_a_replica_is_called_after_its_pod(tmp_path: Path) -> None:
         ("drain_grace", "-1"),
         ("drain_grace", "inf"),
         ("log_level", "loud"),
+        ("handover", __file__),
+        ("handover", str(Path(__file__).parent)),
+        ("handover", "/no/such/directory/way"),
+        ("memory_limit", "512"),
+        ("memory_limit", "1023k"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_was_expected(tmp_path: Path, name: str, text: str) -> None:

@@ -203,6 +203,32 @@ def test_a_path_that_workers_may_read_below_is_refused(tmp_path: Path) -> None:
         Door(tmp_path / "way", [tmp_path.parent.resolve()])
 
 
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_what_is_no_socket_is_not_replaced(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "way"
+    if kind == "file":
+        path.write_text("precious")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to(tmp_path / "elsewhere")
+    before = path.lstat()
+    with pytest.raises(OSError, match="no socket"):
+        Door(path)
+    assert path.lstat().st_ino == before.st_ino
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_path_that_cannot_be_taken_leaves_nothing_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OSError, match="cannot listen"):
+        Door(tmp_path / "way")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_router_of_before_the_proof_is_taken_over_from(tmp_path: Path) -> None:
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as old,
