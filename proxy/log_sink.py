@@ -61,7 +61,18 @@ class LineSink:
     Raises OSError when it cannot be opened.
     """
 
-    __slots__ = ("_descriptor", "_lost", "_path", "_piped", "_queue", "_taken", "_thread", "_warned", "_written")
+    __slots__ = (
+        "_cut",
+        "_descriptor",
+        "_lost",
+        "_path",
+        "_piped",
+        "_queue",
+        "_taken",
+        "_thread",
+        "_warned",
+        "_written",
+    )
 
     def __init__(self, to: Path | int) -> None:
         self._path = to if isinstance(to, Path) else None
@@ -72,6 +83,8 @@ class LineSink:
         self._taken = 0
         self._written = 0
         self._lost = 0
+        self._cut = False
+        """The file ends in the middle of a line, since it could not be written to the end."""
         self._warned = False
         self._thread = threading.Thread(target=self._run, name="log-sink", daemon=True)
         self._thread.start()
@@ -123,12 +136,19 @@ class LineSink:
             self._write_piece(piece)
 
     def _write_piece(self, piece: bytes) -> None:
+        if self._cut:
+            piece = b"\n" + piece  # or the first whole line behind it would be lost with it
         rest = memoryview(piece)
         while rest:
             try:
                 rest = rest[os.write(self._descriptor, rest) :]
             except BlockingIOError:  # somebody who shares our stdout made it non-blocking
                 select.select([], [self._descriptor], [])
+            except OSError:
+                if written := len(piece) - len(rest):
+                    self._cut = piece[written - 1] != 10
+                raise
+        self._cut = False
 
     def _open_again(self) -> None:
         if self._path is None:
@@ -140,3 +160,4 @@ class LineSink:
             return
         os.close(self._descriptor)
         self._descriptor = fresh
+        self._cut = False

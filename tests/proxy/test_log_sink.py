@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import stat
 import time
@@ -154,3 +155,24 @@ def test_lines_without_a_reader_are_counted_and_complained_about_once(caplog: py
     assert sink.lost == 3
     assert len(caplog.records) == 1
     os.close(writer)
+
+
+def test_a_line_that_a_full_disk_cut_does_not_spoil_the_next_one(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sink = LineSink(path)
+    try:
+        # A file that may not grow beyond this takes a part of what is written, as a disk that gets full does.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (12, limits[1]))
+        sink.write(b"first\nsecond\nthird\n")
+        deadline = time.monotonic() + ENOUGH
+        while not sink.lost:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        assert path.read_bytes() == b"first\nsecond"
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        sink.write(b"fourth\n")
+        assert sink.close(ENOUGH)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == b"first\nsecond\nfourth\n"
