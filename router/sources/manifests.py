@@ -179,7 +179,7 @@ class ManifestTree:
                         if entry.name.startswith("."):
                             continue
                         name = f"{folder}/{entry.name}" if folder else entry.name
-                        if entry.is_dir():
+                        if _leads_to_directory(entry):
                             folders.append(name)
                         elif _is_manifest(entry.name):
                             names.add(name)
@@ -306,6 +306,15 @@ def parse(name: str, data: bytes) -> Contents:
     except DocumentError as error:
         return unreadable(name, str(error))
     return read_objects(name, documents)
+
+
+def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except (
+        OSError
+    ):  # a link that leads in circles, or through what may not be searched: the others are still to be read
+        return False
 
 
 def _is_manifest(name: str) -> bool:

@@ -209,6 +209,17 @@ def test_links_that_lead_in_circles_are_walked_once(tree: ManifestTree) -> None:
     assert said(swept(tree)) == {"a": "one"}
 
 
+@pytest.mark.parametrize("name", ["loop", "loop.yaml"])
+def test_a_link_to_itself_hides_no_other_file(tree: ManifestTree, name: str) -> None:
+    (tree.root / name).symlink_to(name)
+    for number in range(5):  # before it and behind it, in whatever order the directory is listed
+        (tree.root / f"{number}.yaml").write_text(service(f"s{number}"))
+    batch = swept(tree)
+    assert said(batch) == {f"s{number}": "one" for number in range(5)}
+    about = [problem.key or problem.message for problems in batch.problems.values() for problem in problems]
+    assert len(about) == name.endswith(".yaml"), about
+
+
 def test_files_behind_a_link_are_found(tree: ManifestTree, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "a.yaml").write_text(service("a"))
