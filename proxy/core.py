@@ -54,6 +54,8 @@ ONE_PEER_SECONDS: Final = 60.0
 MAX_LINGERING: Final = 512
 """Clients of one process that have their answer and are still sending. Beyond it the one that was answered longest ago
 is closed: whoever sends for ever must not take the places of those who wait for an answer."""
+LINGERING_PLACES: Final = 1 / 4
+"""And of the places, where they are so few that this is less."""
 LINGERING_SHARE: Final = 1 / 8
 """Of them: a client with more of them makes room for its own, so that others can still read their answers."""
 CLOSED_A_TICK: Final = 256
@@ -421,8 +423,9 @@ class Core:
         lingering = self.lingering
         of_client = self.lingering_of.setdefault(client_key(connection.address), {})
         lingering[connection] = of_client[connection] = None
-        if len(lingering) > MAX_LINGERING:
-            has_many = len(of_client) > MAX_LINGERING * LINGERING_SHARE
+        most = min(MAX_LINGERING, self.admission.most * LINGERING_PLACES)
+        if len(lingering) > most:
+            has_many = len(of_client) > max(1, most * LINGERING_SHARE)
             oldest = next(iter(of_client if has_many else lingering))
             self._lingers_no_more(oldest)
             oldest.make_room()

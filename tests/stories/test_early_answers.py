@@ -134,6 +134,16 @@ def test_only_so_many_may_send_on(story: Story, monkeypatch: pytest.MonkeyPatch)
     assert [caller.is_cut for caller in callers] == [True, True, False, False, False, False]
 
 
+def test_those_who_send_on_take_no_more_than_a_quarter_of_the_places(story: Story) -> None:
+    """They need nothing any more, and who waits for a place has not been answered yet."""
+    story.core.admission.most = 12
+    story.serves(maintenance=True)
+    callers = [story.calls(f"198.51.100.{number}") for number in range(5)]
+    for caller in callers:
+        caller.says(upload(100_000))
+    assert [caller.is_cut for caller in callers] == [True, True, False, False, False]
+
+
 def test_a_client_with_many_that_send_on_makes_room_for_its_own(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """One client could take the answers away from all others that were still sending."""
     monkeypatch.setattr("proxy.core.MAX_LINGERING", 16)
