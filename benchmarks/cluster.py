@@ -206,7 +206,16 @@ class Room:
 
     def router(self, fake: Fake, core: int | str = CORE) -> Router:
         """A router that follows it, ready. It has a worker for each core it is given."""
-        command = [sys.executable, "-m", "router", "run", "--kubeconfig", str(fake.kubeconfig), "--bind", "127.0.0.1"]
+        command = [
+            sys.executable,
+            "-m",
+            "drycc_router",
+            "run",
+            "--kubeconfig",
+            str(fake.kubeconfig),
+            "--bind",
+            "127.0.0.1",
+        ]
         command += ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
         command += ["--access-log", str(self.home / "access.log")]
         started = time.monotonic()
@@ -540,7 +549,7 @@ def certificates(room: Room, apps: Sequence[int]) -> Any:
     """Hardening C-06 and C-01: 2,000 certificates and what they weigh; then a hundred of 450, ten rotations a second.
 
     Up to 500 objects are watched by name; of more, those beyond are asked for in turn, twenty a second (see
-    ``router.sources.named``), and a rotation is live when their turn comes.
+    ``sources.objects_by_name``), and a rotation is live when their turn comes.
     """
     (size,) = apps or [2_000]
     fake = room.fake(size, 0)

@@ -101,7 +101,7 @@ def _router(app: int, files: int, workers: int) -> Iterator[Router]:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-c", f"{limited}; os.execv(sys.argv[1], sys.argv[1:])"),
-                *(sys.executable, "-m", "router", "run", "--manifests", home, "--bind", "127.0.0.1"),
+                *(sys.executable, "-m", "drycc_router", "run", "--manifests", home, "--bind", "127.0.0.1"),
                 *("--workers", str(workers)),
                 *("--http-port", "0", "--https-port", "0", "--admin-port", "0", "--access-log", f"{home}/access.log"),
             ],

@@ -164,7 +164,7 @@ class Router:
         ports = [word for name in ("http", "https", "admin") for word in (f"--{name}-port", "0")]
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "router", "run", "--manifests", str(self._manifests)),
+                *(sys.executable, "-m", "drycc_router", "run", "--manifests", str(self._manifests)),
                 *("--bind", "127.0.0.1", "--access-log", "off", "--log-level", "error", "--git-port", "0", *ports),
             ],
             cwd=REPOSITORY,

@@ -76,7 +76,7 @@ class Running:
         ports = [word for name, port in self._ports.items() for word in (f"--{name}-port", str(port))]
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "router", "run", "--manifests", str(self.home / "manifests")),
+                *(sys.executable, "-m", "drycc_router", "run", "--manifests", str(self.home / "manifests")),
                 *("--bind", "127.0.0.1", "--access-log", "off", "--log-level", "error", "--git-port", "0"),
                 *("--workers", "2", "--drain-delay", "0", "--handover", str(self.home / "way"), *ports, *self._options),
             ],

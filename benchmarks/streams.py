@@ -40,7 +40,7 @@ PIECE: Final = 256 * 1024
 SOON: Final = 20.0
 _FREE: Final = [f"--{each}-port=0" for each in ("http", "https", "admin")]
 _ROUTER: Final = [
-    *(sys.executable, "-m", "router", "run", "--access-log", "off", "--drain-delay", "0", "--bind", LOOPBACK),
+    *(sys.executable, "-m", "drycc_router", "run", "--access-log", "off", "--drain-delay", "0", "--bind", LOOPBACK),
     *_FREE,
 ]
 _TICKS: Final = os.sysconf("SC_CLK_TCK")

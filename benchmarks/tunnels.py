@@ -203,7 +203,7 @@ async def _run(options: _Options, home: Path) -> dict[str, Any]:
     (home / "manifests").mkdir()
     (home / "manifests" / "app.yaml").write_text(manifest("app", (MEASURED,), (("127.0.0.1", port),)), encoding="utf-8")
     command = [
-        *("taskset", "-c", str(PROXY_CORE), sys.executable, "-m", "router", "run"),
+        *("taskset", "-c", str(PROXY_CORE), sys.executable, "-m", "drycc_router", "run"),
         *("--manifests", str(home / "manifests"), "--bind", "127.0.0.1", "--access-log", "off"),
         *("--http-port", "0", "--https-port", "0", "--admin-port", "0"),
     ]

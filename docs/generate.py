@@ -16,14 +16,14 @@ from typing import Final
 import yaml
 
 from docs import values_schema
-from proxy.deadlines import DEADLINES
-from proxy.errors import Failure, Retry, Side, status_for
-from router.annotations import reference
-from router.problems import Reason, Severity
-from router.settings import FIELDS
+from drycc_proxy.errors import Failure, Retry, Side, status_for
+from drycc_proxy.http.deadlines import DEADLINES
+from drycc_router.model.problems import Reason, Severity
+from drycc_router.settings import FIELDS
+from drycc_router.translate.annotations import reference
 
 ERRORS_INTRODUCTION: Final = """\
-<!-- Made by `make docs` from proxy/errors.py. Edit that, not this. -->
+<!-- Made by `make docs` from proxy/drycc_proxy/errors.py. Edit that, not this. -->
 
 # Errors the router answers with
 
@@ -55,7 +55,7 @@ RETRIES: Final[Mapping[Retry, str]] = {
 
 
 def errors_page() -> str:
-    """Return ``docs/errors.md``: one table per side, in the order of ``proxy.errors.Failure``."""
+    """Return ``docs/errors.md``: one table per side, in the order of ``errors.Failure``."""
     parts = [ERRORS_INTRODUCTION]
     for side, heading in SIDES.items():
         parts.append(f"\n## {heading}\n")
@@ -78,7 +78,7 @@ def _statuses(failure: Failure) -> str:
 
 
 DEADLINES_INTRODUCTION: Final = """\
-<!-- Made by `make docs` from proxy/deadlines.py. Edit that, not this. -->
+<!-- Made by `make docs` from proxy/drycc_proxy/http/deadlines.py. Edit that, not this. -->
 
 # Deadlines
 
@@ -93,7 +93,7 @@ back: setting the machine's time changes none of them. Where the last column nam
 
 
 def deadlines_page() -> str:
-    """Return ``docs/deadlines.md``: one row per state, in the order of ``proxy.deadlines.DEADLINES``."""
+    """Return ``docs/deadlines.md``: one row per state, in the order of ``http.deadlines.DEADLINES``."""
     parts = [DEADLINES_INTRODUCTION]
     for row in DEADLINES:
         failure = f"`{row.failure.value}`" if row.failure else ""
@@ -102,7 +102,7 @@ def deadlines_page() -> str:
 
 
 PROBLEMS_INTRODUCTION: Final = """\
-<!-- Made by `make docs` from router/problems.py. Edit that, not this. -->
+<!-- Made by `make docs` from router/drycc_router/model/problems.py. Edit that, not this. -->
 
 # Problems
 
@@ -120,7 +120,7 @@ SEVERITIES: Final[Mapping[Severity, str]] = {
 
 
 def problems_page() -> str:
-    """Return ``docs/problems.md``: one table per severity, in the order of ``router.problems.Reason``."""
+    """Return ``docs/problems.md``: one table per severity, in the order of ``model.problems.Reason``."""
     parts = [PROBLEMS_INTRODUCTION]
     for severity, heading in SEVERITIES.items():
         parts.append(f"\n{heading}\n| reason | meaning | what to do |\n|---|---|---|\n")
@@ -133,7 +133,7 @@ def problems_page() -> str:
 
 
 SETTINGS_INTRODUCTION: Final = """\
-<!-- Made by `make docs` from router/settings.py. Edit that, not this. -->
+<!-- Made by `make docs` from router/drycc_router/settings.py. Edit that, not this. -->
 
 # Process settings
 

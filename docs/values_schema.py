@@ -15,10 +15,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from router.annotations import values
-from router.annotations.fields import FIELDS, Effect, Field, Place
-from router.annotations.values import Grammar, ListOf
-from router.own import OwnPorts
+from drycc_router.translate.annotations import grammars
+from drycc_router.translate.annotations.grammars import Grammar, ListOf
+from drycc_router.translate.annotations.schema import FIELDS, Effect, Field, Place
+from drycc_router.translate.platform import OwnPorts
 
 __all__ = ["SCHEMA", "number_pattern", "page", "router_annotation"]
 
@@ -81,7 +81,7 @@ def _times() -> str:
     """Times from a millisecond to ``values.MAX_DURATION``, with at most twelve decimals."""
     parts = []
     for unit, length in _UNITS.items():
-        most = round(values.MAX_DURATION / length)
+        most = round(grammars.MAX_DURATION / length)
         whole = number_pattern(1, most - 1)
         written = rf"{whole}(?:\.[0-9]{{1,12}})?|{most}"
         if unit != "ms":
@@ -125,17 +125,17 @@ def _number(pattern: str, lowest: int, highest: int) -> Schema:
 _NETWORKS: Final = _text(_list_of(_NETWORK, ","))
 
 _SCALARS: Final[Mapping[int, Schema]] = {
-    id(values.FLAG): {"type": ["boolean", "string"], "pattern": "^(?:[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"},
-    id(values.DURATION): _number(_times(), 1, round(values.MAX_DURATION)),
-    id(values.DURATION_OR_NONE): _number(f"0|{_times()}", 0, round(values.MAX_DURATION)),
-    id(values.ALLOW_LIST): _NETWORKS,
-    id(values.DENY_LIST): _NETWORKS,
-    id(values.NETWORKS): _NETWORKS,
-    id(values.ADDRESS): _text(_ADDRESS),
-    id(values.PLATFORM_DOMAIN): _text(_DOMAIN, longest=253),
-    id(values.APP_NAME): _text("[A-Za-z0-9][A-Za-z0-9._/-]{0,126}"),
-    id(values.MEDIA_TYPES): _text(_list_of("[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+*-]{1,64}", " ")),
-    id(values.ANYTHING): {"type": ["string", "number", "boolean"]},
+    id(grammars.FLAG): {"type": ["boolean", "string"], "pattern": "^(?:[Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee])$"},
+    id(grammars.DURATION): _number(_times(), 1, round(grammars.MAX_DURATION)),
+    id(grammars.DURATION_OR_NONE): _number(f"0|{_times()}", 0, round(grammars.MAX_DURATION)),
+    id(grammars.ALLOW_LIST): _NETWORKS,
+    id(grammars.DENY_LIST): _NETWORKS,
+    id(grammars.NETWORKS): _NETWORKS,
+    id(grammars.ADDRESS): _text(_ADDRESS),
+    id(grammars.PLATFORM_DOMAIN): _text(_DOMAIN, longest=253),
+    id(grammars.APP_NAME): _text("[A-Za-z0-9][A-Za-z0-9._/-]{0,126}"),
+    id(grammars.MEDIA_TYPES): _text(_list_of("[A-Za-z0-9!#$&^_.+-]{1,64}/[A-Za-z0-9!#$&^_.+*-]{1,64}", " ")),
+    id(grammars.ANYTHING): {"type": ["string", "number", "boolean"]},
 }
 
 
@@ -163,7 +163,7 @@ def _grammar(grammar: Grammar) -> Schema:
 
 def router_annotation(field: Field) -> Schema:
     """The schema of one key of ``routerAnnotations``."""
-    return _grammar(values.ANYTHING if field.effect is Effect.NONE else field.grammar) | {"description": field.help}
+    return _grammar(grammars.ANYTHING if field.effect is Effect.NONE else field.grammar) | {"description": field.help}
 
 
 def tcp_ports() -> Schema:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import asyncssh
 
-from proxy.ssh.commands import Refused, parse
+from drycc_proxy.ssh.commands import Refused, parse
 
 __all__ = ["main"]
 

@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             kept = prepare(options.directory, authority, said_by(apps), anew=options.anew)
             built = said_by(builder)
             (options.directory / "manifests" / "builder.yaml").write_text(builder_service(built["port"]))
-            with child("router", "run", *flags(options.directory, wanted)) as router:
+            with child("drycc_router", "run", *flags(options.directory, wanted)) as router:
                 line = said_by(router)
                 ports = Ports(line["http"], line["https"], line["admin"], line["git"])
                 name_public_port(options.directory / "manifests" / "router.yaml", ports.https)

@@ -35,7 +35,7 @@ class Drycc(Peer):
     def command(self, ports: Ports, home: Path) -> list[str]:
         """Return the command line of the router."""
         return [
-            *(str(self.program), "-m", "router", "run"),
+            *(str(self.program), "-m", "drycc_router", "run"),
             *("--manifests", f"{home}/manifests", "--bind", "127.0.0.1"),
             *("--http-port", str(ports.http), "--https-port", str(ports.https), "--admin-port", str(ports.admin)),
             *("--access-log", str(self.log(home)), "--workers", str(self.workers), "--drain-delay", "0"),
@@ -43,7 +43,7 @@ class Drycc(Peer):
 
     def version_command(self) -> list[str]:
         """Return the command that names the version."""
-        return [str(self.program), "-m", "router", "version"]
+        return [str(self.program), "-m", "drycc_router", "version"]
 
 
 def manifest(

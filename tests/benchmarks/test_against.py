@@ -63,7 +63,14 @@ def test_what_is_no_commit_is_said_by_its_name(repository: Path) -> None:
 
 def test_the_commit_itself_says_how_its_router_is_started(repository: Path) -> None:
     before = Before("drycc-before", repository)
-    assert before.command(PORTS, Path("/home")) == ["python", "-m", "router", "--as-it-was", "18443", "/home/manifests"]
+    assert before.command(PORTS, Path("/home")) == [
+        "python",
+        "-m",
+        "router",
+        "--as-it-was",
+        "18443",
+        "/home/manifests",
+    ]
     assert before.directory() == repository
 
 
@@ -71,7 +78,7 @@ def test_the_present_one_is_started_here_and_is_asked_in_the_same_way() -> None:
     now = Drycc()
     assert now.directory() == REPOSITORY
     assert Before("drycc-now", REPOSITORY).command(PORTS, Path("/home")) == now.command(PORTS, Path("/home"))
-    assert now.command(PORTS, Path("/home"))[:3] == [sys.executable, "-m", "router"]
+    assert now.command(PORTS, Path("/home"))[:3] == [sys.executable, "-m", "drycc_router"]
 
 
 def test_scenarios_are_those_that_cost_processor_time_unless_others_are_named() -> None:

@@ -58,7 +58,7 @@ def test_every_peer_is_told_its_ports_and_where_to_log(peer: Peer, pair: Pair, t
 def test_every_peer_has_one_worker(peer: Peer, pair: Pair, tmp_path: Path) -> None:
     files = "\n".join(peer.files(Site(HOSTS, ENDPOINTS, pair), PORTS, tmp_path).values())
     told = " ".join([files, *peer.command(PORTS, tmp_path), *(f"{k}={v}" for k, v in peer.environment().items())])
-    alone = ("worker_processes 1;", "nbthread 1", "--concurrency 1", "GOMAXPROCS=1", "-m router run")
+    alone = ("worker_processes 1;", "nbthread 1", "--concurrency 1", "GOMAXPROCS=1", "-m drycc_router run")
     assert any(sign in told for sign in alone)
 
 

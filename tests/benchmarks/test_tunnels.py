@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.tunnels import FRAME, opening, summary
-from proxy.http1.parser import parse_fields
+from drycc_proxy.http1.parser import parse_fields
 
 
 def test_a_tunnel_is_asked_for_as_browsers_ask() -> None:

@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 import yaml
 
+from drycc_tls.certificate import parse
 from examples.authority import Authority, Pair
 from tests.charts.rendering import rendered
 from tests.charts.test_in_cluster import installed
@@ -36,7 +37,6 @@ from tests.fakes.process import SOON, App, Router, manifest, router, running, se
 from tests.fakes.prometheus import Prometheus, needs_prometheus, prometheus
 from tests.wire.test_git_gateway import make_town
 from tests.wire.test_metrics_page import make_traffic
-from tls.certificate import parse
 
 pytestmark = [pytest.mark.peer, needs_prometheus]
 
@@ -192,9 +192,9 @@ def test_alerts_about_apps_and_certificates(tmp_path: Path) -> None:
 # ── what happens to the router ────────────────────────────────────────────────────────────────────────────────────────
 FAULTY = """
 import time
-from proxy.http.exchange import Exchange
-from router.admin import metrics
-from router.processes.fanout import FanOut
+from drycc_proxy.http.exchange import Exchange
+from drycc_router.admin import metrics
+from drycc_router.roles.fanout import FanOut
 
 begin, publish = Exchange.begin, FanOut.publish
 
@@ -262,7 +262,7 @@ def test_alerts_about_what_is_short(tmp_path: Path) -> None:
         namespaces = [f"shop-{number}" for number in range(8)]
         several = "---\n".join(manifest(f"{each}/web", web, domains=f"{each}.localhost") for each in namespaces)
         # Lines are dropped once 64 KiB wait and not only after 8 MiB.
-        short = "from proxy import log_sink; log_sink.LIMIT = 65536"
+        short = "from drycc_proxy.telemetry import log_sink; log_sink.LIMIT = 65536"
         few = stack.enter_context(
             two_workers(tmp_path, several, "--access-log", "-", name="few", files=128, before=short)
         )

@@ -13,10 +13,10 @@ import kubernetes_validate  # type: ignore[import-untyped]  # it brings no types
 import pytest
 import yaml
 
-from router.annotations.fields import FIELDS, Place
-from router.check import compiled
-from router.own import OwnNames
-from router.settings import FIELDS as SETTINGS
+from drycc_router.check import compiled
+from drycc_router.settings import FIELDS as SETTINGS
+from drycc_router.translate.annotations.schema import FIELDS, Place
+from drycc_router.translate.platform import OwnNames
 from tests.charts.rendering import CHART, EVERYTHING, INSTALLATIONS, VALUES_FILES, Object, Rendered, notes, rendered
 
 ROOT = CHART.parents[1]

@@ -121,7 +121,7 @@ def test_it_says_what_it_is_and_asks_for_no_root(engine: Engine) -> None:
 LOOK = """
 import json, os, pathlib, sys
 packages = pathlib.Path(sys.prefix, "lib", "python%d.%d" % sys.version_info[:2], "site-packages")
-compiled = list(packages.glob("router/__pycache__/*.pyc"))
+compiled = list(packages.glob("drycc_router/__pycache__/*.pyc"))
 print(json.dumps({
     "who": [os.getuid(), os.getgid(), os.getgroups()],
     "packages": sorted(path.name.partition("-")[0].lower() for path in packages.glob("*.dist-info")),

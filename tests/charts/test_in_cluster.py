@@ -20,13 +20,13 @@ import aiohttp
 import pytest
 import yaml
 
-from router.claim_record import ENTRY, decode
-from router.kubernetes.lease import Lease
-from router.objects import ObjectKey
-from router.own import OwnNames
-from router.references import wishes
-from router.rights import NAMED, grants, manifests, reading
-from router.sources.named import REFUSALS
+from drycc_router.claims.record import ENTRY, decode
+from drycc_router.model.objects import ObjectKey
+from drycc_router.rbac.rules import NAMED, grants, manifests, reading
+from drycc_router.sources.objects_by_name import REFUSALS
+from drycc_router.status.lease import Lease
+from drycc_router.translate.platform import OwnNames
+from drycc_router.translate.references import wishes
 from tests.charts.rendering import CHART, Rendered, rendered
 from tests.charts.test_rbac import INSTALLED
 from tests.fakes.apiserver.kinds import kind_of
@@ -118,7 +118,7 @@ async def installed(
         router = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "router",
+            "drycc_router",
             *objects.container()["args"],
             *arguments,
             stdout=asyncio.subprocess.PIPE,

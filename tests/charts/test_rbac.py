@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from router.cli import main
+from drycc_router.cli import main
 from tests.charts.rendering import INSTALLATIONS, Object, Rendered, rendered
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -15,14 +15,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from docs import values_schema
-from router.annotations.fields import FIELDS, Effect, Field, Place
-from router.annotations.reading import read_router
-from router.check import compiled
-from router.objects import ObjectKey
-from router.own import OwnPorts
-from router.problems import Reason
-from router.settings import FIELDS as SETTINGS
-from router.settings import Settings, read
+from drycc_router.check import compiled
+from drycc_router.model.objects import ObjectKey
+from drycc_router.model.problems import Reason
+from drycc_router.settings import FIELDS as SETTINGS
+from drycc_router.settings import Settings, read
+from drycc_router.translate.annotations.reading import read_router
+from drycc_router.translate.annotations.schema import FIELDS, Effect, Field, Place
+from drycc_router.translate.platform import OwnPorts
 from tests.charts.rendering import CHART, Rendered, rendered
 from tests.charts.test_chart import SCHEMA
 

@@ -168,7 +168,7 @@ class Installation:
             credentials = self.directory / name
             self.cluster.service_account(NAMESPACE, ACCOUNT, credentials)
         container = self.objects.container()
-        command = [sys.executable, "-m", "router", *container["args"], "--bind", "127.0.0.1", "--workers", "1"]
+        command = [sys.executable, "-m", "drycc_router", *container["args"], "--bind", "127.0.0.1", "--workers", "1"]
         admin = _free_port()
         ports = {"http": 0, "https": 0, "git": 0, "admin": admin}
         command += [word for port, number in ports.items() for word in (f"--{port}-port", str(number))]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from router.claim_record import ENTRY, decode
+from drycc_router.claims.record import ENTRY, decode
 from tests.conformance.cluster import Asked, Cluster, Document
 from tests.conformance.installation import USER, Installation, Pod, terminate
 from tests.fakes.apiserver.objects import service

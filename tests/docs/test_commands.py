@@ -26,13 +26,13 @@ from typing import Any
 import pytest
 import yaml
 
+from drycc_router.check import compiled
+from drycc_router.claims.record import ENTRY
+from drycc_router.cli import _parser
+from drycc_router.settings import read
+from drycc_router.translate.platform import GIVEN, OwnNames, read_given
 from examples import demo
 from examples.authority import Authority
-from router.check import compiled
-from router.claim_record import ENTRY
-from router.cli import _parser
-from router.own import GIVEN, OwnNames, read_given
-from router.settings import read
 from tests.charts.rendering import notes, rendered
 from tests.docs.reading import ROOT, Block, Command, blocks, commands
 from tests.fakes.apiserver.objects import deployment, endpoint_slice, service
@@ -50,7 +50,6 @@ def test_there_is_something_to_carry_out() -> None:
 
 NOT_TYPED = {
     ("docs/architecture.md", "starts, watches, ends"): "a diagram of processes",
-    ("docs/architecture.md", "router    cli"): "a diagram of floors, compared in tests/house",
     ("docs/install.md", "Events:"): "what kubectl describe prints: see test_the_event_that_is_shown",
     ("docs/operations.md", "# HAProxy"): "a load balancer's settings; the annotations beside them: see test_examples",
 }
@@ -262,8 +261,8 @@ def python(command: Command, places: Places) -> None:
         kubeconfig, _ = places.cluster()
         assert kubeconfig.exists()
         return
-    assert command.words[1:] == ["-m", "router"]
-    assert "COMMAND" in run("python -m router --help")
+    assert command.words[1:] == ["-m", "drycc_router"]
+    assert "COMMAND" in run("python -m drycc_router --help")
 
 
 def git(command: Command, places: Places) -> None:
@@ -566,7 +565,7 @@ def test_the_event_that_is_shown_is_what_the_mistake_says() -> None:
 
 def test_the_line_that_says_where_it_listens() -> None:
     shown = json.loads(only("docs/operations.md", "json").text)
-    source = (ROOT / "router" / "app.py").read_text(encoding="utf-8")
+    source = (ROOT / "router" / "drycc_router" / "app.py").read_text(encoding="utf-8")
     assert list(shown) == ["event", "http", "https", "git", "admin", "pid", "version"]
     assert '"event": "listening"' in source
     settings = read({}, {}, needs_source=False)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import base64
 import re
+import tomllib
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,17 @@ import pytest
 import yaml
 
 from docs.generate import PAGES as GENERATED
+from drycc_proxy.errors import Failure, status_for
+from drycc_router import cli
+from drycc_router.check import compiled
+from drycc_router.cli import _parser
+from drycc_router.model.objects import ObjectKey
+from drycc_router.model.problems import Problem, Reason
+from drycc_router.settings import FIELDS as SETTINGS
+from drycc_router.settings import read
+from drycc_router.translate.annotations.reading import read_app, read_builder, read_router
+from drycc_router.translate.annotations.schema import FIELDS, Place, known_keys
 from examples.authority import Authority
-from proxy.errors import Failure, status_for
-from router import cli
-from router.annotations.fields import FIELDS, Place, known_keys
-from router.annotations.reading import read_app, read_builder, read_router
-from router.check import compiled
-from router.cli import _parser
-from router.objects import ObjectKey
-from router.problems import Problem, Reason
-from router.settings import FIELDS as SETTINGS
-from router.settings import read
 from tests.charts.rendering import CHART, notes, rendered
 from tests.docs.reading import PAGES, ROOT, blocks, prose
 
@@ -228,7 +230,9 @@ def test_the_environment_that_prose_names_is_read() -> None:
 
 
 def test_every_metric_that_prose_names_is_counted() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "router" / "admin").glob("*.py"))
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "router" / "drycc_router" / "admin").glob("*.py")
+    )
     counted = set(re.findall(r'"(router_\w+)"', source))
     for page in PAGES:
         for name in re.findall(r"`(router_\w+)", page.read_text(encoding="utf-8")):
@@ -311,18 +315,32 @@ def test_the_exit_statuses_are_those_of_the_program() -> None:
     assert {int(status) for status in told if status.isdigit()} >= {cli.USAGE, cli.SOFTWARE, cli.OSERR}
 
 
-def test_the_floors_are_built_of_modules_that_exist() -> None:
-    """The diagram leaves modules out; those that it has are there."""
+ROOMS = {"router": "rooms-of-router", "proxy": "rooms-of-proxy"}
+"""Directory → the contract that has the order of its rooms."""
+
+
+@pytest.mark.parametrize("directory", ROOMS)
+def test_the_rooms_of_the_page_are_those_of_the_tree_and_stand_in_its_order(directory: str) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    diagram = text.split("```\n  router    cli", 1)[1].split("```", 1)[0]
-    left = {path.stem for package in ("router", "proxy", "tls") for path in (ROOT / package).rglob("*.py")}
-    left |= {
-        path.name for package in ("router", "proxy", "tls") for path in (ROOT / package).rglob("*") if path.is_dir()
-    }
-    rows = [re.split(r"\s{3,}", line.strip())[0] for line in ("cli" + diagram).splitlines() if "──" not in line]
-    named = {word for row in rows for word in re.findall(r"[a-z_][a-z_0-9]+", re.sub(r"\(.*?\)", "", row))}
-    assert len(named) > 40
-    assert named - left == {"proxy"}  # the package itself, whose rows begin there
+    rows = text.split(f"| `{directory}/drycc_{directory}/` | answers for |\n|---|---|\n", 1)[1].split("\n\n", 1)[0]
+    told = [re.findall(r"`(\w+)/?`", row.split(" | ")[0]) for row in rows.splitlines()]
+    package = ROOT / directory / f"drycc_{directory}"
+    there = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
+    assert {room for row in told for room in row} == there - {"__init__"}
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = {contract["id"]: contract for contract in project["tool"]["importlinter"]["contracts"]}
+    layers = [re.findall(r"\.(\w+)", layer) for layer in contracts[ROOMS[directory]]["layers"]]
+    # A row of the page may join neighbouring layers; it changes nothing of their order.
+    height = {room: number for number, layer in enumerate(layers) for room in layer}
+    heights = [[height[room] for room in row] for row in told]
+    assert all(max(upper) <= min(lower) for upper, lower in pairwise(heights))
+
+
+def test_the_ten_questions_lead_to_files_that_exist() -> None:
+    answers = [cells[1].strip("`") for cells in table("architecture.md", "## Ten questions")]
+    assert len(answers) == 10
+    assert [answer for answer in answers if not (ROOT / answer).is_file()] == []
 
 
 def test_pages_that_are_generated_say_so() -> None:

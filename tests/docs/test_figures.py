@@ -13,22 +13,29 @@ from pathlib import Path
 import pytest
 
 from docs.generate import PAGES as GENERATED
-from proxy import access_log, admission, core, deadlines, handshakes, log_sink, overload, proxy_header, sockets, stream
-from proxy.http import exchange
-from proxy.http.messages import Malformed
-from proxy.http1 import chunks, downstream, parser, upstream
-from proxy.metrics import BUCKETS
-from proxy.routes import Edge, Policy
-from proxy.ssh import people, server
-from proxy.upstreams import budget, ejection, heads, limits
-from proxy.upstreams.upstream import MAX_IDLE
-from router import claim_record, quotas, reconcile
-from router.annotations.fields import Place, known_keys
-from router.kubernetes import backoff, election
-from router.processes import fanout, supervisor
-from router.settings import FIELDS, Settings
-from router.sources import documents, manifests, named
-from router.streams import FIRST_BYTE_SECONDS
+from drycc_proxy.http import deadlines, exchange
+from drycc_proxy.http.messages import Malformed
+from drycc_proxy.http1 import chunks, downstream, parser, upstream
+from drycc_proxy.kernel import sockets
+from drycc_proxy.listeners import proxy_header
+from drycc_proxy.metrics import BUCKETS
+from drycc_proxy.routing.definitions import Edge, Policy
+from drycc_proxy.ssh import accounts, server
+from drycc_proxy.state import admission, handshakes, overload, server_state
+from drycc_proxy.streams import listener
+from drycc_proxy.telemetry import access_log, log_sink
+from drycc_proxy.upstreams import limits, outliers, remembered_heads, retry_budget
+from drycc_proxy.upstreams.upstream import MAX_IDLE
+from drycc_router.claims import record
+from drycc_router.kubernetes import backoff
+from drycc_router.model import quotas
+from drycc_router.publish import reconcile
+from drycc_router.roles import fanout, supervisor
+from drycc_router.settings import FIELDS, Settings
+from drycc_router.sources import manifests, objects_by_name, yaml_documents
+from drycc_router.status import election
+from drycc_router.translate.annotations.schema import Place, known_keys
+from drycc_router.translate.streams import FIRST_BYTE_SECONDS
 from tests.docs.reading import ROOT, prose
 
 BY_HAND = sorted(
@@ -102,7 +109,7 @@ ROWS = [
     Row("http.md", "a read of {} or more", kib(downstream.TURN_BYTES)),
     Row("http.md", "a head beyond {} or", kib(upstream.MAX_HEAD)),
     Row("http.md", "each {} of a larger one", kib(upstream.INTERIM_BYTES)),
-    Row("http.md", "at most {} wait in the router", kib(stream.HIGH_WATER)),
+    Row("http.md", "at most {} wait in the router", kib(listener.HIGH_WATER)),
     Row("http.md", "or {} after the first", TUNNEL),
     Row("http.md", "the app has {} to begin", time(deadlines.HALF_CLOSED_SECONDS)),
     # ── architecture, dependencies, migration ─────────────────────────────────────────────────────────────────────
@@ -115,8 +122,10 @@ ROWS = [
     Row("migration.md", "there 5s; here {}", default(Place.APP, "connectTimeout")),
     Row("migration.md", "there 60s; here {}", default(Place.ROUTER, "defaultTimeout")),
     # ── operations ────────────────────────────────────────────────────────────────────────────────────────────────
-    Row("operations.md", "heads of answers above {}", kib(heads.SMALL)),
-    Row("operations.md", "for {}, those first through which nothing has passed", f"{core.TUNNEL_IDLE:g} seconds"),
+    Row("operations.md", "heads of answers above {}", kib(remembered_heads.SMALL)),
+    Row(
+        "operations.md", "for {}, those first through which nothing has passed", f"{server_state.TUNNEL_IDLE:g} seconds"
+    ),
     Row("operations.md", "is believed after {} seconds of it", word(backoff.BELIEVED)),
     Row("operations.md", "for some hundred milliseconds after its own start", why="of the API server"),
     Row("operations.md", "asked again, first after {}", "half a second" if backoff.FIRST == 0.5 else ""),
@@ -127,7 +136,7 @@ ROWS = [
     Row("operations.md", "| `tcpTimeout` | {} |", default(Place.BUILDER, "tcpTimeout")),
     Row("operations.md", "says nothing is cut after {} minutes", word(FIRST_BYTE_SECONDS / 60)),
     Row("operations.md", "said nothing for {} minutes", word(FIRST_BYTE_SECONDS / 60)),
-    Row("operations.md", "is known for {} seconds", f"{people.KNOWN_SECONDS:g}"),
+    Row("operations.md", "is known for {} seconds", f"{accounts.KNOWN_SECONDS:g}"),
     Row("operations.md", "undone by a quantum computer one day", why="a manner of speaking"),
     Row("operations.md", "changed every {} hours", word(supervisor.TICKET_SECONDS / 3600)),
     Row("operations.md", "no sign of life for {} seconds", word(supervisor.STALL_SECONDS)),
@@ -135,9 +144,9 @@ ROWS = [
     Row("operations.md", "another has it within {} seconds", word(election.LOOK)),
     Row("operations.md", "cannot renew for {} seconds", word(election.DEADLINE)),
     Row("operations.md", "may take {}; names beyond", kib(quotas.RECORD_OCTETS)),
-    Row("operations.md", "the ConfigMap ({}, compressed)", kib(claim_record.MAX_ENCODED)),
-    Row("operations.md", "gets no requests for {}", time(ejection.FIRST)),
-    Row("operations.md", "(up to {})", time(ejection.LONGEST)),
+    Row("operations.md", "the ConfigMap ({}, compressed)", kib(record.MAX_ENCODED)),
+    Row("operations.md", "gets no requests for {}", time(outliers.FIRST)),
+    Row("operations.md", "(up to {})", time(outliers.LONGEST)),
     Row("operations.md", "and its body, of at most {}", kib(exchange.MAX_KEPT)),
     Row("operations.md", "`keepAliveTimeout` ({})", time(EDGE.keepalive_timeout)),
     Row("operations.md", "Google Cloud's external balancers: 600 s, so `620s`", why="others' figure, and one above it"),
@@ -149,8 +158,8 @@ ROWS = [
         word((KERNEL["TCP_KEEPIDLE"] + KERNEL["TCP_KEEPCNT"] * KERNEL["TCP_KEEPINTVL"]) / 60),
     ),
     Row("operations.md", "| pipelined requests | {} waiting", kib(downstream.MAX_WAITING)),
-    Row("operations.md", "idle for {} is let go", time(core.IDLE_UNDER_PRESSURE)),
-    Row("operations.md", "within {} second of having come", {0.5: "half a"}[core.IDLE_LEAST]),
+    Row("operations.md", "idle for {} is let go", time(server_state.IDLE_UNDER_PRESSURE)),
+    Row("operations.md", "within {} second of having come", {0.5: "half a"}[server_state.IDLE_LEAST]),
     Row("operations.md", "does not arrive within {} of its first byte", time(deadlines.PROXY_SECONDS)),
     Row("operations.md", "longer than {} (version 1)", f"{proxy_header.MAX_V1} bytes"),
     Row("operations.md", "(version 1) or {} (version 2)", kib(proxy_header.MAX_V2)),
@@ -184,15 +193,15 @@ COUNTS = [
     Row("http.md", "or {} fields | 502", str(upstream.MAX_FIELDS)),
     Row("http.md", "answered {} at a time", str(downstream.TURN_HEADS)),
     Row("http.md", "has passed {} routers", word(downstream.MAX_HOPS)),
-    Row("operations.md", "at most {} levels", str(documents.MAX_DEPTH)),
-    Row("operations.md", "{} times in a row", word(ejection.FAILURES)),
+    Row("operations.md", "at most {} levels", str(yaml_documents.MAX_DEPTH)),
+    Row("operations.md", "{} times in a row", word(outliers.FAILURES)),
     Row("operations.md", "Connections that may wait to be accepted: {}", str(sockets.BACKLOG)),
     Row("operations.md", "at most {} |", f"{handshakes.MAX_PENDING:,}"),
     Row("operations.md", "more than {} requests a second met no route", f"{access_log.MAX_STRAYS:,}"),
     Row("operations.md", "have the {} buckets", {11: "eleven"}[len(BUCKETS)]),
     Row("operations.md", "the use is {} points below", f"{overload.RELIEF * 100:g}"),
     Row("operations.md", "shrinks by {} points", f"{overload._STEP * 100:g}"),
-    Row("operations.md", "connections, {} every tenth", str(core.CLOSED_A_TICK)),
+    Row("operations.md", "connections, {} every tenth", str(server_state.CLOSED_A_TICK)),
     Row("operations.md", "at most {}, for connections to apps", f"{admission._APPS_MOST:,}"),
     Row("operations.md", "up to {} idle connections per endpoint", str(MAX_IDLE)),
     Row("operations.md", "dies {} times within a minute", "ten"),
@@ -204,9 +213,9 @@ COUNTS = [
     Row("security.md", "{} at most; ", f"{limits.APP_MOST:,}"),
     Row("security.md", "at most; {} more wait", str(EDGE.app_queue)),
     Row("security.md", "| {} per endpoint", str(MAX_IDLE)),
-    Row("security.md", "| requests sent to an app again | a {} of its requests", {0.1: "tenth"}[budget.SHARE]),
-    Row("install.md", "{} a second together", word(named.ASKS)),
-    Row("migration.md", "{} a second at most", word(named.ASKS)),
+    Row("security.md", "| requests sent to an app again | a {} of its requests", {0.1: "tenth"}[retry_budget.SHARE]),
+    Row("install.md", "{} a second together", word(objects_by_name.ASKS)),
+    Row("migration.md", "{} a second at most", word(objects_by_name.ASKS)),
 ]
 
 

@@ -4,11 +4,11 @@ import ssl
 
 import pytest
 
+from drycc_tls import context
+from drycc_tls.policy import TlsPolicy
+from drycc_tls.secret import read_pair
 from examples.authority import Authority, Pair
 from tests.fakes.handshakes import shake, trusting
-from tls import context
-from tls.policy import TlsPolicy
-from tls.secret import read_pair
 
 
 def serving(pair: Pair) -> ssl.SSLContext:

@@ -29,7 +29,7 @@ def test_the_manifests_in_the_repository_and_those_of_the_demo_are_clean(tmp_pat
 
     for manifests in (SCRIPT.parent / "manifests", tmp_path / "manifests"):
         checked = subprocess.run(
-            [sys.executable, "-m", "router", "check", str(manifests)], capture_output=True, text=True, timeout=30
+            [sys.executable, "-m", "drycc_router", "check", str(manifests)], capture_output=True, text=True, timeout=30
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
         assert all(f"{app}.localhost" in checked.stdout for app in demo.APPS)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from proxy import clock
+from drycc_proxy.kernel import clock
 
 __all__ = ["FakeClock"]
 
@@ -23,18 +23,18 @@ class FakeClock:
         self.seconds = self.BEGINNING
 
     def now(self) -> float:
-        """Replaces ``proxy.clock.now``."""
+        """Replaces ``kernel.clock.now``."""
         return self.seconds
 
     def wall(self) -> float:
-        """Replaces ``proxy.clock.wall``."""
+        """Replaces ``kernel.clock.wall``."""
         return self.WALL + self.seconds - self.BEGINNING
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Replace both clocks in every module of the data plane that took them by name."""
         replaced = {id(clock.now): self.now, id(clock.wall): self.wall}
         for name, module in list(sys.modules.items()):
-            if name == "proxy" or name.startswith("proxy."):
+            if name.startswith("drycc_proxy."):
                 for attribute in ("now", "wall"):
                     fake = replaced.get(id(getattr(module, attribute, None)))
                     if fake is not None:

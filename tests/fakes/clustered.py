@@ -2,7 +2,7 @@
 allows, and steady traffic through them.
 
 :func:`shipped` is the program in its production shape: supervisor, control and two workers. :func:`replica` is a router
-in this process: source, compiler, publisher and gateway as ``router.app`` puts them together. It is for what only that
+in this process: source, compiler, publisher and gateway as ``app`` puts them together. It is for what only that
 shows: what was compiled, problems at a moment, a source with other times.
 """
 
@@ -21,24 +21,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from proxy.gateway import Gateway
-from proxy.routes import Address
-from router.addresses import Fence
-from router.compile import Compiler
-from router.kubernetes.client import Api
-from router.own import OwnNames
-from router.problems import Problem, Reason
-from router.publisher import Publisher
-from router.reconcile import Reconciler
-from router.snapshot import Snapshot
-from router.sources.cluster import ClusterSource
+from drycc_proxy.gateway import Gateway
+from drycc_proxy.routing.definitions import Address
+from drycc_router.compile.compiler import Compiler
+from drycc_router.compile.revision import Snapshot
+from drycc_router.kubernetes.client import Api
+from drycc_router.model.address_policy import Fence
+from drycc_router.model.problems import Problem, Reason
+from drycc_router.publish.publisher import Publisher
+from drycc_router.publish.reconcile import Reconciler
+from drycc_router.sources.cluster import ClusterSource
+from drycc_router.translate.platform import OwnNames
+from drycc_tls.self_signed import self_signed
+from drycc_tls.sni import Front
+from drycc_tls.store import CertificateStore
 from tests.fakes.apiserver.objects import Document, deployment, endpoint_slice, service
 from tests.fakes.apiserver.server import FakeApiServer
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import origin
-from tls.fallback import self_signed
-from tls.sni import Front
-from tls.store import CertificateStore
 
 __all__ = [
     "Answer",
@@ -216,7 +216,14 @@ async def shipped(server: FakeApiServer, directory: Path, *arguments: str) -> As
     """The program follows ``server``, with apps on loopback allowed; it is ready. Afterwards it ends in order, and has
     said nothing of an error of its own."""
     server.put(deployment({"allowedNetworks": "127.0.0.0/8"}))
-    command = [sys.executable, "-m", "router", "run", "--kubeconfig", str(server.kubeconfig(directory / "config"))]
+    command = [
+        sys.executable,
+        "-m",
+        "drycc_router",
+        "run",
+        "--kubeconfig",
+        str(server.kubeconfig(directory / "config")),
+    ]
     command += ["--bind", "127.0.0.1", "--workers", "2", "--drain-delay", "0", "--drain-grace", "2"]
     command += [word for port in ("http", "https", "git", "admin") for word in (f"--{port}-port", "0")]
     program = await asyncio.create_subprocess_exec(

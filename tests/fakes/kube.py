@@ -6,14 +6,14 @@ import base64
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
+from drycc_proxy.routing.definitions import Edge, HostRule, Route, StreamRoute
+from drycc_router.compile.compiler import Compiler, OwnNames
+from drycc_router.compile.revision import AppReport, Snapshot
+from drycc_router.model.address_policy import Fence
+from drycc_router.model.objects import Change, ObjectKey
+from drycc_router.model.problems import Problem, Reason
+from drycc_tls.certificate import Certificate
 from examples.authority import Pair
-from proxy.routes import Edge, HostRule, Route, StreamRoute
-from router.addresses import Fence
-from router.compile import Compiler, OwnNames
-from router.objects import Change, ObjectKey
-from router.problems import Problem, Reason
-from router.snapshot import AppReport, Snapshot
-from tls.certificate import Certificate
 
 __all__ = ["NOW", "PREFIX", "World", "deployment", "endpoints", "gone", "page", "secret", "service"]
 

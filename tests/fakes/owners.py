@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from router.annotations.domains import covers
+from drycc_router.model.hostnames import covers
 
 __all__ = ["Registrar", "namespace"]
 

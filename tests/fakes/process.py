@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from tls.certificate import Certificate
+from drycc_tls.certificate import Certificate
 
 __all__ = ["SOON", "App", "Router", "deployment", "manifest", "router", "running", "same_ports", "secret", "soon"]
 
@@ -184,11 +184,11 @@ def router(manifests: Path, *arguments: str, files: int = 0, before: str = "") -
 
     ``files``: the most it may have open, if it matters. ``before``: Python that is run before it starts.
     """
-    command = [sys.executable, "-m", "router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
+    command = [sys.executable, "-m", "drycc_router", "run", "--manifests", str(manifests), "--bind", "127.0.0.1"]
     free = ["--http-port", "0", "--https-port", "0", "--admin-port", "0", "--drain-delay", "0"]
     shape = [] if "--workers" in arguments else ["--workers", "2"]
     if before:
-        command[1:3] = ["-c", f"{before}\nimport sys; from router.cli import main; sys.exit(main(sys.argv[1:]))"]
+        command[1:3] = ["-c", f"{before}\nimport sys; from drycc_router.cli import main; sys.exit(main(sys.argv[1:]))"]
     if files:
         limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({files}, {files}))"
         command = [sys.executable, "-c", f"{limited}; os.execv(sys.argv[1], sys.argv[1:])", *command]

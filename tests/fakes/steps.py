@@ -24,13 +24,13 @@ from tests.fakes.transport import FakeTransport
 __all__ = ["Step", "Steps"]
 
 READERS = (
-    "proxy.client_hello",
-    "proxy.entrance",
-    "proxy.http1.chunks",
-    "proxy.http1.downstream",
-    "proxy.http1.upstream",
-    "proxy.proxy_header",
-    "proxy.tls_channel",
+    "drycc_proxy.listeners.client_hello",
+    "drycc_proxy.listeners.proxy_protocol",
+    "drycc_proxy.http1.chunks",
+    "drycc_proxy.http1.downstream",
+    "drycc_proxy.http1.upstream",
+    "drycc_proxy.listeners.proxy_header",
+    "drycc_proxy.listeners.tls_channel",
 )
 """Modules that read what arrives."""
 
@@ -174,7 +174,7 @@ class Steps:
         self.taken: list[Step] = []
         for name in READERS if self.segment is Counted else ():
             patch.setattr(import_module(name), "bytearray", CountedArray, raising=False)
-        for name in ("proxy.http1.downstream", "proxy.http1.upstream") if self.segment is Counted else ():
+        for name in ("drycc_proxy.http1.downstream", "drycc_proxy.http1.upstream") if self.segment is Counted else ():
             patch.setattr(import_module(name), "bytes", _copied, raising=False)
 
         def deliver(transport: FakeTransport) -> None:

@@ -1,7 +1,7 @@
 """A story: exchanges as dialogues between a client, the router and an app, without sockets, sleeps or a real clock.
 
-The router in the middle is the real one, from ``proxy.core`` to both ends of HTTP/1.1 and the pools; only the loop, the
-transports and the clock are the story's. When it is over, every account must balance (:meth:`Story.ends`).
+The router in the middle is the real one, from ``state.server_state`` to both ends of HTTP/1.1 and the pools; only the
+loop, the transports and the clock are the story's. When it is over, every account must balance (:meth:`Story.ends`).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.clock import TICK
-from proxy.core import Core, TlsFront
-from proxy.doors import http_connection, https_connection
-from proxy.http1.downstream import Http1Downstream
-from proxy.http1.upstream import Http1Upstream
-from proxy.routes import Address, Edge, HostRule, Policy, Route, TableChange
+from drycc_proxy.http1.downstream import Http1Downstream
+from drycc_proxy.http1.upstream import Http1Upstream
+from drycc_proxy.kernel.clock import TICK
+from drycc_proxy.listeners.protocols import http_connection, https_connection
+from drycc_proxy.routing.definitions import Address, Edge, HostRule, Policy, Route, TableChange
+from drycc_proxy.state.server_state import Core, TlsFront
 from tests.fakes.clock import FakeClock
 from tests.fakes.loop import FakeLoop
 from tests.fakes.tls_end import TlsEnd, listening
@@ -46,7 +46,7 @@ class Handshake:
 
 
 class FakeTls:
-    """As ``tls.sni.Front``, about handshakes that a test made up; those that were made asked for no name."""
+    """As ``sni.Front``, about handshakes that a test made up; those that were made asked for no name."""
 
     def context(self) -> ssl.SSLContext:
         return listening()

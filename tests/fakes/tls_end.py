@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from types import EllipsisType
 
+from drycc_tls.self_signed import self_signed
+from drycc_tls.store import CertificateStore
 from tests.fakes.handshakes import trusting
 from tests.fakes.transport import End, FakeTransport, Part, matches
-from tls.fallback import self_signed
-from tls.store import CertificateStore
 
 __all__ = ["TlsEnd", "listening"]
 

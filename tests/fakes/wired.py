@@ -21,10 +21,10 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from proxy.gateway import Gateway, TlsFront
-from proxy.routes import Address, HostRule, Policy, Route, TableChange
+from drycc_proxy.gateway import Gateway, TlsFront
+from drycc_proxy.routing.definitions import Address, HostRule, Policy, Route, TableChange
+from drycc_tls.certificate import Certificate
 from tests.fakes import process
-from tls.certificate import Certificate
 
 __all__ = [
     "HOST",

@@ -16,10 +16,10 @@ import h11
 import httptools
 import pytest
 
-from proxy.http.messages import CHUNKED, UNTIL_CLOSE, Malformed, RequestFields, RequestLine
-from proxy.http1.parser import METHODS, parse_fields, parse_request_line, parse_response
-from proxy.proxy_header import MAX_V2, BadHeader, ProxyHeader
-from proxy.proxy_header import read as read_proxy_header
+from drycc_proxy.http.messages import CHUNKED, UNTIL_CLOSE, Malformed, RequestFields, RequestLine
+from drycc_proxy.http1.parser import METHODS, parse_fields, parse_request_line, parse_response
+from drycc_proxy.listeners.proxy_header import MAX_V2, BadHeader, ProxyHeader
+from drycc_proxy.listeners.proxy_header import read as read_proxy_header
 from tests.fakes.clock import FakeClock
 from tests.fakes.story import AppEnd, Story
 from tests.fuzz.test_chunks import by_the_grammar, ours

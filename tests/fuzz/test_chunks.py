@@ -9,9 +9,9 @@ import h11
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from proxy.errors import Failure
-from proxy.http.messages import Malformed
-from proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
+from drycc_proxy.errors import Failure
+from drycc_proxy.http.messages import Malformed
+from drycc_proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
 
 EXTENSION = st.sampled_from([b"", b"", b";a", b";a=b", b' ; a = "q\\"\x80"', b";", b";a=", b"; ;", b' "x"', b";a\n"])
 CHUNK = st.builds(

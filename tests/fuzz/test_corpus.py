@@ -34,7 +34,7 @@ def test_a_fault_is_found_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     """A parser that takes what others refuse does not stay hidden: here one that believes two lengths."""
     monkeypatch.setattr("tests.fuzz.search.CORPUS", tmp_path)
     monkeypatch.setattr(
-        "proxy.http1.parser.parse_length", lambda values: int(values[-1]) if values[-1].isdigit() else 0
+        "drycc_proxy.http1.parser.parse_length", lambda values: int(values[-1]) if values[-1].isdigit() else 0
     )
     search = Search("head", TARGETS["head"], random.Random(1))
     search.look(MISREAD)

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from proxy.http.messages import CHUNKED, Malformed, Opening, RequestFields
-from proxy.http1.parser import parse_fields, parse_request_line, parse_response
+from drycc_proxy.http.messages import CHUNKED, Malformed, Opening, RequestFields
+from drycc_proxy.http1.parser import parse_fields, parse_request_line, parse_response
 
 TOKEN = st.text(alphabet="!#$%&'*+-.^_`|~0123456789abcXYZ", min_size=1, max_size=12).map(str.encode)
 VALUE = st.text(alphabet=[chr(n) for n in (9, *range(32, 127), 0x80, 0xE9, 0xFF)], max_size=20).map(

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.hosts import HostIndex
-from router.claim_record import ENTRY, ClaimKey, Recorded, decode, encode
-from router.feedback import Feedback
-from router.objects import Change, ObjectKey
-from router.own import OwnNames
-from router.problems import Reason
-from router.unheard import unheard
+from drycc_proxy.routing.hosts import HostIndex
+from drycc_router.claims.record import ENTRY, ClaimKey, Recorded, decode, encode
+from drycc_router.claims.unsynced import unheard
+from drycc_router.model.objects import Change, ObjectKey
+from drycc_router.model.problems import Reason
+from drycc_router.status.leader import Feedback
+from drycc_router.translate.platform import OwnNames
 from tests.fakes.apiserver.direct import Direct
 from tests.fakes.apiserver.kinds import kind_of
 from tests.fakes.apiserver.store import Store

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.proxy_header import MAX_V1, MAX_V2, PLAIN, SIGNATURE, BadHeader, ProxyHeader, crc32c, read
+from drycc_proxy.listeners.proxy_header import MAX_V1, MAX_V2, PLAIN, SIGNATURE, BadHeader, ProxyHeader, crc32c, read
 
 PORTS = st.integers(0, 65535)
 PAIRS = st.one_of(

@@ -9,11 +9,11 @@ from urllib.parse import unquote_to_bytes
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from proxy.hosts import HostIndex
-from proxy.http.messages import Malformed
-from proxy.http1.target import normalise, origin_form
-from proxy.live import LiveHost
-from proxy.peer import NetworkSet, client_address
+from drycc_proxy.http.client_address import NetworkSet, client_address
+from drycc_proxy.http.messages import Malformed
+from drycc_proxy.http1.target import normalise, origin_form
+from drycc_proxy.routing.hosts import HostIndex
+from drycc_proxy.table import LiveHost
 
 SEGMENT = st.sampled_from(
     [

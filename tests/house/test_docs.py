@@ -10,8 +10,8 @@ import pytest
 
 from docs import values_schema
 from docs.generate import PAGES
-from proxy.access_log import FORMATS
-from proxy.errors import Failure
+from drycc_proxy.errors import Failure
+from drycc_proxy.telemetry.access_log import FORMATS
 from tests.stories.test_hostile import REFUSED
 
 ROOT = Path(__file__).parents[2]
@@ -100,12 +100,14 @@ def rows(page: str, heading: str) -> set[str]:
 
 
 def test_every_field_of_the_log_is_explained() -> None:
-    source = (ROOT / "proxy" / "access_log.py").read_text(encoding="utf-8")
+    source = (ROOT / "proxy" / "drycc_proxy" / "telemetry" / "access_log.py").read_text(encoding="utf-8")
     assert rows("operations.md", "Access log") == set(re.findall(r'"(\w+)":', source)) - set(FORMATS)
 
 
 def test_every_metric_is_explained() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "router" / "admin").glob("*.py"))
+    source = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "router" / "drycc_router" / "admin").glob("*.py")
+    )
     told = {name.removesuffix("_total") for name in rows("operations.md", "Metrics") if name.startswith("router_")}
     assert told == set(re.findall(r'"(router_\w+)"', source))
 

@@ -34,7 +34,8 @@ MODULES = sorted(
 
 
 def its_test(module: Path) -> Path:
-    return ROOT / "tests" / module.parent / f"test_{module.stem.strip('_')}.py"
+    directory, _, *rooms = module.parent.parts
+    return ROOT.joinpath("tests", directory, *rooms, f"test_{module.stem.strip('_')}.py")
 
 
 @pytest.mark.parametrize("module", MODULES, ids=str)

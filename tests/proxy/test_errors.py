@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from proxy.errors import Failure, Retry, Side, status_for
+from drycc_proxy.errors import Failure, Retry, Side, status_for
 
 
 @pytest.mark.parametrize("failure", Failure, ids=lambda failure: failure.value)

@@ -9,14 +9,14 @@ from typing import cast
 
 import pytest
 
-from proxy.gateway import Gateway
-from proxy.routes import TableChange
-from proxy.sockets import bind
+from drycc_proxy.gateway import Gateway
+from drycc_proxy.kernel.sockets import bind
+from drycc_proxy.routing.definitions import TableChange
+from drycc_tls.self_signed import self_signed
+from drycc_tls.sni import Front
+from drycc_tls.store import CertificateStore
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import HOST, on_loop, wired
-from tls.fallback import self_signed
-from tls.sni import Front
-from tls.store import CertificateStore
 
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 
@@ -130,7 +130,9 @@ def test_draining_closes_what_is_idle_and_comes_to_an_end() -> None:
 def test_when_memory_is_gone_new_connections_are_reset_and_old_ones_served(
     port: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.core.Core._look_around", lambda core: None)  # which would find that there is memory
+    monkeypatch.setattr(
+        "drycc_proxy.state.server_state.Core._look_around", lambda core: None
+    )  # which would find that there is memory
 
     async def story() -> None:
         front = Front(CertificateStore(self_signed(datetime.now(UTC))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.metrics import BUCKETS, METHODS, Counters, Histogram, RouteCounters
+from drycc_proxy.metrics import BUCKETS, METHODS, Counters, Histogram, RouteCounters
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from router.app import _first_of
+from drycc_router.app import _first_of
+from drycc_tls.self_signed import self_signed
 from tests.fakes.process import SOON, App, Router, manifest, router, running, secret, soon
-from tls.fallback import self_signed
 
 
 @pytest.fixture
@@ -153,9 +153,9 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, app: App, number: signa
 
 
 def test_a_second_signal_does_not_wait_for_a_reader_of_manifests(tmp_path: Path) -> None:
-    busy = "import sys, threading, time, router.sources.manifests as m\n"
+    busy = "import sys, threading, time, drycc_router.sources.manifests as m\n"
     busy += "m.ManifestTree.sweep = lambda self: (sys.stderr.write('busy\\n'), sys.stderr.flush(), time.sleep(60))\n"
-    busy += "from router.cli import main; main(sys.argv[1:])"
+    busy += "from drycc_router.cli import main; main(sys.argv[1:])"
     arguments = ["run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"]
     arguments += ["--http-port", "0", "--https-port", "0", "--admin-port", "0"]
     arguments += ["--workers", "0"]  # the supervisor would end control by a signal: this is about a loop that waits

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from router import check
-from router.check import Checked, as_json, as_lines, as_text
-from router.settings import read
+from drycc_router import check
+from drycc_router.check import Checked, as_json, as_lines, as_text
+from drycc_router.settings import read
 
 GOOD = """
 apiVersion: v1

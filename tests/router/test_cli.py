@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from router import __version__
-from router.cli import main
+from drycc_router import __version__
+from drycc_router.cli import main
 
 SERVICE = """
 apiVersion: v1
@@ -40,7 +40,9 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def drycc_router(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "router", *arguments], capture_output=True, text=True, timeout=50)
+    return subprocess.run(
+        [sys.executable, "-m", "drycc_router", *arguments], capture_output=True, text=True, timeout=50
+    )
 
 
 def test_check_of_a_clean_directory_is_0(tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def told_to_nobody(*arguments: str) -> tuple[int, str]:
     """Run a command whose stdout is a pipe without a reader; its exit status and what it wrote to stderr."""
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "router", *arguments]
+    command = [sys.executable, "-m", "drycc_router", *arguments]
     try:
         done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=50, env=BARE)
     finally:
@@ -130,7 +132,7 @@ def test_check_sees_what_run_would_see(
 def test_check_takes_files_and_the_standard_input(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(SERVICE)
     (tmp_path / "b.txt").write_text(SERVICE.replace("name: web", "name: api").replace("domains: web", "domains: a_b"))
-    command = [sys.executable, "-m", "router", "check", "-o", "lines"]
+    command = [sys.executable, "-m", "drycc_router", "check", "-o", "lines"]
     files = [*command, "a.yaml", "b.txt"]
     done = subprocess.run(files, cwd=tmp_path, capture_output=True, text=True, timeout=50, env=BARE)
     assert (done.returncode, done.stderr) == (1, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from router.settings import FIELDS, LogTo, Settings, SettingsError, read, unknown
+from drycc_router.settings import FIELDS, LogTo, Settings, SettingsError, read, unknown
 
 
 def test_defaults_are_the_contract_s_ports(tmp_path: Path) -> None:

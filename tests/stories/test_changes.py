@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.routes import TableChange
+from drycc_proxy.routing.definitions import TableChange
 from tests.fakes.story import GET, HOST, POD, POD_2, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.routes import TableChange
+from drycc_proxy.routing.definitions import TableChange
 from tests.fakes.story import GET, HOST, POD, POD_2, AppEnd, Story
 from tests.fakes.transport import End
 

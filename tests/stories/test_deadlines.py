@@ -1,7 +1,7 @@
 """Whoever is too slow is noticed, in every state, and only the one who is slow pays.
 
-Each row of the table in ``proxy/deadlines.py`` has a test here that stops in that state (``stops_in``), in clear text
-and through a real TLS channel.
+Each row of the table in ``proxy/drycc_proxy/http/deadlines.py`` has a test here that stops in that state
+(``stops_in``), in clear text and through a real TLS channel.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TypeVar
 
 import pytest
 
-from proxy.deadlines import DEADLINES
-from proxy.proxy_header import SIGNATURE
+from drycc_proxy.http.deadlines import DEADLINES
+from drycc_proxy.listeners.proxy_header import SIGNATURE
 from tests.fakes.clock import FakeClock
 from tests.fakes.story import GET, HOST, Story
 from tests.fakes.tls_end import TlsEnd

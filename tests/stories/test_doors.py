@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from router.addresses import Fence
-from router.objects import Change, ObjectKey
-from router.problems import Reason
-from router.snapshot import State
+from drycc_router.compile.revision import State
+from drycc_router.model.address_policy import Fence
+from drycc_router.model.objects import Change, ObjectKey
+from drycc_router.model.problems import Reason
 from tests.fakes.kube import World, deployment, endpoints, gone, service
 
 FENCE = Fence.around(

@@ -122,7 +122,7 @@ def test_what_follows_a_refusal_is_dropped_like_a_rest(story: Story, request_: b
 
 def test_only_so_many_may_send_on(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond that the one that was answered first is closed."""
-    monkeypatch.setattr("proxy.core.MAX_LINGERING", 3)
+    monkeypatch.setattr("drycc_proxy.state.server_state.MAX_LINGERING", 3)
     story.serves(maintenance=True)
     callers = [story.calls() for _ in range(5)]
     for caller in callers:
@@ -146,7 +146,7 @@ def test_those_who_send_on_take_no_more_than_a_quarter_of_the_places(story: Stor
 
 def test_a_client_with_many_that_send_on_makes_room_for_its_own(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
     """One client could take the answers away from all others that were still sending."""
-    monkeypatch.setattr("proxy.core.MAX_LINGERING", 16)
+    monkeypatch.setattr("drycc_proxy.state.server_state.MAX_LINGERING", 16)
     story.serves(maintenance=True)
     honest = [story.calls(f"198.51.100.{number}") for number in range(8)]
     for caller in honest:
@@ -264,7 +264,7 @@ def test_an_app_that_had_everything_but_the_last_bytes_is_not_asked_again(story:
 
 def breaks(monkeypatch: pytest.MonkeyPatch, app: AppEnd, *left: bytes) -> None:
     """A write to the app fails while these bytes of it wait in the socket."""
-    monkeypatch.setattr("proxy.http1.upstream.unread", lambda _: iter(left))
+    monkeypatch.setattr("drycc_proxy.http1.upstream.unread", lambda _: iter(left))
     app.resets()
 
 

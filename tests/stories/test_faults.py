@@ -24,13 +24,13 @@ from typing import Any
 
 import pytest
 
-import proxy
-from proxy import faults
+import drycc_proxy
+from drycc_proxy.kernel import internal_errors
 from tests.fakes.clock import FakeClock
 from tests.fakes.story import GET, HOST, AppEnd, Story
 from tests.stories.test_tunnels import ASKING, FRAMES, GRANTED
 
-OURS = str(Path(proxy.__file__).parent)
+OURS = str(Path(drycc_proxy.__file__).parent)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 UPLOAD = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\n" + b"x" * 40
 CHUNKS = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
@@ -418,7 +418,7 @@ def plants_of(scenario: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Line
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_a_mistake_costs_one_client_and_leaves_nothing_behind(scenario: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(faults.log, "disabled", True)  # ten thousand traces say nothing more
+    monkeypatch.setattr(internal_errors.log, "disabled", True)  # ten thousand traces say nothing more
     plants = plants_of(scenario, monkeypatch)
     assert len(plants) > 50
     wrong = []

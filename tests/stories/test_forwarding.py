@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from proxy.http1.parser import _ROUTER_OWNED
+from drycc_proxy.http1.parser import _ROUTER_OWNED
 from tests.fakes.story import GET, HOST, AppEnd, Story, fields_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

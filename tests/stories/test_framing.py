@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.http1.upstream import MAX_WHOLE
+from drycc_proxy.http1.upstream import MAX_WHOLE
 from tests.fakes.story import GET, HOST, POD, Story, fields_of
 
 HEAD = b"HEAD / HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.overload import Level
+from drycc_proxy.state.overload import Level
 from tests.fakes.story import GET, HOST, Story, fields_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -98,7 +98,7 @@ def test_from_92_percent_on_idle_clients_are_let_go_and_busy_ones_are_not(story:
 
 
 def test_only_so_many_are_let_go_at_a_time(story: Story, memory: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.core.CLOSED_A_TICK", 10)
+    monkeypatch.setattr("drycc_proxy.state.server_state.CLOSED_A_TICK", 10)
     callers = [story.calls() for _ in range(25)]
     left = []
     for _ in range(4):
@@ -178,7 +178,7 @@ def test_memory_is_given_back_every_two_seconds_while_it_is_short(
     story: Story, memory: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[float] = []
-    monkeypatch.setattr("proxy.core.trim", lambda: given.append(story.clock.seconds))
+    monkeypatch.setattr("drycc_proxy.state.server_state.trim", lambda: given.append(story.clock.seconds))
     times(story, memory, 800, 10)
     assert given == []
     times(story, memory, 860, 10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from types import FunctionType, ModuleType
 
-from proxy.core import Core
+from drycc_proxy.state.server_state import Core
 from tests.fakes.story import GET, HOST, POD, Story
 from tests.fakes.transport import FakeTransport
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.http1.downstream import MAX_HOPS
+from drycc_proxy.http1.downstream import MAX_HOPS
 from tests.fakes.story import GET, HOST, Story, fields_of
 
 

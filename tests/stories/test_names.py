@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.routes import Address, TableChange
+from drycc_proxy.routing.definitions import Address, TableChange
 from tests.fakes.instructions import Work
 from tests.fakes.story import GET, POD_2, POD_3, Story, fields_of
 

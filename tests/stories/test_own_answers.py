@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from docs.generate import errors_page
-from proxy.errors import Failure, Side
+from drycc_proxy.errors import Failure, Side
 from tests.fakes.story import GET, HOST, Story, fields_of
 from tests.fakes.transport import End
 

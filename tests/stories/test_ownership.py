@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
+from drycc_router.claims.record import encode
+from drycc_router.claims.unsynced import unheard
+from drycc_router.compile.revision import State
+from drycc_router.model.objects import Change, ObjectKey
+from drycc_router.model.problems import Reason
 from examples.authority import Authority
-from router.claim_record import encode
-from router.objects import Change, ObjectKey
-from router.problems import Reason
-from router.snapshot import State
-from router.unheard import unheard
 from tests.fakes.kube import NOW, World, deployment, endpoints, gone, secret, service
 
 OLD, NEW = "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"

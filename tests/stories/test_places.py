@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.core import TUNNEL_IDLE
-from proxy.routes import TableChange
+from drycc_proxy.routing.definitions import TableChange
+from drycc_proxy.state.server_state import TUNNEL_IDLE
 from tests.fakes.clock import FakeClock
 from tests.fakes.story import AppEnd, Story
 from tests.fakes.transport import End

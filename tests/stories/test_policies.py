@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from proxy.http.heads import route_fields
+from drycc_proxy.http.forwarding import route_fields
 from tests.fakes.story import GET, HOST, Story, fields_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

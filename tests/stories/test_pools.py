@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from proxy.routes import Address, Policy, Route, TableChange
+from drycc_proxy.routing.definitions import Address, Policy, Route, TableChange
 from tests.fakes.story import GET, POD, POD_2, POD_3, AppEnd, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

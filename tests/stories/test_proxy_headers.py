@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from proxy.proxy_header import SIGNATURE
+from drycc_proxy.listeners.proxy_header import SIGNATURE
 from tests.fakes.story import GET, HOST, Story, fields_of
 
 BALANCER = "10.0.0.9"

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from examples.authority import Authority
-from router.claim_record import MAX_ENCODED, encode, entries, fitted, weigh
-from router.objects import Change, ObjectKey
-from router.problems import ALIKE, Reason
-from router.quotas import (
+from drycc_router.claims.record import MAX_ENCODED, encode, entries, fitted, weigh
+from drycc_router.compile.revision import State
+from drycc_router.model.objects import Change, ObjectKey
+from drycc_router.model.problems import ALIKE, Reason
+from drycc_router.model.quotas import (
     ANNOTATION_BYTES,
     CERTIFICATES,
     DOMAINS,
@@ -22,7 +22,7 @@ from router.quotas import (
     PAGE_BYTES,
     RECORD_OCTETS,
 )
-from router.snapshot import State
+from examples.authority import Authority
 from tests.fakes.kube import NOW, World, deployment, endpoints, gone, page, secret, service
 
 OLD, NEW = "2025-01-01T00:00:00Z", "2026-01-01T00:00:00Z"
@@ -224,7 +224,7 @@ def test_in_no_history_with_restarts_does_a_namespace_lose_what_it_holds_by_what
 ) -> None:
     """With a record that has room for about a hundred claims."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("router.claim_record.MAX_ENCODED", 2048)
+        patch.setattr("drycc_router.claims.record.MAX_ENCODED", 2048)
         victim = app("shop/web", "n7.greedy.example,n8.greedy.example,shop.example", NEW)
         there = World()
         there.hears(victim)

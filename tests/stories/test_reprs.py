@@ -6,10 +6,10 @@ import base64
 import gc
 from types import FunctionType, ModuleType
 
+from drycc_tls.secret import read_pair
 from examples.authority import Authority
 from tests.fakes.kube import World, secret
 from tests.fakes.story import HOST, Story
-from tls.secret import read_pair
 
 CANARY = b"c4n4ry-s3cr3t"
 
@@ -25,7 +25,7 @@ def ours(*roots: object) -> list[object]:
             continue
         seen.add(id(thing))
         left.extend(gc.get_referents(thing))
-        if str(type(thing).__module__).split(".")[0] in ("proxy", "router", "tls"):
+        if str(type(thing).__module__).split(".")[0] in ("drycc_proxy", "drycc_router", "drycc_tls"):
             found.append(thing)
     return found
 

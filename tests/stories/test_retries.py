@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import Failure
+from drycc_proxy.errors import Failure
 from tests.fakes.story import GET, HOST, POD, POD_2, POD_3, AppEnd, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.http1 import parser
+from drycc_proxy.http1 import parser
 from tests.fakes.story import GET, HOST, POD, POD_2, AppEnd, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

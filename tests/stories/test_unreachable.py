@@ -6,11 +6,11 @@ import errno
 
 import pytest
 
-from proxy.errors import Failure
-from proxy.routes import Address
-from proxy.upstreams.ejection import FAILURES
-from proxy.upstreams.endpoint import Endpoint
-from proxy.upstreams.interfaces import PooledConnection
+from drycc_proxy.errors import Failure
+from drycc_proxy.routing.definitions import Address
+from drycc_proxy.upstreams.endpoint import Endpoint
+from drycc_proxy.upstreams.interfaces import PooledConnection
+from drycc_proxy.upstreams.outliers import FAILURES
 from tests.fakes.story import GET, POD, POD_2, POD_3, AppEnd, Story
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -15,27 +15,19 @@ from typing import Any, cast
 
 import pytest
 
+from drycc_proxy.gateway import Gateway
+from drycc_proxy.routing.definitions import TableChange
+from drycc_router.compile.compiler import Compiler
+from drycc_router.model.objects import Change
+from drycc_router.process.messages import Applied, Begin, CertificatePart, Commit, TablePart, decode_for_worker, encode
+from drycc_router.publish.batches import Known
+from drycc_router.roles.fanout import FanOut, Lane
+from drycc_router.sources.manifest_index import Shelf
+from drycc_router.sources.manifest_objects import Contents
+from drycc_tls.update import CertificateChange
 from examples.authority import Authority
-from proxy.gateway import Gateway
-from proxy.routes import TableChange
-from router.compile import Compiler
-from router.objects import Change
-from router.processes.fanout import FanOut, Lane
-from router.processes.messages import (
-    Applied,
-    Begin,
-    CertificatePart,
-    Commit,
-    TablePart,
-    decode_for_worker,
-    encode,
-)
-from router.processes.parts import Known
-from router.sources.contents import Contents
-from router.sources.shelf import Shelf
 from tests.fakes.instructions import Work
 from tests.fakes.kube import NOW, endpoints, secret, service
-from tls.change import CertificateChange
 
 FEW, MANY = 200, 2_000
 NEARLY = 60

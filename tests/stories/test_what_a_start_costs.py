@@ -11,13 +11,13 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from proxy.gateway import Gateway
-from router.compile import Compiler
-from router.processes.fanout import Parcel
-from router.processes.messages import TablePart, decode_for_worker
-from router.references import wishes
-from router.sources.newcomers import Newcomers
-from router.sources.sights import Sights, narrow
+from drycc_proxy.gateway import Gateway
+from drycc_router.compile.compiler import Compiler
+from drycc_router.process.messages import TablePart, decode_for_worker
+from drycc_router.roles.fanout import Parcel
+from drycc_router.sources.fingerprints import Sights, narrow
+from drycc_router.sources.pending_services import Newcomers
+from drycc_router.translate.references import wishes
 from tests.fakes.apiserver.objects import apps
 from tests.fakes.instructions import Work
 

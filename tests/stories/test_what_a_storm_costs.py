@@ -6,8 +6,8 @@ force, but not how much more there is of it.
 
 from __future__ import annotations
 
-from router.compile import Compiler
-from router.objects import Change
+from drycc_router.compile.compiler import Compiler
+from drycc_router.model.objects import Change
 from tests.fakes.instructions import Work
 from tests.fakes.kube import NOW, endpoints, gone, service
 

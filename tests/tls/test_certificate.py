@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, r
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drycc_tls import certificate
+from drycc_tls.certificate import Certificate, parse
+from drycc_tls.errors import BadCertificate, Flaw
 from examples.authority import Authority, Pair, SigningKey, pem
 from tests.fakes.instructions import Work
 from tests.fakes.rsa_keys import MULTI_PRIME, made_of, with_composite, without_primes
-from tls import certificate
-from tls.certificate import Certificate, parse
-from tls.errors import BadCertificate, Flaw
 
 AUTHORITY = Authority()
 GOOD = AUTHORITY.issue("shop.example")

@@ -9,13 +9,13 @@ import sys
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
+from drycc_tls import context
+from drycc_tls.certificate import Certificate
+from drycc_tls.policy import CIPHERS, CIPHERS_1_3, TlsPolicy, Version
+from drycc_tls.secret import read_pair
 from examples.authority import Authority, SigningKey
 from tests.fakes.handshakes import Ends, shake, trusting
 from tests.fakes.rsa_keys import without_primes
-from tls import context
-from tls.certificate import Certificate
-from tls.policy import CIPHERS, CIPHERS_1_3, TlsPolicy, Version
-from tls.secret import read_pair
 
 AUTHORITY = Authority()
 CERTIFICATE = read_pair(AUTHORITY.issue("shop.example").secret_data())
@@ -24,7 +24,7 @@ V1_2, V1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
 def meet(client: ssl.SSLContext, policy: TlsPolicy = DEFAULT, certificate: Certificate = CERTIFICATE) -> Ends:
-    """A handshake that begins with the listening context and switches, as in ``tls.sni``."""
+    """A handshake that begins with the listening context and switches, as in ``sni``."""
     listening, presenting = context.listening(policy), context.presenting(certificate, policy)
 
     def switch(connection: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
@@ -188,9 +188,9 @@ def test_renegotiation_and_compression_are_off() -> None:
 WATCHED = """
 import os, sys
 from examples.authority import Authority
-from tls import context
-from tls.policy import TlsPolicy
-from tls.secret import read_pair
+from drycc_tls import context
+from drycc_tls.policy import TlsPolicy
+from drycc_tls.secret import read_pair
 
 certificate = read_pair(Authority().issue("shop.example").secret_data())
 opened = []

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tls.errors import BadCertificate, Flaw, TlsError
+from drycc_tls.errors import BadCertificate, Flaw, TlsError
 
 
 @pytest.mark.parametrize("flaw", Flaw)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tls.policy import CIPHERS, TlsPolicy, Version
+from drycc_tls.policy import CIPHERS, TlsPolicy, Version
 
 
 def test_the_default_is_both_versions_and_forward_secret_aead_ciphers() -> None:

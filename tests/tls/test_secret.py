@@ -6,9 +6,9 @@ import traceback
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from drycc_tls.errors import BadCertificate, Flaw
+from drycc_tls.secret import read_pair
 from examples.authority import Authority
-from tls.errors import BadCertificate, Flaw
-from tls.secret import read_pair
 
 AUTHORITY = Authority()
 PAIR = AUTHORITY.issue("shop.example")

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 import pytest
 import uvloop
 
+from drycc_tls.secret import read_pair
+from drycc_tls.self_signed import NAME, self_signed
+from drycc_tls.sni import Front, without_undecodable_names
+from drycc_tls.store import CertificateStore
+from drycc_tls.update import CertificateChange
 from examples.authority import Authority
 from tests.fakes.handshakes import shake, trusting
-from tls.change import CertificateChange
-from tls.fallback import NAME, self_signed
-from tls.secret import read_pair
-from tls.sni import Front, without_undecodable_names
-from tls.store import CertificateStore
 
 AUTHORITY = Authority()
 PAIRS = {name: read_pair(AUTHORITY.issue(f"{name}.example").secret_data()) for name in ("a", "b", "xn--bcher-kva")}

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drycc_tls import context
+from drycc_tls.certificate import Certificate
+from drycc_tls.policy import TlsPolicy, Version
+from drycc_tls.secret import read_pair
+from drycc_tls.self_signed import self_signed
+from drycc_tls.sni import Front
+from drycc_tls.store import AT_ONCE, CertificateStore
+from drycc_tls.update import CertificateChange
 from examples.authority import Authority
 from tests.fakes.handshakes import Ends, shake, trusting
-from tls import context
-from tls.certificate import Certificate
-from tls.change import CertificateChange
-from tls.fallback import self_signed
-from tls.policy import TlsPolicy, Version
-from tls.secret import read_pair
-from tls.sni import Front
-from tls.store import AT_ONCE, CertificateStore
 
 AUTHORITY = Authority()
 FALLBACK = self_signed(datetime.now(UTC))

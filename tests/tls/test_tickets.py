@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tls import tickets
-from tls.fallback import self_signed
-from tls.sni import Front
-from tls.store import CertificateStore
+from drycc_tls import tickets
+from drycc_tls.self_signed import self_signed
+from drycc_tls.sni import Front
+from drycc_tls.store import CertificateStore
 
 PAIR = self_signed(datetime(2026, 1, 1, tzinfo=UTC))
 KEYS = [bytes([number]) * tickets.KEY_BYTES for number in range(2)]

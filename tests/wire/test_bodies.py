@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from proxy.http1.downstream import Http1Downstream
+from drycc_proxy.http1.downstream import Http1Downstream
 from tests.fakes.wired import HOST, Caller, Handler, head_of, installed, on_loop, wired
 
 MIB = 1024 * 1024

@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
+from drycc_tls.certificate import Certificate
+from drycc_tls.self_signed import self_signed
 from tests.fakes.process import SOON, manifest, router, secret, soon
-from tls.certificate import Certificate
-from tls.fallback import self_signed
 
 WORDS = (
     "authorization basic", "authorization bearer", "cookie", "set-cookie", "query", "referer query", "api key", "body",

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from drycc_tls.certificate import Certificate
+from drycc_tls.self_signed import self_signed
 from tests.fakes.process import App, Router, manifest, router, running, secret, soon
-from tls.certificate import Certificate
-from tls.fallback import self_signed
 
 EDITS = 200
 CLIENTS = 8

@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from drycc_router.model.problems import Reason
 from examples.authority import Authority, Pair
-from router.problems import Reason
 from tests.fakes.apiserver.objects import secret
 from tests.fakes.apiserver.server import FakeApiServer
 from tests.fakes.clustered import Shipped, app_of, named, shipped

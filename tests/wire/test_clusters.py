@@ -14,9 +14,9 @@ from typing import Any, Generic, TypeVar
 
 import pytest
 
-from router.claim_record import ENTRY, Record, Recorded, Stamp, encode
-from router.kubernetes import client
-from router.problems import Reason
+from drycc_router.claims.record import ENTRY, Record, Recorded, Stamp, encode
+from drycc_router.kubernetes import client
+from drycc_router.model.problems import Reason
 from tests.fakes.apiserver.objects import Document, config_map, endpoint_slice, service
 from tests.fakes.apiserver.server import FakeApiServer
 from tests.fakes.clustered import Followed, Named, Replica, Shipped, Traffic, app_of, named, replica, shipped, traffic

@@ -22,8 +22,8 @@ from typing import cast
 
 import pytest
 
+from drycc_tls.self_signed import self_signed
 from tests.fakes.process import SOON, App, Router, manifest, router, secret, soon
-from tls.fallback import self_signed
 
 LARGE = bytes(8 << 20)
 """More than the sockets between a client and the router hold."""

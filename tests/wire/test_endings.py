@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from proxy.gateway import Gateway
+from drycc_proxy.gateway import Gateway
 from tests.fakes.wired import HOST, Handler, installed, on_loop, wired
 
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -15,16 +15,16 @@ from typing import cast
 
 import pytest
 
+from drycc_proxy.http1.downstream import Http1Downstream
+from drycc_proxy.routing.definitions import Address
+from drycc_tls.secret import read_pair
+from drycc_tls.self_signed import self_signed
+from drycc_tls.sni import Front
+from drycc_tls.store import CertificateStore
+from drycc_tls.update import CertificateChange
 from examples.authority import Authority
-from proxy.http1.downstream import Http1Downstream
-from proxy.routes import Address
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import HOST, Standing, Wired, on_loop, origin, standing, until, wired
-from tls.change import CertificateChange
-from tls.fallback import self_signed
-from tls.secret import read_pair
-from tls.sni import Front
-from tls.store import CertificateStore
 
 AUTHORITY = Authority()
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"

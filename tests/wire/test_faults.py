@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from proxy.admission import Admission
-from proxy.core import Core
-from proxy.http.exchange import Exchange
-from proxy.http1.downstream import Http1Downstream
-from proxy.http1.upstream import Http1Upstream
-from proxy.stream import Stream, _AppSide, _ClientSide, _Port
-from proxy.upstreams.upstream import Upstream
+from drycc_proxy.http.exchange import Exchange
+from drycc_proxy.http1.downstream import Http1Downstream
+from drycc_proxy.http1.upstream import Http1Upstream
+from drycc_proxy.state.admission import Admission
+from drycc_proxy.state.server_state import Core
+from drycc_proxy.streams.listener import Stream, _AppSide, _ClientSide, _Port
+from drycc_proxy.upstreams.upstream import Upstream
 from tests.fakes.wired import HOST, Wired, on_loop, until, wired
 from tests.wire.test_streams import echo, end, served
 

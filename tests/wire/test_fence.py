@@ -18,7 +18,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from router.interfaces import addresses
+from drycc_router.process.interfaces import addresses
 from tests.charts.rendering import rendered
 from tests.fakes.apiserver.objects import Document, deployment, endpoint_slice, service
 from tests.fakes.apiserver.server import FakeApiServer
@@ -105,7 +105,7 @@ async def cluster(
         program = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "router",
+            "drycc_router",
             *command,
             "--access-log",
             "off",

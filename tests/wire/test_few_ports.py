@@ -19,7 +19,7 @@ from typing import cast
 
 import pytest
 
-from proxy.http1.downstream import Http1Downstream
+from drycc_proxy.http1.downstream import Http1Downstream
 from tests.fakes.wired import HOST, on_loop, origin, until, wired
 
 ROOT = Path(__file__).parents[2]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from drycc_tls.self_signed import self_signed
 from tests.fakes.builder import Builder, Developer, builder, builder_manifest, needs_git, waits_for
 from tests.fakes.process import Router, manifest, router, running, same_ports, secret, soon
-from tls.fallback import self_signed
 
 pytestmark = [pytest.mark.peer, needs_git]
 

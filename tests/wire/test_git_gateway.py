@@ -18,11 +18,11 @@ from typing import Any
 import asyncssh
 import pytest
 
-from proxy.ssh.server import MAX_STRANGERS
+from drycc_proxy.ssh.server import MAX_STRANGERS
+from drycc_tls.self_signed import self_signed
 from tests.fakes.builder import Builder, Developer, builder, builder_manifest, make_key, needs_git, waits_for
 from tests.fakes.platform_api import SECRET, PlatformApi, platform_api
 from tests.fakes.process import Router, manifest, router, running, same_ports, secret, soon
-from tls.fallback import self_signed
 
 pytestmark = [pytest.mark.peer, needs_git]
 

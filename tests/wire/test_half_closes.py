@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from drycc_tls.secret import read_pair
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import HOST, Standing, on_loop, standing
-from tls.secret import read_pair
 
 AUTHORITY = Authority()
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"

@@ -27,10 +27,10 @@ from typing import Any, cast
 
 import pytest
 
+from drycc_tls.secret import read_pair
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
 from tests.fakes.process import SOON, App, manifest, router, secret, soon
-from tls.secret import read_pair
 
 CASES: list[dict[str, Any]] = json.loads((Path(__file__).parent / "hostile.json").read_text(encoding="utf-8"))
 DOORS = ("http", "https")

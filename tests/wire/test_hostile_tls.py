@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pytest
 from cryptography import x509
 
+from drycc_tls.secret import read_pair
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
 from tests.fakes.hellos import ECDSA_GCM, alert, hello, record, server_name
 from tests.fakes.process import secret
 from tests.fakes.wired import HOST, Standing, head_of, on_loop, standing
-from tls.secret import read_pair
 
 AUTHORITY = Authority()
 NAMES = ("shop.example", "other.example")

@@ -20,13 +20,13 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from drycc_proxy.errors import Failure
+from drycc_proxy.http1.downstream import Http1Downstream
+from drycc_proxy.routing.definitions import Address, Edge, TableChange
+from drycc_tls.secret import read_pair
 from examples.authority import Authority
-from proxy.errors import Failure
-from proxy.http1.downstream import Http1Downstream
-from proxy.routes import Address, Edge, TableChange
 from tests.fakes.wired import Wired, installed, on_loop, wired
 from tests.wire.test_bodies import read_body
-from tls.secret import read_pair
 
 pytestmark = pytest.mark.peer
 

@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from proxy.routes import Edge, TableChange
+from drycc_proxy.routing.definitions import Edge, TableChange
+from drycc_tls.self_signed import self_signed
+from drycc_tls.sni import Front
+from drycc_tls.store import CertificateStore
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import HOST, Caller, Wired, on_loop, wired
-from tls.fallback import self_signed
-from tls.sni import Front
-from tls.store import CertificateStore
 
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from router.annotations.fields import Place, known_keys
-from router.problems import Reason
+from drycc_router.model.problems import Reason
+from drycc_router.translate.annotations.schema import Place, known_keys
 from tests.fakes.apiserver.objects import Document, deployment, service
 from tests.fakes.apiserver.server import FakeApiServer
 from tests.fakes.clustered import Named, Replica, app_of, named, replica

@@ -115,7 +115,7 @@ def test_who_would_fill_the_memory_is_held_off_and_nobody_is_killed(tmp_path: Pa
             process = subprocess.Popen(  # noqa: ASYNC220 -- it starts once, and nobody waits yet
                 [
                     *(sys.executable, "-c", f"{join}; os.execv(sys.argv[1], sys.argv[1:])"),
-                    *(sys.executable, "-m", "router", "run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"),
+                    *(sys.executable, "-m", "drycc_router", "run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"),
                     *("--http-port", "0", "--https-port", "0", "--admin-port", "0", "--drain-delay", "0"),
                     # One process: the group's limit is so low that only one interpreter has room in it.
                     *("--workers", "0", "--access-log", "off"),

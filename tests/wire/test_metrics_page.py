@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from drycc_tls.certificate import parse
 from examples.authority import Authority
 from tests.fakes.builder import needs_git
 from tests.fakes.process import SOON, Router, manifest, router, running, secret, soon
 from tests.fakes.prometheus import needs_prometheus, needs_promtool, prometheus
 from tests.wire.test_git_gateway import Town, make_town
-from tls.certificate import parse
 
 
 def make_traffic(town: Town, problems: bool = True) -> None:

@@ -64,7 +64,7 @@ def test_a_broken_key_harms_nobody_else_and_is_named(tmp_path: Path, key: str) -
             assert set(statuses(child)) == {200}
 
         checked = subprocess.run(
-            [sys.executable, "-m", "router", "check", str(tmp_path), "--format", "json"],
+            [sys.executable, "-m", "drycc_router", "check", str(tmp_path), "--format", "json"],
             capture_output=True,
             text=True,
             timeout=SOON,

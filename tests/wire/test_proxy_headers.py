@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from drycc_proxy.listeners.proxy_header import SIGNATURE, crc32c
+from drycc_tls.certificate import Certificate
+from drycc_tls.secret import read_pair
 from examples.authority import Authority
-from proxy.proxy_header import SIGNATURE, crc32c
 from tests.fakes.handshakes import trusting
 from tests.fakes.process import deployment
 from tests.fakes.wired import HOST, Caller, Standing, head_of, on_loop, standing
-from tls.certificate import Certificate
-from tls.secret import read_pair
 
 AUTHORITY = Authority()
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"

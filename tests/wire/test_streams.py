@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from proxy.gateway import Gateway
-from proxy.routes import Address, Edge, StreamRoute, TableChange
+from drycc_proxy.gateway import Gateway
+from drycc_proxy.routing.definitions import Address, Edge, StreamRoute, TableChange
 from tests.fakes.wired import Handler, on_loop, origin
 
 Reader = asyncio.StreamReader
@@ -308,7 +308,9 @@ def test_a_server_that_takes_its_time_to_speak_is_waited_for() -> None:
 
 
 def test_when_memory_is_gone_new_streams_are_closed_and_old_ones_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.core.Core._look_around", lambda core: None)  # which would find that there is memory
+    monkeypatch.setattr(
+        "drycc_proxy.state.server_state.Core._look_around", lambda core: None
+    )  # which would find that there is memory
 
     async def story() -> None:
         async with served(echo) as router:
@@ -328,7 +330,7 @@ def test_when_memory_is_gone_new_streams_are_closed_and_old_ones_go_on(monkeypat
 
 
 def test_where_all_places_are_taken_who_comes_waits_for_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.gateway.MEASURE_SECONDS", 1000.0)
+    monkeypatch.setattr("drycc_proxy.gateway.MEASURE_SECONDS", 1000.0)
 
     async def story() -> None:
         async with served(echo) as router:
@@ -428,7 +430,7 @@ def test_a_balancer_says_for_whom_it_speaks_and_the_builder_is_told() -> None:
 
 @pytest.mark.parametrize("says", [b"SSH-2.0-git\r\n", b""], ids=["speaks", "waits for the server to speak"])
 def test_a_balancer_without_a_header_speaks_for_itself(says: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.stream.PROXY_SECONDS", 0.1)
+    monkeypatch.setattr("drycc_proxy.streams.listener.PROXY_SECONDS", 0.1)
 
     async def story() -> None:
         async with served(greeter) as router:

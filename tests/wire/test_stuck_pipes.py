@@ -21,7 +21,7 @@ LONG = "/" + "x" * 1000
 REQUEST = b"GET %b HTTP/1.1\r\nHost: away.localhost\r\n\r\n" % LONG.encode()
 BATCH = 50
 ENOUGH = 12_000
-"""Requests whose lines are more than the router keeps for a reader (``proxy.log_sink.LIMIT``)."""
+"""Requests whose lines are more than the router keeps for a reader (``telemetry.log_sink.LIMIT``)."""
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ def test_nobody_reads_a_word(tmp_path: Path, workers: str) -> None:
     with full_pipe() as (hears, stdout), full_pipe() as (_, stderr), running("web") as app:
         (tmp_path / "apps.yaml").write_text(manifest("shop/web", app) + "---\n" + manifest("shop/away"))
         ports = {name: free_port() for name in ("http", "admin")}
-        command = [sys.executable, "-m", "router", "run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"]
+        command = [sys.executable, "-m", "drycc_router", "run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"]
         flags = ["--https-port", "0", "--drain-delay", "0", "--workers", workers, "--log-level", "debug"]
         places = [word for name, port in ports.items() for word in (f"--{name}-port", str(port))]
         process = subprocess.Popen(
@@ -105,7 +105,7 @@ def test_nobody_reads_a_word(tmp_path: Path, workers: str) -> None:
 def test_who_reads_late_hears_that_it_listens(tmp_path: Path) -> None:
     with full_pipe() as (hears, stdout), running("web") as app:
         (tmp_path / "apps.yaml").write_text(manifest("shop/web", app))
-        command = [sys.executable, "-m", "router", "run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"]
+        command = [sys.executable, "-m", "drycc_router", "run", "--manifests", str(tmp_path), "--bind", "127.0.0.1"]
         port = free_port()
         flags = ["--http-port", str(port), "--https-port", "0", "--admin-port", "0", "--drain-delay", "0"]
         process = subprocess.Popen(

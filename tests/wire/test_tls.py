@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from drycc_tls.certificate import Certificate
+from drycc_tls.secret import read_pair
+from drycc_tls.self_signed import self_signed
+from drycc_tls.sni import Front
+from drycc_tls.store import CertificateStore
+from drycc_tls.update import CertificateChange
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
 from tests.fakes.process import manifest, router, running, secret
 from tests.fakes.wired import HOST, head_of, installed, on_loop, wired
 from tests.wire.test_bodies import BODY, DIGEST, digests, uploads
-from tls.certificate import Certificate
-from tls.change import CertificateChange
-from tls.fallback import self_signed
-from tls.secret import read_pair
-from tls.sni import Front
-from tls.store import CertificateStore
 
 AUTHORITY = Authority()
 NAMES = ("shop.example", "other.example")

@@ -10,15 +10,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from drycc_proxy.http1.downstream import Http1Downstream
+from drycc_tls.secret import read_pair
+from drycc_tls.self_signed import self_signed
+from drycc_tls.sni import Front
+from drycc_tls.store import CertificateStore
+from drycc_tls.update import CertificateChange
 from examples.authority import Authority
-from proxy.http1.downstream import Http1Downstream
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import HOST, Standing, Wired, on_loop, standing, wired
-from tls.change import CertificateChange
-from tls.fallback import self_signed
-from tls.secret import read_pair
-from tls.sni import Front
-from tls.store import CertificateStore
 
 AUTHORITY = Authority()
 ASKING = b"GET / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"

@@ -15,12 +15,12 @@ from websockets.exceptions import ConnectionClosedError, ConnectionClosedOK, Inv
 from websockets.frames import CloseCode
 from websockets.typing import Subprotocol
 
+from drycc_proxy.routing.definitions import Address
+from drycc_tls.certificate import Certificate
+from drycc_tls.secret import read_pair
 from examples.authority import Authority
-from proxy.routes import Address
 from tests.fakes.handshakes import trusting
 from tests.fakes.wired import HOST, Reached, installed, on_loop, wired
-from tls.certificate import Certificate
-from tls.secret import read_pair
 
 AUTHORITY = Authority()
 CHAT = Subprotocol("chat")

@@ -1,6 +1,6 @@
 """The store and the verbs of the fake API server, without HTTP between them and who asks: for stories on a timeline.
 
-It asks as ``router.kubernetes.client.Api`` does, and refuses with the same errors. ``latency`` is what a request takes,
+It asks as ``kubernetes.client.Api`` does, and refuses with the same errors. ``latency`` is what a request takes,
 half of it before it has an effect; :attr:`Direct.fails` says how requests fail.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from router.kubernetes.errors import Unreachable, refusal
-from router.kubernetes.resources import Resource
+from drycc_router.kubernetes.errors import Unreachable, refusal
+from drycc_router.kubernetes.resources import Resource
 from tests.fakes.apiserver.api import Api
 from tests.fakes.apiserver.calls import read_call
 from tests.fakes.apiserver.refusals import Refused

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import Failure
-from proxy.http.exchange import MAX_ATTEMPTS, MAX_KEPT, Exchange
-from proxy.http.messages import RequestFields, RequestLine, ResponseHead
+from drycc_proxy.errors import Failure
+from drycc_proxy.http.exchange import MAX_ATTEMPTS, MAX_KEPT, Exchange
+from drycc_proxy.http.messages import RequestFields, RequestLine, ResponseHead
 
 OK = ResponseHead(200, b"HTTP/1.1 200 OK\r\n", 1)
 HINTS = ResponseHead(103, b"HTTP/1.1 103 Early Hints\r\n", 1)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from proxy.errors import Failure
-from proxy.http.gate import check
-from proxy.peer import NetworkSet
+from drycc_proxy.errors import Failure
+from drycc_proxy.http.client_address import NetworkSet
+from drycc_proxy.http.gate import check
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.http.messages import MAX_PORT, ResponseHead, is_host, is_plain, set_fields
+from drycc_proxy.http.messages import MAX_PORT, ResponseHead, is_host, is_plain, set_fields
 
 
 @pytest.mark.parametrize("method", [b"GET", b"TRACE", b"CONNECT", b"PURGE"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.errors import Failure
-from proxy.http.messages import Malformed
-from proxy.http1.chunks import LAST_CHUNK, MAX_LINES, ChunkDecoder, encode
+from drycc_proxy.errors import Failure
+from drycc_proxy.http.messages import Malformed
+from drycc_proxy.http1.chunks import LAST_CHUNK, MAX_LINES, ChunkDecoder, encode
 from tests.fakes.instructions import Work
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.http.messages import Opening, RequestFields, RequestLine
-from proxy.http1 import downstream, parser
-from proxy.http1.downstream import MAX_WAITING, TURN_BYTES, TURN_HEADS
+from drycc_proxy.http.messages import Opening, RequestFields, RequestLine
+from drycc_proxy.http1 import downstream, parser
+from drycc_proxy.http1.downstream import MAX_WAITING, TURN_BYTES, TURN_HEADS
 from tests.fakes.story import GET, HOST, Story, fields_of
 
 OK = b"HTTP/1.1 200 OK\r\nDate: Mon, 21 Sep 2026 14:13:20 GMT\r\nContent-Length: 2\r\n\r\nok"

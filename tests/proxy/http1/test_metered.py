@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.doors import http_connection
-from proxy.http1.downstream import Http1Downstream
-from proxy.http1.metered import MeteredDownstream
+from drycc_proxy.http1.downstream import Http1Downstream
+from drycc_proxy.http1.metered import MeteredDownstream
+from drycc_proxy.listeners.protocols import http_connection
 from tests.fakes.story import GET, HOST, Story
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from proxy.errors import Failure
-from proxy.http.messages import CHUNKED, UNTIL_CLOSE, Malformed, Opening, RequestFields
-from proxy.http1 import parser
-from proxy.http1.parser import (
+from drycc_proxy.errors import Failure
+from drycc_proxy.http.messages import CHUNKED, UNTIL_CLOSE, Malformed, Opening, RequestFields
+from drycc_proxy.http1 import parser
+from drycc_proxy.http1.parser import (
     MEMO_LINES,
     MEMO_NAMES,
     canonical_name,

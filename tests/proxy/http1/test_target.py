@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import Failure
-from proxy.http.messages import Malformed
-from proxy.http1.target import normalise, origin_form
+from drycc_proxy.errors import Failure
+from drycc_proxy.http.messages import Malformed
+from drycc_proxy.http1.target import normalise, origin_form
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
-from proxy.gateway import Gateway
-from proxy.http.messages import ResponseHead
-from proxy.http1 import parser, upstream
-from proxy.http1.downstream import Http1Downstream
-from proxy.http1.upstream import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, Http1Upstream
+from drycc_proxy.gateway import Gateway
+from drycc_proxy.http.messages import ResponseHead
+from drycc_proxy.http1 import parser, upstream
+from drycc_proxy.http1.downstream import Http1Downstream
+from drycc_proxy.http1.upstream import MAX_FIELDS, MAX_HEAD, MAX_INTERIM, Http1Upstream
 from tests.fakes.story import GET, Story
 from tests.fakes.wired import HOST, Wired, on_loop, until
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.ssh.commands import Command, Refused, parse, protocol_version
+from drycc_proxy.ssh.commands import Command, Refused, parse, protocol_version
 
 
 @pytest.mark.parametrize(

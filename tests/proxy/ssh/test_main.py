@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from proxy.confinement import landlock_abi
+from drycc_proxy.kernel.sandbox import landlock_abi
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def started(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.s
     near.settimeout(30)
     with socket.create_server(("127.0.0.1", 0)) as listening, near, far:
         given = (listening.fileno(), far.fileno())
-        command = [sys.executable, "-m", "proxy.ssh", str(directory), *map(str, given)]
+        command = [sys.executable, "-m", "drycc_proxy.ssh", str(directory), *map(str, given)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=given)
         far.close()
         yield process, near
@@ -55,7 +55,7 @@ def test_without_a_host_key_it_says_so(tmp_path: Path) -> None:
 
 def test_nobody_looks_into_it(tmp_path: Path) -> None:
     look = (
-        "import ctypes, resource, sys, proxy.ssh.__main__ as m\n"
+        "import ctypes, resource, sys, drycc_proxy.ssh.__main__ as m\n"
         "async def look(*given):\n"
         "    print([ctypes.CDLL(None).prctl(option, 0, 0, 0, 0) for option in (3, 39)], flush=True)\n"
         "    print(resource.getrlimit(resource.RLIMIT_CORE), flush=True)\n"
@@ -74,7 +74,7 @@ def test_nobody_looks_into_it(tmp_path: Path) -> None:
 
 CONFINED = """
 import os, socket, subprocess, sys
-import proxy.ssh.__main__ as m
+import drycc_proxy.ssh.__main__ as m
 
 def tries(what, *arguments):
     try:

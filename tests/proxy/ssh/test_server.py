@@ -13,10 +13,10 @@ import asyncssh
 import pytest
 from asyncssh.public_key import SSHOpenSSHCertificate
 
-from proxy.proxy_header import written
-from proxy.ssh import server
-from proxy.ssh.directory import Directory, Person
-from proxy.ssh.server import Event, GitServer
+from drycc_proxy.listeners.proxy_header import written
+from drycc_proxy.ssh import server
+from drycc_proxy.ssh.config import Directory, Person
+from drycc_proxy.ssh.server import Event, GitServer
 
 
 def test_a_certificate_says_for_whom_it_is_and_lives_for_minutes() -> None:

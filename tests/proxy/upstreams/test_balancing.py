@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from proxy.upstreams import balancing
-from proxy.upstreams.balancing import choose
+from drycc_proxy.upstreams import balancing
+from drycc_proxy.upstreams.balancing import choose
 from tests.fakes.instructions import Work
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.upstreams.endpoint import LEARNED_FOR, Endpoint
+from drycc_proxy.upstreams.endpoint import LEARNED_FOR, Endpoint
 from tests.fakes.story import POD
 
 

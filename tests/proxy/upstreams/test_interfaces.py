@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.clock import FAR
-from proxy.http1.upstream import Http1Upstream
-from proxy.upstreams.interfaces import PooledConnection
+from drycc_proxy.http1.upstream import Http1Upstream
+from drycc_proxy.kernel.clock import FAR
+from drycc_proxy.upstreams.interfaces import PooledConnection
 from tests.fakes.story import Story
 
 

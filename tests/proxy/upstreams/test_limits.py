@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.routes import Edge
-from proxy.upstreams.limits import Limits
+from drycc_proxy.routing.definitions import Edge
+from drycc_proxy.upstreams.limits import Limits
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.routes import Policy, Route
+from drycc_proxy.routing.definitions import Policy, Route
 from tests.fakes.instructions import Work
 from tests.fakes.story import GET, POD, POD_2, Story
 

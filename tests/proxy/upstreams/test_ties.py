@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from proxy.upstreams.ties import Tie
-from proxy.upstreams.upstream import Upstream
+from drycc_proxy.upstreams.ties import Tie
+from drycc_proxy.upstreams.upstream import Upstream
 from tests.fakes.story import Story
 
 

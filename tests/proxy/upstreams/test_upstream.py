@@ -10,14 +10,14 @@ import statistics
 import pytest
 import uvloop
 
-from proxy.clock import Wheel
-from proxy.errors import Failure
-from proxy.http.exchange import App
-from proxy.http1.upstream import Http1Upstream
-from proxy.metrics import Counters, RouteCounters
-from proxy.routes import Address, Edge, TableChange
-from proxy.upstreams.limits import Limits
-from proxy.upstreams.upstream import Upstream
+from drycc_proxy.errors import Failure
+from drycc_proxy.http.exchange import App
+from drycc_proxy.http1.upstream import Http1Upstream
+from drycc_proxy.kernel.clock import Wheel
+from drycc_proxy.metrics import Counters, RouteCounters
+from drycc_proxy.routing.definitions import Address, Edge, TableChange
+from drycc_proxy.upstreams.limits import Limits
+from drycc_proxy.upstreams.upstream import Upstream
 from tests.fakes.instructions import Work
 from tests.fakes.story import GET, POD, POD_2, Story
 

@@ -14,9 +14,9 @@ from prometheus_client import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
 
-from proxy.metrics import BUCKETS, Histogram
-from proxy.overload import Level
-from router.admin.exposition import Family, counter, gauge, histogram, text
+from drycc_proxy.metrics import BUCKETS, Histogram
+from drycc_proxy.state.overload import Level
+from drycc_router.admin.exposition import Family, counter, gauge, histogram, text
 
 
 def read(*families: Family, openmetrics: bool) -> dict[str, Metric]:

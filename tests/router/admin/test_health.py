@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.admin.health import Health
+from drycc_router.admin.health import Health
 
 
 def test_ready_from_the_first_table_until_draining() -> None:

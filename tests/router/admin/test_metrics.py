@@ -11,24 +11,24 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.errors import Failure
-from proxy.metrics import BUCKETS, Counters, RouteCounters, StreamCounters
-from proxy.routes import TableChange
-from router.admin.apps import AppSeries
-from router.admin.metrics import RouterMetrics, WorkerReport, Workers
-from router.compile import Compiler
-from router.feedback import Feedback
-from router.objects import Change, ObjectKey
-from router.own import OwnNames
-from router.problems import Problem, Reason
-from router.processes.sums import Alone
-from router.publisher import Publisher
-from router.reconcile import Reconciler
-from router.snapshot import CertificateReport, Role
+from drycc_proxy.errors import Failure
+from drycc_proxy.metrics import BUCKETS, Counters, RouteCounters, StreamCounters
+from drycc_proxy.routing.definitions import TableChange
+from drycc_router.admin.app_series import AppSeries
+from drycc_router.admin.metrics import RouterMetrics, WorkerReport, Workers
+from drycc_router.compile.compiler import Compiler
+from drycc_router.compile.revision import CertificateReport, Role
+from drycc_router.model.objects import Change, ObjectKey
+from drycc_router.model.problems import Problem, Reason
+from drycc_router.publish.publisher import Publisher
+from drycc_router.publish.reconcile import Reconciler
+from drycc_router.roles.counter_sums import Alone
+from drycc_router.status.leader import Feedback
+from drycc_router.translate.platform import OwnNames
+from drycc_tls.self_signed import self_signed
+from drycc_tls.store import CertificateStore
 from tests.fakes.apiserver.direct import Direct
 from tests.fakes.apiserver.store import Store
-from tls.fallback import self_signed
-from tls.store import CertificateStore
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from router.admin import reports
-from router.compile import Compiler
-from router.objects import Change, ObjectKey
-from router.problems import Problem, Reason
-from router.snapshot import CertificateReport, Role, Snapshot
-from tls.fallback import self_signed
+from drycc_router.admin import reports
+from drycc_router.compile.compiler import Compiler
+from drycc_router.compile.revision import CertificateReport, Role, Snapshot
+from drycc_router.model.objects import Change, ObjectKey
+from drycc_router.model.problems import Problem, Reason
+from drycc_tls.self_signed import self_signed
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 PORTS = {"http": 8080, "https": 8443, "git": None, "admin": 9090}

@@ -13,16 +13,16 @@ import aiohttp
 import pytest
 import uvloop
 
-from proxy.metrics import Counters
-from proxy.routes import TableChange
-from router.admin.health import Health
-from router.admin.metrics import RouterMetrics
-from router.admin.server import AdminServer
-from router.compile import Compiler
-from router.publisher import Publisher
-from router.reconcile import Reconciler
-from tls.fallback import self_signed
-from tls.store import CertificateStore
+from drycc_proxy.metrics import Counters
+from drycc_proxy.routing.definitions import TableChange
+from drycc_router.admin.health import Health
+from drycc_router.admin.metrics import RouterMetrics
+from drycc_router.admin.server import AdminServer
+from drycc_router.compile.compiler import Compiler
+from drycc_router.publish.publisher import Publisher
+from drycc_router.publish.reconcile import Reconciler
+from drycc_tls.self_signed import self_signed
+from drycc_tls.store import CertificateStore
 
 Ask = Callable[[str], Awaitable[tuple[int, str, str]]]
 """Path → status, content type, body."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.kubernetes.backoff import BELIEVED, CAP, FIRST, HEALTHY, MAX_ASKED, REFUSED_CAP, Backoff, Refusals
+from drycc_router.kubernetes.backoff import BELIEVED, CAP, FIRST, HEALTHY, MAX_ASKED, REFUSED_CAP, Backoff, Refusals
 
 
 def test_it_doubles_up_to_a_cap() -> None:

@@ -22,10 +22,9 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 from kubernetes_asyncio.config import incluster_config
 
-from examples.authority import Authority
-from router.kubernetes import client
-from router.kubernetes.client import Api, WatchEvent
-from router.kubernetes.errors import (
+from drycc_router.kubernetes import client
+from drycc_router.kubernetes.client import Api, WatchEvent
+from drycc_router.kubernetes.errors import (
     ApiError,
     BadAnswer,
     Conflict,
@@ -42,7 +41,8 @@ from router.kubernetes.errors import (
     Unreachable,
     Untrusted,
 )
-from router.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, SECRETS, SERVICES
+from drycc_router.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, SECRETS, SERVICES
+from examples.authority import Authority
 from tests.fakes.apiserver.objects import secret, service
 from tests.fakes.apiserver.server import FakeApiServer
 

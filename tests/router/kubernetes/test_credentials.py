@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from router.kubernetes import credentials
-from router.kubernetes.errors import CredentialsError
+from drycc_router.kubernetes import credentials
+from drycc_router.kubernetes.errors import CredentialsError
 
 
 def python(program: str) -> str:
@@ -21,7 +21,7 @@ def python(program: str) -> str:
 
 def test_none_of_the_librarys_models_is_imported() -> None:
     said = python(
-        "import sys, router.kubernetes.credentials\n"
+        "import sys, drycc_router.kubernetes.credentials\n"
         "print(*(name for name in sys.modules if name.startswith('kubernetes_asyncio.client')))"
     )
     assert sorted(said.split()) == ["kubernetes_asyncio.client.configuration", "kubernetes_asyncio.client.exceptions"]
@@ -29,7 +29,7 @@ def test_none_of_the_librarys_models_is_imported() -> None:
 
 def test_what_the_library_needs_for_one_function_is_imported_when_that_is_called() -> None:
     said = python(
-        "import sys, router.kubernetes.credentials as ours\n"
+        "import sys, drycc_router.kubernetes.credentials as ours\n"
         "print('urllib3' in sys.modules)\n"
         "configuration = ours._configuration.Configuration()\n"
         "configuration.username, configuration.password = 'a', 'b'\n"
@@ -40,7 +40,7 @@ def test_what_the_library_needs_for_one_function_is_imported_when_that_is_called
 
 def test_who_wants_all_of_it_gets_it_afterwards() -> None:
     said = python(
-        "import router.kubernetes.credentials as ours, kubernetes_asyncio as all\n"
+        "import drycc_router.kubernetes.credentials as ours, kubernetes_asyncio as all\n"
         "print(all.client.Configuration is ours._configuration.Configuration, all.client.V1Service.__name__,\n"
         "      all.config.ConfigException is ours.ConfigException, all.client.ApiClient.__name__)"
     )
@@ -56,7 +56,7 @@ def test_a_library_that_is_made_otherwise_is_imported_whole() -> None:
         "        raise ImportError('it needs its models here')\n"
         "    return real(name, *package)\n"
         "importlib.import_module = other\n"
-        "import router.kubernetes.credentials as ours\n"
+        "import drycc_router.kubernetes.credentials as ours\n"
         "import kubernetes_asyncio\n"
         "print(kubernetes_asyncio.client.Configuration is ours._configuration.Configuration)"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from router.kubernetes.errors import (
+from drycc_router.kubernetes.errors import (
     Conflict,
     Forbidden,
     FutureVersion,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from router.kubernetes.resources import ENDPOINT_SLICES, SECRETS, SERVICES
+from drycc_router.kubernetes.resources import ENDPOINT_SLICES, SECRETS, SERVICES
 
 
 def test_the_core_and_a_group_have_different_roots() -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from router.kubernetes.client import Listed, RawObject, WatchEvent
-from router.kubernetes.errors import (
+from drycc_router.kubernetes.client import Listed, RawObject, WatchEvent
+from drycc_router.kubernetes.errors import (
     ApiError,
     BadAnswer,
     Forbidden,
@@ -22,8 +22,8 @@ from router.kubernetes.errors import (
     Unreachable,
     Untrusted,
 )
-from router.kubernetes.resources import SERVICES, Resource
-from router.kubernetes.watch import Away, Back, Heard, News, Reach, Relisted, Scope, Seen, follow
+from drycc_router.kubernetes.resources import SERVICES, Resource
+from drycc_router.kubernetes.watch import Away, Back, Heard, News, Reach, Relisted, Scope, Seen, follow
 
 SCOPE = Scope(SERVICES, None, labels="routable")
 

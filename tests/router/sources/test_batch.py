@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from router.objects import Change, ObjectKey
-from router.sources.batch import Batch
+from drycc_router.model.objects import Change, ObjectKey
+from drycc_router.sources.batch import Batch
 
 
 def test_a_batch_is_true_when_it_says_something() -> None:

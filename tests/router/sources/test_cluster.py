@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import uvloop
 
-from router.kubernetes import backoff, watch
-from router.kubernetes.client import Api, Listed, RawObject
-from router.kubernetes.resources import DEPLOYMENTS, SERVICES, Resource
-from router.own import OwnNames
-from router.problems import Problem, Reason
-from router.sources import cluster
-from router.sources.batch import Batch
-from router.sources.cluster import ClusterSource
+from drycc_router.kubernetes import backoff, watch
+from drycc_router.kubernetes.client import Api, Listed, RawObject
+from drycc_router.kubernetes.resources import DEPLOYMENTS, SERVICES, Resource
+from drycc_router.model.problems import Problem, Reason
+from drycc_router.sources import cluster
+from drycc_router.sources.batch import Batch
+from drycc_router.sources.cluster import ClusterSource
+from drycc_router.translate.platform import OwnNames
 from tests.fakes.apiserver.objects import Document, config_map, deployment, endpoint_slice, secret, service
 from tests.fakes.apiserver.server import FakeApiServer
 

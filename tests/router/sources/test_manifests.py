@@ -13,12 +13,21 @@ from pathlib import Path
 
 import pytest
 
-from router.objects import ObjectKey
-from router.problems import Reason
-from router.sources import manifests as module
-from router.sources.batch import Batch
-from router.sources.contents import Contents
-from router.sources.manifests import MAX_FILE, PATIENCE, SETTLE, SETTLE_AT_MOST, STILL, ManifestTree, follow, manifests
+from drycc_router.model.objects import ObjectKey
+from drycc_router.model.problems import Reason
+from drycc_router.sources import manifests as module
+from drycc_router.sources.batch import Batch
+from drycc_router.sources.manifest_objects import Contents
+from drycc_router.sources.manifests import (
+    MAX_FILE,
+    PATIENCE,
+    SETTLE,
+    SETTLE_AT_MOST,
+    STILL,
+    ManifestTree,
+    follow,
+    manifests,
+)
 
 CANARY = "c4n4ry-s3cr3t"
 

@@ -7,8 +7,8 @@ import json
 import pytest
 import yaml
 
-from router.objects import ObjectKey
-from router.sources.places import objects_in
+from drycc_router.model.objects import ObjectKey
+from drycc_router.sources.places import objects_in
 
 WEB = ObjectKey("Service", "shop", "web")
 P = "router.drycc.cc/"
