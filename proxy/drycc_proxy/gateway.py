@@ -215,6 +215,10 @@ class Gateway:
         """Every stream route with its port, endpoints and loads."""
         return self._streams.report()
 
+    def rebind(self, port: int) -> None:
+        """Ask again for the socket of a port for streams."""
+        self._streams.rebind(port)
+
     def stream_port(self, name: str) -> int | None:
         """The port that is listened on for a stream route; None: there is none."""
         return self._streams.port(name)

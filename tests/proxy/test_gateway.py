@@ -11,7 +11,7 @@ import pytest
 
 from drycc_proxy.gateway import Gateway
 from drycc_proxy.kernel.sockets import bind
-from drycc_proxy.routing.definitions import TableChange
+from drycc_proxy.routing.definitions import StreamRoute, TableChange
 from drycc_tls.self_signed import self_signed
 from drycc_tls.sni import Front
 from drycc_tls.store import CertificateStore
@@ -170,3 +170,43 @@ def test_draining_waits_no_longer_than_it_is_told() -> None:
             assert "connections=1 draining" in repr(served.gateway)
 
     on_loop(story())
+
+
+def test_a_port_for_streams_that_somebody_else_binds_is_open_as_soon_as_they_say_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No error of ours until then, and afterwards what they have bound last."""
+    bound: list[socket.socket] = []
+
+    def given(_: int) -> socket.socket:
+        if not bound:
+            raise BlockingIOError("it is in use")
+        return bound[-1].dup()
+
+    async def story() -> None:
+        gateway = Gateway(asyncio.get_running_loop())
+
+        def told() -> tuple[object, object]:
+            [report] = gateway.report_streams()
+            return report["port"], report["error"]
+
+        try:
+            await gateway.accept(bind("127.0.0.1", 0), None, given)
+            gateway.publish(TableChange(1, streams={"tcp": StreamRoute("tcp", 5432, "db", "shop", "db")}))
+            assert told() == (None, "it is in use")
+            for _ in range(2):
+                with bind("127.0.0.1", 0) as one:
+                    bound.append(one)
+                    gateway.rebind(2222)  # another one
+                    assert told()[0] != one.getsockname()[1]
+                    gateway.rebind(5432)
+                    assert told() == (one.getsockname()[1], None)
+            bound.clear()
+            gateway.rebind(5432)
+            assert told() == (None, "it is in use")
+        finally:
+            gateway.close()
+        await asyncio.sleep(0)
+
+    on_loop(story())
+    assert caplog.records == []

@@ -158,7 +158,7 @@ def test_a_mistake_costs_at_most_the_stream_it_was_made_on(
     kind: type, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story() -> None:
-        async with served(echo) as router:
+        async with served(echo, alone="plants faults in its code") as router:
             reader, writer = await router.connect()
             writer.write(b"neighbour")
             assert await reader.readexactly(9) == b"neighbour"

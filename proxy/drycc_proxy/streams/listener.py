@@ -42,7 +42,8 @@ __all__ = ["Bind", "Stream", "Streams"]
 log = logging.getLogger(__name__)
 
 Bind = Callable[[int], socket.socket]
-"""A listening socket for a port, not blocking. Raises OSError."""
+"""A listening socket for a port, not blocking. Raises OSError; BlockingIOError where somebody else sees to it, says why
+there is none, and lets :meth:`Streams.rebind` be called."""
 
 MAX_DIALS: Final = 3
 """Endpoints tried for one stream."""
@@ -406,8 +407,9 @@ class Stream:
 
     @isolated
     def abort_now(self) -> None:
-        """Give up at once."""
+        """Give up at once. It is counted and logged now: the process may end before the loop turns again."""
         self._break_off(Failure.DRAINING)
+        self._finish()
 
 
 # ── ports ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -468,6 +470,9 @@ class _Port:
         self._cancel_retry()
         try:
             sock = bind(self.route.port)
+        except BlockingIOError as error:
+            self.error = str(error)
+            return
         except OSError as error:
             if not self.error:
                 log.error("stream %s: %s; it is tried again", self.route.name, error)
@@ -740,6 +745,14 @@ class Streams:
             if moved and self._bind is not None:
                 port.close()
                 port.open(self._bind)
+
+    def rebind(self, wanted: int) -> None:
+        """Ask again for the socket of a port, as routes say it: there is one now, another one, or none any more."""
+        if self._bind is not None:
+            for port in self._ports.values():
+                if port.route.port == wanted:
+                    port.close()
+                    port.open(self._bind)
 
     def port(self, name: str) -> int | None:
         """The port that is listened on for a route, if it is."""

@@ -176,10 +176,13 @@ class Lost(Message, frozen=True, tag=True, array_like=True):
 
 
 class Port(Message, frozen=True, tag=True, array_like=True):
-    """Beside this comes a socket that listens on a port, for streams; without one: that port is gone."""
+    """Beside this comes a socket that listens on a port, for streams; without one: that port is gone, or there is an
+    ``error``."""
 
     wanted: int
     """As the route says; 0 picks a free one."""
+    error: str = ""
+    """Why it could not be bound. It is tried again."""
 
 
 class Tickets(Message, frozen=True, tag=True, array_like=True):

@@ -207,6 +207,9 @@ class Supervisor:
         self._wanted: set[int] = set()
         """Ports that streams are wanted on."""
         self._streams: dict[int, socket.socket] = {}
+        self._unbound: dict[int, str] = {}
+        """Those of them that could not be bound, and why."""
+        self._tries_again = False
         self._told = False
         """Whether the line on stdout was written."""
         self._git = GitProcess.prepare() if settings.git_gateway else None
@@ -534,15 +537,28 @@ class Supervisor:
         for port in self._streams.keys() - self._wanted:
             self._streams.pop(port).close()
             self._tell_workers(Port(port))
+        for port in self._unbound.keys() - self._wanted:
+            del self._unbound[port]
         for port in self._wanted - self._streams.keys():
             try:
                 given = self._taken.sockets.get(str(port)) if self._taken else None
                 bound = self._streams[port] = given or bind(self._settings.bind, port)
             except (OSError, OverflowError) as error:
-                log.warning("%s", error)
-                self._at(BIND_SECONDS, self._bind_streams)
+                if self._unbound.get(port) != str(error):
+                    log.error("%s; it is tried again", error)
+                    self._unbound[port] = str(error)
+                self._tell_workers(Port(port, str(error)))  # each time: a worker may have come meanwhile
                 continue
+            self._unbound.pop(port, None)
             self._tell_workers(Port(port), bound.fileno())
+        if self._unbound and not self._tries_again:
+            self._tries_again = True
+            self._at(BIND_SECONDS, self._bind_again)
+
+    def _bind_again(self) -> None:
+        self._tries_again = False
+        if self._phase != "draining":
+            self._bind_streams()
 
     def _tell_workers(self, message: Message, *descriptors: int) -> None:
         for child in self._children.values():

@@ -9,7 +9,6 @@ What must not enter: Kubernetes, the compiler, files beyond its own program; and
 from __future__ import annotations
 
 import asyncio
-import errno
 import faulthandler
 import logging
 import os
@@ -162,6 +161,8 @@ class Worker:
         self._busy = asyncio.Lock()
         self._accepting = False
         self._ports: dict[int, socket.socket] = {}
+        self._unbound: dict[int, str] = {}
+        """Why there is no socket for a port, if the supervisor has said so."""
         """For streams; the supervisor binds them."""
         self._incoming = _Incoming(whole=True)
         self._channel: Channel | None = None
@@ -213,6 +214,10 @@ class Worker:
                     before.close()
                 if descriptors:
                     self._ports[wanted] = socket.socket(fileno=descriptors.pop())
+                self._unbound.pop(wanted, None)
+                if order.error:
+                    self._unbound[wanted] = order.error
+                self._gateway.rebind(wanted)
             case Reopen() if self._sink:
                 self._sink.reopen()
             case Tickets():
@@ -337,10 +342,10 @@ class Worker:
         self._reins.say(Serving())
 
     def _port_of_streams(self, port: int) -> socket.socket:
-        """A socket that the supervisor has bound; asked again every second while there is none."""
+        """A socket that the supervisor has bound. What it says and what control publishes come in any order."""
         bound = self._ports.get(port)
         if bound is None:
-            raise OSError(errno.EAGAIN, f"port {port} is not bound yet")
+            raise BlockingIOError(self._unbound.get(port, f"port {port} is not bound yet"))
         mine = bound.dup()
         mine.setblocking(False)
         return mine
