@@ -6,39 +6,35 @@ import asyncio
 import hashlib
 import json
 import ssl
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from drycc_tls.certificate import Certificate
 from drycc_tls.secret import read_pair
-from drycc_tls.self_signed import self_signed
-from drycc_tls.sni import Front
-from drycc_tls.store import CertificateStore
-from drycc_tls.update import CertificateChange
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
 from tests.fakes.process import manifest, router, running, secret
-from tests.fakes.wired import HOST, head_of, installed, on_loop, wired
-from tests.wire.test_bodies import BODY, DIGEST, digests, uploads
+from tests.fakes.wired import HOST, Reached, Standing, head_of, installed, on_loop, standing
+from tests.wire.test_bodies import BODY, DIGEST, digests, read_body, uploads
 
 AUTHORITY = Authority()
-NAMES = ("shop.example", "other.example")
 VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
 
-@pytest.fixture
-def front() -> Front:
-    store = CertificateStore(self_signed(datetime.now(UTC)))
-    pairs = {name: read_pair(AUTHORITY.issue(name).secret_data()) for name in NAMES}
-    store.swap(store.prepare(CertificateChange(1, pairs, names={name: name for name in NAMES})))
-    return Front(store)
+def pair(name: str = "shop.example") -> Certificate:
+    """A certificate of the program."""
+    return read_pair(AUTHORITY.issue(name).secret_data())
 
 
-def pair() -> Certificate:
-    """The certificate of the program."""
-    return read_pair(AUTHORITY.issue("shop.example").secret_data())
+@pytest.fixture(scope="module")
+def program() -> Iterator[Standing]:
+    """Its two names have a certificate each; ``shop.example`` redirects to https, and says so for a minute."""
+    beside = {"other": {"certificates": "other.example:other"}}
+    hsts = {"ssl.enforce": "true", "ssl.hsts.enabled": "true", "ssl.hsts.maxAge": "60"}
+    with standing(secret("shop/other-cert", pair("other.example")), pair=pair(), beside=beside, **hsts) as running:
+        yield running
 
 
 async def shows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -50,15 +46,9 @@ async def shows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_an_app_hears_that_its_client_came_over_tls(front: Front, version: ssl.TLSVersion) -> None:
+def test_an_app_hears_that_its_client_came_over_tls(program: Standing, version: ssl.TLSVersion) -> None:
     async def story() -> None:
-        async with wired(
-            shows,
-            tls=front,
-            hsts=b"max-age=60",
-            enforce_https=True,
-            alone="compares heads in both versions with its own certificates",
-        ) as router:
+        async with program.serves(shows) as router:
             async with router.caller(trusting(AUTHORITY, version)) as caller:
                 await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
                 head = await caller.head()
@@ -85,11 +75,18 @@ def test_twenty_mebibytes_up_over_tls_and_on(version: ssl.TLSVersion) -> None:
     on_loop(story())
 
 
-def test_a_body_in_several_records_to_an_app_that_must_be_dialled(front: Front) -> None:
+def test_a_body_in_several_records_to_an_app_that_must_be_dialled(program: Standing) -> None:
     """The router stops to read while it connects, but the records of one read are there already."""
+    connects = "router_upstream_connects_total"
+
+    async def digests_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = await read_body(reader, await reader.readuntil(b"\r\n\r\n"))
+        answer = hashlib.sha256(body).hexdigest().encode()
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(answer), answer))
 
     async def story() -> None:
-        async with wired(digests, tls=front, alone="closes idle connections of its pool") as router:
+        before = await program.metric(connects)
+        async with program.serves(digests_once) as router:
             for _ in range(3):
                 async with router.caller(trusting(AUTHORITY)) as caller:
                     for _ in range(2):
@@ -98,23 +95,22 @@ def test_a_body_in_several_records_to_an_app_that_must_be_dialled(front: Front) 
                             b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % len(body) + body
                         )
                         assert await caller.answer() == hashlib.sha256(body).hexdigest().encode()
-                        for endpoint in router.gateway._core.table.routes["shop/shop.example"].upstream._ready:
-                            for connection in endpoint.idle[:]:
-                                connection.close()  # so that the next request dials again
+        assert await program.metric(connects) == before + 6
 
     on_loop(story())
 
 
-def test_a_connection_for_one_name_does_not_serve_another(front: Front) -> None:
+def test_a_connection_for_one_name_does_not_serve_another(program: Standing) -> None:
+    asks = b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"
+
     async def story() -> None:
-        async with wired(shows, tls=front, alone="has two certificates") as router:
-            router.publish(host=b"other.example")
+        async with program.serves(shows) as router:
             async with router.caller(trusting(AUTHORITY)) as caller:
-                await caller.asks(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")
+                await caller.asks(asks)
                 assert b"X-Router-Error: misdirected\r\n" in await caller.head()
             async with router.caller(trusting(AUTHORITY), "other.example") as caller:
-                await caller.asks(b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")
-                assert b"X-Router-Error: no_endpoint\r\n" in await caller.head()
+                await caller.asks(asks)
+                assert (await caller.answer()).startswith(asks[:-2])
 
     on_loop(story())
 
@@ -135,21 +131,25 @@ def test_half_an_answer_over_tls_is_not_followed_by_a_goodbye() -> None:
     on_loop(story())
 
 
-def test_clear_text_on_the_port_for_tls_and_the_other_way_round(front: Front) -> None:
+def test_clear_text_on_the_port_for_tls_and_the_other_way_round(program: Standing) -> None:
+    failures = "router_tls_handshake_failures_total"
+    labels = 'app="_other",code="400",method="other",namespace="",protocol="http/1.1",service=""'
+    bad = f"router_requests_total{{{labels}}}"
+
     async def story() -> None:
-        async with wired(shows, tls=front, alone="exchanges its ports and reads its counters") as router:
-            router.http, router.https = router.https or 0, router.http
-            async with router.caller() as caller:
-                await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
-                said = await caller.rest()
-                assert said.startswith(b"HTTP/1.1 400 ")
-                assert b"X-Router-Error: plain_http\r\n" in said
-            with pytest.raises(ssl.SSLError):
-                async with router.caller(trusting(AUTHORITY)):
-                    pass
-            counters = router.gateway.counters
-            assert counters.tls_failures == 1
-            assert counters.unrouted.requests == {(400, "other", "http/1.1"): 2}  # one at each port
+        assert program.https
+        router = Reached(program.https, program.http)
+        before = await program.metric(failures), await program.metric(bad)
+        async with router.caller() as caller:
+            await caller.asks(b"GET / HTTP/1.1\r\n" + HOST + b"\r\n")
+            said = await caller.rest()
+            assert said.startswith(b"HTTP/1.1 400 ")
+            assert b"X-Router-Error: plain_http\r\n" in said
+        with pytest.raises(ssl.SSLError):
+            async with router.caller(trusting(AUTHORITY)):
+                pass
+        await program.until_metric(failures, before[0] + 1)
+        await program.until_metric(bad, before[1] + 2)  # one at each port
 
     on_loop(story())
 
