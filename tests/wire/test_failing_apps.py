@@ -6,12 +6,14 @@ The figures that need a steady load and thousands of requests come from ``benchm
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import cast
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -23,8 +25,10 @@ from drycc_tls.sni import Front
 from drycc_tls.store import CertificateStore
 from drycc_tls.update import CertificateChange
 from examples.authority import Authority
+from tests.fakes.apiserver.server import FakeApiServer
+from tests.fakes.clustered import Named, app_of, named, shipped, traffic
 from tests.fakes.handshakes import trusting
-from tests.fakes.wired import HOST, Standing, Wired, on_loop, origin, standing, until, wired
+from tests.fakes.wired import HOST, Standing, Wired, installed, on_loop, standing, until, wired
 
 AUTHORITY = Authority()
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -51,6 +55,7 @@ async def quick(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 OPEN = 'router_upstream_connections{state="open"}'
+SHOP = '{app="shop",namespace="shop",service="shop"}'
 IDLE = 'router_upstream_connections{state="idle"}'
 RETRIES = 'router_retries_total{app="shop",namespace="shop",reason="upstream_reset",service="shop"}'
 
@@ -96,25 +101,28 @@ def unlistened() -> socket.socket:
 
 
 def test_one_dead_endpoint_of_three_is_nobodys_trouble_and_soon_left_out() -> None:
+    """With one worker: each finds out for itself."""
+
+    async def quick_and_gone(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"Content-Length" in head:
+            await reader.readexactly(2)
+        writer.write(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))  # so that connects go on
+
     async def story() -> None:
-        async with AsyncExitStack() as stack:
-            router = await stack.enter_async_context(wired(quick, alone="closes idle connections of its pool"))
-            good = [await stack.enter_async_context(origin(quick)) for _ in range(2)]
-            dead: Address = stack.enter_context(unlistened()).getsockname()
-            router.publish(*good, dead)
-            for number in range(60):
-                async with router.caller() as caller:
-                    await caller.asks(POST if number % 2 else GET)
-                    assert await caller.answer() == b"ok"
-                await settled(router)
-                if number % 5 == 0:  # so that connects go on
-                    router.gateway._core.registry.close_idle(0)
-            counters = router.gateway.counters.routes["shop/shop.example"]
-            assert (counters.errors, counters.ejections) == ({}, 1)
-            [report] = router.gateway.report()
-            endpoints = cast(list[dict[str, object]], report["endpoints"])
-            ejected = {entry["address"]: entry["ejected"] for entry in endpoints}
-            assert [address for address, out in ejected.items() if out] == [f"127.0.0.1:{dead[1]}"]
+        with unlistened() as gone:
+            dead: Address = gone.getsockname()
+            async with installed(quick_and_gone, quick_and_gone, at=dead, workers=1) as router:
+                for number in range(60):
+                    async with router.caller() as caller:
+                        await caller.asks(POST if number % 2 else GET)
+                        assert await caller.answer() == b"ok"
+                metrics = (await asyncio.to_thread(router.router.admin, "/metrics"))[1]
+                assert "router_errors_total{" not in metrics
+                assert await router.metric("router_upstream_ejections_total" + SHOP) == 1
+                [report] = json.loads((await asyncio.to_thread(router.router.admin, "/routes"))[1])["upstreams"]
+                out = [each["address"] for each in report["endpoints"] if each["ejected"]]
+                assert out == [f"127.0.0.1:{dead[1]}"]
 
     on_loop(story())
 
@@ -240,54 +248,45 @@ def test_clients_that_leave_take_their_requests_along(program: Standing) -> None
     on_loop(story())
 
 
-def test_twenty_rolling_replacements_are_not_noticed() -> None:
+def test_twenty_rolling_replacements_are_not_noticed(tmp_path: Path) -> None:
     """Three endpoints; one after the other is replaced: the table learns first, then the old one finishes and is gone.
     Or it is gone first, and the table learns a moment later."""
 
     async def story() -> None:
         async with AsyncExitStack() as stack:
-            router = await stack.enter_async_context(wired(quick, alone="publishes tables between two requests"))
-            apps: list[tuple[AsyncExitStack, Address]] = []
+            server = await stack.enter_async_context(FakeApiServer())
+            apps: list[tuple[AsyncExitStack, Named]] = []
 
-            async def start() -> None:
+            async def start() -> Named:
                 life = await stack.enter_async_context(AsyncExitStack())
-                apps.append((life, await life.enter_async_context(origin(quick))))
+                apps.append((life, await life.enter_async_context(named("ok"))))
+                return apps[-1][1]
+
+            def publish() -> None:
+                _, *slices = app_of("shop/web", *(app for _, app in apps))
+                for document in slices:
+                    server.put(document)
+
+            def has_taken_over(new: Named, old: Named) -> bool:
+                return new.asked > 0 and old.open == 0
 
             for _ in range(3):
                 await start()
-            router.publish(*(address for _, address in apps))
-            over = False
-            answered = 0
-
-            async def client() -> None:
-                nonlocal answered
-                async with router.caller() as caller:
-                    while not over:
-                        await caller.asks(GET)
-                        assert await caller.answer() == b"ok"
-                        answered += 1
-
-            async def answers(more: int) -> None:
-                enough = answered + more
-                await until(lambda: answered >= enough)
-
-            async with asyncio.TaskGroup() as clients:
-                for _ in range(8):
-                    clients.create_task(client())
-                for number in range(20):
-                    await start()
-                    life, _ = apps.pop(0)
-                    if number % 2:
-                        await life.aclose()
-                    await answers(25)
-                    router.publish(*(address for _, address in apps))
-                    await answers(25)
+            for document in app_of("shop/web", *(app for _, app in apps)):
+                server.put(document)
+            router = await stack.enter_async_context(shipped(server, tmp_path))
+            load = await stack.enter_async_context(traffic(router, "web.example"))
+            for number in range(20):
+                new = await start()
+                life, old = apps.pop(0)
+                if number % 2:
                     await life.aclose()
-                over = True
-            counters = router.gateway.counters.routes["shop/shop.example"]
-            assert counters.errors == {}
-            assert counters.requests == {(200, "GET", "http/1.1"): answered}
-            assert answered >= 1000
+                    await load.goes_on(5)
+                publish()
+                await until(partial(has_taken_over, new, old))
+                await life.aclose()
+                await load.goes_on(5)
+            assert set(load.answers) == {("web.example", "ok")}
 
     on_loop(story())
 
