@@ -47,25 +47,21 @@ class Stage(Generic[R]):
         await self.router.answers(f"app-{number}.example", "first")
 
 
-def plays(directory: Path, tell: Tell[Shipped], *more: Document, seen: set[object] | None = None) -> None:
+def plays(
+    directory: Path, tell: Tell[Shipped], *more: Document, seen: set[object] | None = None, workers: int = 2
+) -> None:
     """Tell a story under traffic, in which nobody may see anything but ``seen`` (``first``) of ``web.example``, with
-    the program."""
-    on_loop(play(lambda server: shipped(server, directory), tell, more, seen))
+    the program. ``workers``: one, where connections of a pool are counted, for each worker has its own."""
+    on_loop(play(lambda server: shipped(server, directory, "--workers", str(workers)), tell, more, seen))
 
 
 def plays_alone(
-    directory: Path, tell: Tell[Replica], *more: Document, seen: set[object] | None = None, **tuning: Any
+    directory: Path, tell: Tell[Replica], *more: Document, alone: str, seen: set[object] | None = None, **tuning: Any
 ) -> None:
-    """The same with a router in this process, for a story that sets the times of its source, reads its problems
-    or counts the connections of one pool: each worker has its own."""
+    """The same with a router in this process. ``alone``: why the story needs that."""
 
     def start(server: FakeApiServer) -> AbstractAsyncContextManager[Replica]:
-        return replica(
-            server,
-            directory,
-            alone="sets the times of its source, reads its problems or counts connections of one pool",
-            **tuning,
-        )
+        return replica(server, directory, alone=alone, **tuning)
 
     on_loop(play(start, tell, more, seen))
 
@@ -125,7 +121,7 @@ def test_an_app_that_comes_is_unknown_and_then_there(tmp_path: Path) -> None:
             await stage.router.answers(f"app-{number}.example", "first")
         assert statuses == [404] * 10
 
-    plays_alone(tmp_path, tell, grace=3600.0)
+    plays_alone(tmp_path, tell, alone="waits an hour for slices, not a second, so that no pause matters", grace=3600.0)
 
 
 def test_the_slices_of_a_service_come_and_go(tmp_path: Path) -> None:
@@ -183,7 +179,7 @@ def test_a_service_deleted_and_made_anew_is_another_one(tmp_path: Path) -> None:
 def test_one_address_in_two_namespaces_is_two_pools(tmp_path: Path) -> None:
     """Hardening M-18: and what leaves an app has its idle connections closed."""
 
-    async def tell(stage: Stage[Replica]) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         await stage.grows(1)
         opened = stage.first.opened
         await stage.router.ask("app-1.example")
@@ -193,7 +189,7 @@ def test_one_address_in_two_namespaces_is_two_pools(tmp_path: Path) -> None:
         await stage.router.until(lambda: stage.first.open == 1)
         assert (await stage.router.ask("app-1.example")).body == b"first"
 
-    plays_alone(tmp_path, tell, seen={"first", "second"})
+    plays(tmp_path, tell, seen={"first", "second"}, workers=1)
 
 
 # ── an API server that is not well ────────────────────────────────────────────────────────────────────────────────────
@@ -214,7 +210,7 @@ def test_watches_are_dropped_and_nobody_notices(tmp_path: Path) -> None:
 def test_a_version_that_is_gone_comes_to_a_difference(tmp_path: Path, form: str) -> None:
     """Hardening R-06: one list for each scope; what went in the gap goes, what stayed keeps its connections."""
 
-    async def tell(stage: Stage[Replica]) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         stage.server.answer_gone_as(form)
         await stage.grows(1)
         opened = stage.first.opened
@@ -230,7 +226,7 @@ def test_a_version_that_is_gone_comes_to_a_difference(tmp_path: Path, form: str)
         assert stage.first.opened == opened
         assert len(stage.server.audit.of("list")) - lists == 3, "two labels of Services, and slices"
 
-    plays_alone(tmp_path, tell)
+    plays(tmp_path, tell, workers=1)
 
 
 def test_a_silent_server_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +245,7 @@ def test_a_silent_server_is_found_out(tmp_path: Path, monkeypatch: pytest.Monkey
         stage.server.resume()
         await stage.router.answers("app-1.example", "first")
 
-    plays_alone(tmp_path, tell)
+    plays_alone(tmp_path, tell, alone="shortens the constants of the client of the API server")
 
 
 def test_the_server_is_away_for_long(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -266,7 +262,7 @@ def test_the_server_is_away_for_long(tmp_path: Path, caplog: pytest.LogCaptureFi
         await stage.router.answers("app-1.example", "second")
         await stage.router.until(lambda: not stage.router.problems(Reason.API_UNREACHABLE))
 
-    plays_alone(tmp_path, tell, away=0.2)
+    plays_alone(tmp_path, tell, alone="an absence is long after 0.2 s, not after 30", away=0.2)
     assert len([record for record in caplog.records if "is away" in record.message]) == 1
 
 
@@ -278,9 +274,8 @@ def test_a_router_that_starts_while_the_server_is_away_waits(tmp_path: Path) -> 
             for document in app_of("shop/web", first):
                 server.put(document)
             await server.down()
-            async with replica(
-                server, tmp_path, alone="sets the times of its source and reads its problems", ready=False
-            ) as router:
+            alone = "is asked before it serves, and the program says its ports when it does"
+            async with replica(server, tmp_path, alone=alone, ready=False) as router:
                 await router.until(lambda: "API server (" in router.source.waits_for)
                 assert not router.reconciler.published.is_set()
                 await server.up()
@@ -363,9 +358,7 @@ def test_a_list_that_is_suddenly_empty_is_not_obeyed_at_once(tmp_path: Path) -> 
             for document in (*app_of("shop/web", first), *app_of("next/side", second), *many):
                 server.put(document)
             async with (
-                replica(
-                    server, tmp_path, alone="sets the times of its source and reads its problems", hold=0.6
-                ) as router,
+                replica(server, tmp_path, alone="a short list is held for 0.6 s, not for a minute", hold=0.6) as router,
                 traffic(router, "web.example") as load,
             ):
                 await tell(Stage(server, router, load, first, second))
@@ -377,18 +370,18 @@ def test_a_list_that_is_suddenly_empty_is_not_obeyed_at_once(tmp_path: Path) -> 
 def test_rights_are_taken_away_and_given_back(tmp_path: Path, resource: str) -> None:
     """Hardening R-13: what was known stays, the missing right is named, and what changed meanwhile is caught up."""
 
-    async def tell(stage: Stage[Replica]) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         stage.server.fault("status", code=403, resource=resource)
         stage.server.compact()
         stage.server.drop_watches("rst")
         stage.puts(*app_of("new/app-1", stage.second, says={"certificates": "app-1.example:own"}))
-        await stage.router.until(lambda: stage.router.problems(Reason.NOT_PERMITTED))
+        await stage.router.until_problem(Reason.NOT_PERMITTED)
         await stage.load.goes_on()
         stage.server.clear_faults()
         await stage.router.answers("app-1.example", "second")
-        await stage.router.until(lambda: not stage.router.problems(Reason.NOT_PERMITTED))
+        await stage.router.until_problem(Reason.NOT_PERMITTED, there=False)
 
-    plays_alone(tmp_path, tell)
+    plays(tmp_path, tell)
 
 
 # ── owners ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -419,7 +412,7 @@ def test_malformed_services_among_good_ones_harm_nobody(tmp_path: Path) -> None:
     route; the good ones, those that come later too, notice nothing."""
     count = 3 * len(BAD)
 
-    async def tell(stage: Stage[Replica]) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         good = [f"good-{number}" for number in range(400)]
         for name in good:
             stage.puts(*app_of(f"town/{name}", stage.first))
@@ -433,15 +426,15 @@ def test_malformed_services_among_good_ones_harm_nobody(tmp_path: Path) -> None:
             stage.puts(service("bad", name, annotations=says))
         await stage.grows(1)
 
-        def concerned() -> set[str]:
-            return {each.object.name for each in stage.router.problems() if each.object.namespace == "bad"}
+        async def told() -> set[tuple[str, str]]:
+            """Whom Problems are about."""
+            bare = Reason.DOMAIN_WITHOUT_CERTIFICATE.value
+            problems = (await stage.router.report("/problems"))["problems"]
+            return {(each["namespace"], each["name"]) for each in problems if each["reason"] != bare}
 
-        await stage.router.until(lambda: len(concerned()) == count)
-        assert not [
-            each
-            for each in stage.router.problems()
-            if each.object.namespace == "town" and each.reason is not Reason.DOMAIN_WITHOUT_CERTIFICATE
-        ]
+        while len([name for namespace, name in await told() if namespace == "bad"]) < count:
+            await stage.load.goes_on(4)
+        assert {namespace for namespace, _ in await told()} == {"bad"}
         for name in good[::20]:
             assert (await stage.router.ask(f"{name}.example")).body == b"first"
         for number in range(count):
@@ -450,18 +443,18 @@ def test_malformed_services_among_good_ones_harm_nobody(tmp_path: Path) -> None:
                 number % len(BAD)
             ]
 
-    plays_alone(tmp_path, tell)
+    plays(tmp_path, tell)
 
 
 def test_a_name_that_two_claim_stays_with_its_holder_until_it_is_free(tmp_path: Path) -> None:
     """Hardening R-15, M-02 and M-03: the loser is told who holds it, the holder notices nothing, no flaps."""
 
-    async def tell(stage: Stage[Replica]) -> None:
+    async def tell(stage: Stage[Shipped]) -> None:
         stage.puts(*app_of("thief/old", stage.second, domains="old.example,web.example"))
         await stage.router.answers("old.example", "second")
-        (problem,) = stage.router.problems(Reason.DOMAIN_TAKEN)
-        assert (problem.object.namespace, problem.value) == ("thief", "web.example")
-        assert "shop/web" in problem.message
+        (problem,) = await stage.router.problems(Reason.DOMAIN_TAKEN)
+        assert (problem["namespace"], problem["value"]) == ("thief", "web.example")
+        assert "shop/web" in problem["message"]
         chance = random.Random(15)
         for number in range(20):
             stage.puts(
@@ -472,9 +465,9 @@ def test_a_name_that_two_claim_stays_with_its_holder_until_it_is_free(tmp_path: 
         assert stage.load.seen("web.example") == {"first"}
         stage.server.remove(service("shop", "web"))
         await stage.router.answers("web.example", "second")
-        await stage.router.until(lambda: not stage.router.problems(Reason.DOMAIN_TAKEN))
+        await stage.router.until_problem(Reason.DOMAIN_TAKEN, there=False)
 
-    plays_alone(tmp_path, tell, seen={"first", "second"})
+    plays(tmp_path, tell, seen={"first", "second"})
 
 
 @pytest.mark.parametrize("is_there", [True, False], ids=["the holder is there", "the holder is gone"])
@@ -498,7 +491,7 @@ def test_a_namespace_that_a_router_may_not_read_when_it_starts_loses_no_name(tmp
                 replica(
                     server,
                     tmp_path,
-                    alone="sets the times of its source and reads its problems",
+                    alone="reads the record before it is written",
                     namespaces=("thief", "shop"),
                 ) as router,
                 traffic(router, "web.example", "thief.example") as load,
