@@ -14,11 +14,12 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from drycc_proxy.gateway import Gateway
@@ -212,10 +213,12 @@ class Shipped(Followed):
 
 
 @asynccontextmanager
-async def shipped(server: FakeApiServer, directory: Path, *arguments: str) -> AsyncIterator[Shipped]:
+async def shipped(
+    server: FakeApiServer, directory: Path, *arguments: str, operator: Mapping[str, str] = MappingProxyType({})
+) -> AsyncIterator[Shipped]:
     """The program follows ``server``, with apps on loopback allowed; it is ready. Afterwards it ends in order, and has
-    said nothing of an error of its own."""
-    server.put(deployment({"allowedNetworks": "127.0.0.0/8"}))
+    said nothing of an error of its own. ``operator``: what else stands on its Deployment."""
+    server.put(deployment({"allowedNetworks": "127.0.0.0/8", **operator}))
     command = [
         sys.executable,
         "-m",
