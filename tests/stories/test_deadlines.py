@@ -329,6 +329,25 @@ def test_a_slow_body_is_no_fault_once_the_answer_has_begun(story: Story, held: b
     assert story.lines()[-1]["error_reason"] == "response_stalled"
 
 
+def test_a_client_that_is_gone_while_it_is_held_back_is_missed_though_more_of_it_was_there(
+    story: Story, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS hands over all records of one read, whether or not reading was stopped meanwhile."""
+    story.client(UPLOAD.replace(b"10000", b"1000000"))
+    app = story.lends()
+    app.stops_reading()
+    story.client(70_000 * b"x")
+    assert not story.caller.is_heeded
+    [connection] = story.core.connections
+    connection.data_received(1000 * b"x")  # type: ignore[attr-defined]  # that of HTTP/1.1
+    story.passes(1)
+    assert not story.caller.is_cut
+    monkeypatch.setattr("drycc_proxy.http1.downstream.is_broken", lambda transport: True)
+    story.passes(1)
+    assert story.caller.is_cut
+    assert story.lines()[-1]["error_reason"] == "client_gone"
+
+
 @pytest.mark.parametrize(("limit", "spared"), [(0.0, 95.0), (100.0, 95.0), (5.0, 4.0)], ids=["none", "more", "less"])
 def test_how_long_a_client_may_be_silent_is_the_owners_to_say(story: Story, limit: float, spared: float) -> None:
     story.serves(body_timeout=limit, body_rate=0, idle_timeout=300.0)

@@ -744,7 +744,9 @@ class Http1Downstream(asyncio.Protocol):
             moment = now()
             if self._body_since == FAR:
                 self._body_since = moment  # it does not wait for the 100
-            self._await_body(exchange.bytes_in + len(data), moment)
+            # What TLS still hands over of one read is no reason to look for a client that is held back any later.
+            if not self._held:
+                self._await_body(exchange.bytes_in + len(data), moment)
         if data or last:
             exchange.request_body(data, last)
 
