@@ -270,6 +270,7 @@ class Story:
         assert counters.open_connections == {"http": 0, "https": 0}
         assert not self.core.connections
         assert not self.core.entering
+        assert not (self.core.over_limit or self.core.lingering)
         admission = self.core.admission
         assert (admission.connections, admission.clients) == (0, 0), "places are taken by nobody"
         kept = sum(not app.transport.closing for app in self.apps)

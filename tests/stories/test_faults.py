@@ -365,11 +365,11 @@ connection whose callback raises, or never was made."""
 
 
 BOOKS = re.compile(
-    r"Wheel\.|Handshakes\._turn|guarded|attempt|Core\.(arrived|opened|closed|departed|joined|left)|Admission\.(take|give|come|go)"
+    r"Wheel\.|Handshakes\._turn|guarded|attempt|Core\.(arrived|opened|closed|departed|joined|left|turned_back)|Admission\.(take|give|come|go)"
 )
 """Functions that are trusted: the books and the steps that faults are cleaned up with, and the wheel."""
 ENTRIES = re.compile(
-    r"admission\.(come|go)\(|core\.(closed|departed)\(|entering\.(add|discard)\("
+    r"admission\.(come|go)\(|core\.(closed|departed|turned_back)\(|entering\.(add|discard)\("
     r"|self\._(dial_for|vacate)\(|connection\.take\(|await self\._loop\.create_connection|attempt\("
     r"|self\._connected\(|call_soon\(self\._pass_on|inner\.connection_lost\("
 )

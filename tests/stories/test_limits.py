@@ -46,6 +46,62 @@ def test_an_address_has_so_many_connections(story: Story) -> None:
     assert story.core.counters.open_connections["http"] == 3
 
 
+def test_who_is_turned_back_takes_a_place_until_it_is_gone_and_none_of_its_clients(story: Story) -> None:
+    """Its connection lingers, so that it can read its answer whatever it still sends; it counts as nobody's."""
+    story.is_set(max_per_client=1)
+    first = story.calls()
+    late = story.calls()
+    late.says(GET, 100_000 * b"x")
+    story.passes(1)
+    assert turned_back(late)
+    assert not late.transport.closing
+    assert story.core.admission.connections == 2
+    assert story.core.counters.open_connections["http"] == 1
+    first.closes()
+    story.passes(2)
+    assert not turned_back(story.calls())
+    late.closes()
+    assert late.transport.closing and not late.is_cut
+    assert story.core.admission.connections == 1
+
+
+def test_who_is_turned_back_has_five_seconds_and_goes_first_when_places_are_few(story: Story) -> None:
+    story.is_set(max_per_client=1)
+    story.calls()
+    late, last = story.calls(), story.calls()
+    story.passes(4.5)
+    last.says(b"x")
+    assert not late.transport.closing
+    story.passes(0.8)
+    assert late.is_cut and not last.is_cut
+    story.core.admission.most = 1
+    story.core.relieve(story.clock.seconds)
+    assert last.is_cut
+    story.core.admission.most = 1 << 30
+
+
+def test_only_so_many_who_are_turned_back_linger(story: Story) -> None:
+    """A quarter of the places, as with everybody who is answered and still sends."""
+    story.is_set(max_per_client=1)
+    story.core.admission.most = 12
+    story.calls()
+    late = [story.calls() for _ in range(5)]
+    assert [caller.is_cut for caller in late] == [True, True, False, False, False]
+    assert all(turned_back(caller) for caller in late)
+    assert story.core.admission.connections == 4
+    story.core.admission.most = 1 << 30
+
+
+def test_a_router_that_leaves_waits_for_who_was_turned_back(story: Story) -> None:
+    story.is_set(max_per_client=1)
+    first, late = story.calls(), story.calls()
+    story.drains()
+    first.closes()
+    assert story.core.connections
+    late.closes()
+    assert not story.core.connections and not story.core.over_limit
+
+
 def test_a_network_of_ipv6_is_one_client(story: Story) -> None:
     story.is_set(max_per_client=2)
     assert not turned_back(story.calls("2001:db8:0:1::1"))

@@ -23,7 +23,7 @@ from typing import cast
 import pytest
 
 from drycc_tls.self_signed import self_signed
-from tests.fakes.process import SOON, App, Router, manifest, router, secret, soon
+from tests.fakes.process import SOON, App, Router, deployment, manifest, router, secret, soon
 
 LARGE = bytes(8 << 20)
 """More than the sockets between a client and the router hold."""
@@ -267,6 +267,55 @@ def test_who_is_still_uploading_gets_the_answer(town: Town, client: Client, secu
             wanted[name] = status
     seen = client(town, [f"{name}.localhost" for name in wanted], secure)
     assert dict(zip(wanted, seen, strict=True)) == wanted
+
+
+def refused(router: Router, first: bytes, port: str = "http") -> bytes:
+    """The answer to a client that has sent its whole request of a megabyte, behind ``first``, before it reads."""
+    with socket.create_connection(("127.0.0.1", router.ports[port]), SOON) as client:
+        client.sendall(
+            first
+            + b"POST /metrics HTTP/1.1\r\nHost: limit.localhost\r\nContent-Length: 1048576\r\n\r\n"
+            + bytes(1 << 20)
+        )
+        answer = b""
+        while piece := client.recv(65536):
+            answer += piece
+            if port == "admin" and answer.endswith(b"405: Method Not Allowed"):
+                break  # it keeps its connection
+        return answer
+
+
+@pytest.mark.parametrize("proxied", [b"", b"PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n"], ids=["direct", "proxied"])
+def test_a_client_with_too_many_connections_gets_the_answer(tmp_path: Path, proxied: bytes) -> None:
+    """It is refused before a byte of it was read, and may have sent all of its request by then."""
+    settings = {"maxConnectionsPerClient": "2", "proxyRealIpCidrs": "127.0.0.1", "useProxyProtocol": "true"}
+    if not proxied:
+        settings = {"maxConnectionsPerClient": "2"}
+    (tmp_path / "router.yaml").write_text(deployment(**settings))
+    # One worker: each counts for itself.
+    with router(tmp_path, "--workers", "1") as held, contextlib.ExitStack() as stack:
+        for _ in range(2):
+            first = stack.enter_context(socket.create_connection(("127.0.0.1", held.ports["http"]), SOON))
+            first.sendall(proxied + b"GET / HTTP/1.1\r\nHost: nobody.localhost\r\n\r\n")
+            assert first.recv(65536).startswith(b"HTTP/1.1 404 ")
+        for _ in range(10):
+            head, _, body = refused(held, proxied).partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 429 ") and b"\r\nConnection: close" in head
+            assert b"Too many connections" in body
+
+
+def test_a_stranger_with_a_proxy_header_gets_the_answer(tmp_path: Path) -> None:
+    (tmp_path / "router.yaml").write_text(deployment(useProxyProtocol="true", proxyRealIpCidrs="192.0.2.7"))
+    with router(tmp_path) as held:
+        for first in (b"PROXY TCP4 203.0.113.7 192.0.2.1 1 2\r\n", b"PROXY nonsense\r\n"):
+            for _ in range(10):
+                assert refused(held, first).startswith(b"HTTP/1.1 400 ")
+
+
+def test_http_on_the_port_of_https_and_an_upload_to_the_admin_port_get_the_answer(town: Town) -> None:
+    for _ in range(10):
+        assert refused(town.router, b"", "https").startswith(b"HTTP/1.1 400 ")
+        assert refused(town.router, b"", "admin").startswith(b"HTTP/1.1 405 ")
 
 
 @pytest.mark.parametrize("size", [500_000, 4_000_000])

@@ -1183,12 +1183,13 @@ class Http1Downstream(asyncio.Protocol):
         return exchange.app.quiet_since()
 
     def _turn_back(self) -> None:
-        """Refuse a connection before anything is read, for as little as possible."""
-        self._state = _CLOSED
-        self.slot = -1
+        """Refuse a connection before anything is read. Its request is on its way here, or is here already: closing at
+        once would be a reset, as after every other answer that comes early."""
+        self._core.turned_back(self)
+        self._state = _BODY
         made = responses.answer(Failure.TOO_MANY_CONNECTIONS)
         self._transport.write(b"".join((made.line, made.fields, _CLOSE, b"\r\n", made.body)))
-        self._transport.close()
+        self._linger()
 
     @isolated
     def drain(self) -> None:

@@ -82,6 +82,7 @@ class SecureDoor(TlsChannel):
         except Exception as error:
             note(visit.core.counters, "tls", error)
         if not visit.counted:
+            # An answer would take a handshake first, which costs more than it is worth to refuse: nothing is written.
             transport.abort()  # type: ignore[attr-defined]  # an accepted connection has one
             return
         super().connection_made(transport)

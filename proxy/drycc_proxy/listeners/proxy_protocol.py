@@ -127,7 +127,7 @@ class Entrance(asyncio.Protocol):
         outcome = "bad" if failure is Failure.BAD_PROXY_HEADER else "untrusted"
         self._core.counters.proxy_headers[outcome] += 1
         if not self._answers:
-            self.abort_now()
+            self.abort_now()  # before the handshake there is nothing that a client could read
             return
         protocol = self._enter(self._address)
         self._pass_on(protocol, b"")

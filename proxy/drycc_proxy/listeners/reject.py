@@ -1,7 +1,8 @@
 """The door closed: a new connection that there is no room for is reset before anything is made for it.
 
 Not accepting would leave it in the kernel's queue, where it costs as much, waits for nothing and keeps others out; a
-reset tells its client at once to try elsewhere. What must not enter: when to refuse (``overload`` knows).
+reset tells its client at once to try elsewhere. Nothing is written that could be lost, so it need not linger, which
+would cost what is lacking. What must not enter: when to refuse (``overload`` knows).
 """
 
 from __future__ import annotations

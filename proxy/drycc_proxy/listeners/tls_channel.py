@@ -407,6 +407,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         """Tell the client why there will be no handshake, if there is a word for it."""
         self._fail()
         if alert:
+            # The one answer that does not linger: whoever shakes hands says nothing more before it has read this.
             self._raw.write(alert)
         self._wheel.arm(self, now() + GOODBYE_SECONDS)
         self._raw.close()

@@ -138,6 +138,7 @@ class Core:
         "on_tick",
         "one_peer",
         "one_peer_until",
+        "over_limit",
         "overload",
         "refusing",
         "registry",
@@ -197,6 +198,8 @@ class Core:
         """Connections that are answered and closed on our side, in that order, whose clients are still sending."""
         self.lingering_of: dict[str, dict[RequestConnection, None]] = {}
         """The same by client (:func:`drycc_proxy.http.client_address.client_key`)."""
+        self.over_limit: set[ClientConnection] = set()
+        """Connections of clients that had too many, while they linger: each has a place, and is counted for nobody."""
         self.draining = False
         self.closing = False
         """Draining, or short of memory: answers say close."""
@@ -408,22 +411,35 @@ class Core:
     def closed(self, connection: RequestConnection, secure: bool) -> None:
         """A client connection is gone; nothing to do for one that never was ready."""
         if connection not in self.connections:
+            if connection in self.lingering:  # a mistake of ours kept it from being ready
+                self._lingers_no_more(connection)
             return
         self.connections.discard(connection)
-        self.counters.open_connections["https" if secure else "http"] -= 1
-        if not secure:  # over TLS its channel was there before it, and is there a little longer
-            self.departed(connection.address)
+        if self.over_limit and connection in self.over_limit:
+            self.over_limit.discard(connection)
+            self.admission.go()
+        else:
+            self.counters.open_connections["https" if secure else "http"] -= 1
+            if not secure:  # over TLS its channel was there before it, and is there a little longer
+                self.departed(connection.address)
         if self.emptied is not None and not self.connections:
             self.emptied.set()
         if connection in self.lingering:  # last: its place was given back by now, whatever goes wrong here
             self._lingers_no_more(connection)
+
+    def turned_back(self, connection: RequestConnection) -> None:
+        """A client that has as many connections as it may is answered, and its connection lingers. That takes a place,
+        as long as it does, but is none of those that its client may have."""
+        self.connections.add(connection)
+        self.over_limit.add(connection)
+        self.admission.come()
 
     def lingers(self, connection: RequestConnection) -> None:
         """A client has its answer and is still sending: its connection closes later, unless too many do so."""
         lingering = self.lingering
         of_client = self.lingering_of.setdefault(client_key(connection.address), {})
         lingering[connection] = of_client[connection] = None
-        most = min(MAX_LINGERING, self.admission.most * LINGERING_PLACES)
+        most = max(1, min(MAX_LINGERING, self.admission.most * LINGERING_PLACES))
         if len(lingering) > most:
             has_many = len(of_client) > max(1, most * LINGERING_SHARE)
             oldest = next(iter(of_client if has_many else lingering))

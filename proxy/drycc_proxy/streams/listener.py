@@ -540,7 +540,7 @@ class _Port:
         self._retry = self._core.loop.call_later(seconds, self._listen)
 
     def _welcome(self, sock: socket.socket, source: Address) -> None:
-        """Begin a stream, or turn its client away."""
+        """Begin a stream, or turn its client away: closed without a word, as its protocol is not ours."""
         if self._core.refusing:
             self._core.counters.refused += 1
             sock.close()

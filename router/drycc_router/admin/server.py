@@ -72,6 +72,8 @@ class AdminServer:
                 web.get("/certificates", self._certificates),
             ]
         )
+        # Who sends a body here is answered before it is read; aiohttp reads and drops it for ten seconds (its
+        # ``lingering_time``), and then closes.
         self._runner = web.AppRunner(
             app, access_log=None, handle_signals=False, keepalive_timeout=15, shutdown_timeout=1
         )
