@@ -17,7 +17,7 @@ from pathlib import Path
 
 import asyncssh
 
-from drycc_proxy.ssh.commands import Refused, parse
+from drycc_proxy.ssh.commands import CommandRefused, parse
 
 __all__ = ["main"]
 
@@ -73,7 +73,7 @@ async def _git(directory: Path, process: asyncssh.SSHServerProcess[bytes]) -> No
     """Run git in the repository, joined with the session."""
     try:
         command = parse(process.command)
-    except Refused as refused:
+    except CommandRefused as refused:
         process.stderr.write(f"{refused}\n".encode())
         process.exit(128)
         return

@@ -41,7 +41,7 @@ class Ports:
     https: int | None
 
 
-class _Door:
+class _Listener:
     """A socket that listens, what meets who comes through it, and the server that accepts; None: nobody is accepted."""
 
     __slots__ = ("meet", "server", "sock")
@@ -72,7 +72,7 @@ class Gateway:
         self._loop = loop
         self._core = Core(loop, tls, log, Http1Upstream, memory)
         self._streams = Streams(self._core)
-        self._doors: list[_Door] = []
+        self._doors: list[_Listener] = []
         self._reopening: asyncio.Task[None] | None = None
         self._in_use = 0
         self._measure_at = 0.0
@@ -120,13 +120,13 @@ class Gateway:
         """
         core = self._core
         core.wheel.start()
-        self._doors.append(_Door(plain, lambda: http_connection(core)))
+        self._doors.append(_Listener(plain, lambda: http_connection(core)))
         if secure is not None:
             if core.tls is None:
                 secure.close()
                 raise ValueError("an https port needs tls")
             front = core.tls
-            self._doors.append(_Door(secure, lambda: https_connection(core, front)))
+            self._doors.append(_Listener(secure, lambda: https_connection(core, front)))
         self._in_use = open_descriptors() + len(self._doors)
         self._measure()
         core.on_tick = self._watch

@@ -48,7 +48,7 @@ from drycc_router.process.messages import (
     Link,
     Listen,
     Lost,
-    Reopen,
+    ReopenLog,
     Serving,
     Wish,
 )
@@ -255,7 +255,7 @@ async def _serve(settings: Settings) -> None:
     store = CertificateStore(self_signed(datetime.now(UTC)))
     memory = find(settings.memory_limit)
     gateway = Gateway(loop, tls=Front(store), log=sink.write if sink else None, memory=memory)
-    pauses = gc_tuning.Pauses(gateway.counters)
+    pauses = gc_tuning.GcPauses(gateway.counters)
     pauses.start()
     ports: dict[str, int | None] = {"http": None, "https": None, "git": None, "admin": None}
 
@@ -464,7 +464,7 @@ class _Control:
                 self._spawn(self._plane.leave(), "leave")
             case Hush():
                 self._spawn(self._plane.admin.close(), "hush")
-            case Reopen() if self._sink:
+            case ReopenLog() if self._sink:
                 self._sink.reopen()
             case Drain():
                 self._stop.set()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from drycc_router.compile.compiler import Compiler, OwnNames
 from drycc_router.compile.oddities import Oddity, of_objects, of_other_kinds
-from drycc_router.compile.revision import AppReport, Snapshot, State
+from drycc_router.compile.revision import AppReport, RouteState, Snapshot
 from drycc_router.model.objects import ObjectKey
 from drycc_router.model.problems import Problem, Reason, shorten
 from drycc_router.settings import Settings
@@ -26,14 +26,14 @@ from drycc_router.sources.places import Object, objects_in
 from drycc_router.translate.platform import OwnPorts
 from drycc_router.translate.references import wishes
 
-__all__ = ["STDIN", "Checked", "Place", "as_json", "as_lines", "as_text", "checked", "compiled"]
+__all__ = ["STDIN", "Checked", "Location", "as_json", "as_lines", "as_text", "checked", "compiled"]
 
 STDIN = "<stdin>"
 """What the standard input is called, which is written ``-``."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Location:
     """Where something stands."""
 
     file: str
@@ -46,8 +46,8 @@ class Checked:
     """What manifests come to, and where everything that is said about them stands."""
 
     snapshot: Snapshot
-    oddities: tuple[tuple[Oddity, Place | None], ...]
-    places: Mapping[Problem, Place]
+    oddities: tuple[tuple[Oddity, Location | None], ...]
+    places: Mapping[Problem, Location]
     apps: Mapping[ObjectKey, str]
     """Object → the app it belongs to."""
 
@@ -115,16 +115,16 @@ def checked(sources: Sequence[Path], settings: Settings, stdin: bytes = b"") -> 
     compiler.source_problems("directories", tuple(files.problems))
     snapshot = compiler.compile(datetime.now(UTC))
     objects = {change.key: change.object for change in batch.changes if change.object is not None}
-    found = _Found(files)
+    found = _Findings(files)
     odd = [(oddity, found.place(oddity.object, oddity.key)) for oddity in of_objects(objects, own)]
     for name, there in found.objects.items():
         for number, oddity in of_other_kinds([each.value for each in there]):
-            odd.append((oddity, Place(files.paths[name], there[number].line_of(oddity.key))))
+            odd.append((oddity, Location(files.paths[name], there[number].line_of(oddity.key))))
     places = {problem: place for problem in snapshot.problems if (place := found.of(problem)) is not None}
     return Checked(snapshot, tuple(odd), places, _apps(objects))
 
 
-class _Found:
+class _Findings:
     """The lines of everything that was looked at."""
 
     def __init__(self, files: _Files) -> None:
@@ -139,7 +139,7 @@ class _Found:
                     self._by_key.setdefault(each.key, []).append((name, each))
         self._names = {file_key(name).name: name for name in files.paths}
 
-    def of(self, problem: Problem) -> Place | None:
+    def of(self, problem: Problem) -> Location | None:
         """Where a Problem stands."""
         if problem.object.kind == "File":
             name = self._names.get(problem.object.name)
@@ -147,14 +147,14 @@ class _Found:
                 return None
             line = line_of(problem) or 1
             there = next((each for each in self.objects.get(name, ()) if each.document == line), None)
-            return Place(self._files.paths[name], there.line_in_document(problem.key) if there else line)
+            return Location(self._files.paths[name], there.line_in_document(problem.key) if there else line)
         known = self._by_key.get(problem.object, [])
         if problem.reason is Reason.DUPLICATE_OBJECT and len(known) > 1:
             others = [(name, each) for name, each in known[1:] if problem.value in ("", shorten(name))] or known[1:]
-            return Place(self._files.paths[others[0][0]], others[0][1].line)
+            return Location(self._files.paths[others[0][0]], others[0][1].line)
         return self.place(problem.object, problem.key, problem.value)
 
-    def place(self, about: ObjectKey | None, key: str, value: str = "") -> Place | None:
+    def place(self, about: ObjectKey | None, key: str, value: str = "") -> Location | None:
         """Where a part of an object stands; within a text of several lines, where its element does."""
         if about is None or about not in self._by_key:
             return None
@@ -163,7 +163,7 @@ class _Found:
         if value:
             rows = self._files.texts[name].split("\n")[line - 1 : there.end_of(line) - 1]
             line += next((number for number, row in enumerate(rows) if value in row), 0)
-        return Place(self._files.paths[name], line)
+        return Location(self._files.paths[name], line)
 
 
 def _apps(objects: Mapping[ObjectKey, RawObject]) -> dict[ObjectKey, str]:
@@ -215,7 +215,7 @@ def as_json(outcome: Checked) -> str:
     return json.dumps(report, indent=2)
 
 
-def _place(place: Place | None) -> dict[str, object]:
+def _place(place: Location | None) -> dict[str, object]:
     return {"file": place.file if place else "", "line": place.line if place else 0}
 
 
@@ -233,7 +233,7 @@ def as_lines(outcome: Checked) -> str:
     return "\n".join(f"{_where(place) or 'drycc-router'}: {kind}: {text}" for place, kind, text in lines)
 
 
-def _where(place: Place | None) -> str:
+def _where(place: Location | None) -> str:
     return f"{place.file}:{place.line}" if place else ""
 
 
@@ -254,7 +254,7 @@ def as_text(outcome: Checked) -> str:
         rows.append(("live", where, f"port {stream.port}", endpoints or "nothing ready (closed at once)"))
     problems = [problem for problem in snapshot.problems if not problem.is_note]
     notes = [problem for problem in snapshot.problems if problem.is_note]
-    said: list[tuple[str, list[tuple[str, Place | None, str]]]] = [
+    said: list[tuple[str, list[tuple[str, Location | None, str]]]] = [
         (title, [(outcome.app(each.object), outcome.places.get(each), str(each)) for each in found])
         for title, found in (("Problems", problems), ("Notes", notes))
     ]
@@ -270,7 +270,7 @@ def _rows(app: AppReport) -> Iterable[tuple[str, str, str, str]]:
     endpoints = ", ".join(f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}" for ip, port in app.endpoints)
     state, name = app.state.value, app.name
     if not app.hosts:
-        yield state, name, "-", "names nothing" if app.state is State.IDLE else endpoints or "nothing ready (503)"
+        yield state, name, "-", "names nothing" if app.state is RouteState.IDLE else endpoints or "nothing ready (503)"
     for host in app.hosts:
         mine = host.owner == app.name
         goes_to = (endpoints or "nothing ready (503)") if mine else f"{host.owner or 'nobody'} (not this route)"
@@ -288,7 +288,7 @@ def _table(rows: list[tuple[str, str, str, str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _section(title: str, said: list[tuple[str, Place | None, str]]) -> str:
+def _section(title: str, said: list[tuple[str, Location | None, str]]) -> str:
     """What is said, app by app: what belongs to none comes first."""
     lines = [f"{title}:"]
     for app in sorted({app for app, _, _ in said}):

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from drycc_router.model.durations import seconds
 
-__all__ = ["FIELDS", "Field", "LogTo", "Settings", "SettingsError", "read", "unknown"]
+__all__ = ["FIELDS", "LogTo", "Setting", "Settings", "SettingsError", "read", "unknown"]
 
 PREFIX: Final = "DRYCC_ROUTER_"
 MAX_TIME: Final = 10 * 86400.0
@@ -78,7 +78,7 @@ class Settings:
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class Setting:
     """One setting. ``parse`` raises ValueError, whose text is irrelevant: ``expected`` says what should stand there."""
 
     name: str
@@ -215,48 +215,52 @@ _port = _number(0, 65535)
 _A_PORT: Final = "a port, 0 to 65535"
 
 FIELDS: Final = (
-    Field("manifests", "DIR", _directory, "a directory that can be read", "directory of Kubernetes manifests to serve"),
-    Field(
+    Setting(
+        "manifests", "DIR", _directory, "a directory that can be read", "directory of Kubernetes manifests to serve"
+    ),
+    Setting(
         "manifests_settle",
         "TIME",
         _time,
         _A_TIME,
         "how long a manifest must stay empty or away before its objects are gone, so that kubectl get > FILE is safe",
     ),
-    Field(
+    Setting(
         "kubeconfig",
         "FILE",
         _readable,
         "a file that can be read",
         "serve what a cluster says, and log in there with this file; inside of a cluster neither is needed",
     ),
-    Field(
+    Setting(
         "watch_namespaces",
         "A,B",
         _namespaces,
         "names of namespaces, separated by commas",
         "namespaces whose Services are served; by default all",
     ),
-    Field("bind", "ADDR", _address, "an IP address", "address to listen on, all ports alike"),
-    Field("http_port", "N", _port, _A_PORT, "port for http; 0 picks a free one"),
-    Field("https_port", "N", _port, _A_PORT, "port for https; 0 picks a free one"),
-    Field("git_port", "N", _port, _A_PORT, "port for git over SSH, open while there is a builder; 0 picks a free one"),
-    Field("admin_port", "N", _port, _A_PORT, "port for probes, metrics and reports; 0 picks a free one"),
-    Field(
+    Setting("bind", "ADDR", _address, "an IP address", "address to listen on, all ports alike"),
+    Setting("http_port", "N", _port, _A_PORT, "port for http; 0 picks a free one"),
+    Setting("https_port", "N", _port, _A_PORT, "port for https; 0 picks a free one"),
+    Setting(
+        "git_port", "N", _port, _A_PORT, "port for git over SSH, open while there is a builder; 0 picks a free one"
+    ),
+    Setting("admin_port", "N", _port, _A_PORT, "port for probes, metrics and reports; 0 picks a free one"),
+    Setting(
         "git_gateway",
         "DIR",
         _directory,
         "a directory that can be read",
         "end git's SSH sessions here and ask who may push what; DIR has host keys and whom to ask, see operations",
     ),
-    Field(
+    Setting(
         "workers",
         "N",
         _number(0, 256),
         "a number of processes, 0 to 256",
         "processes that serve traffic, by default one per core that may be used; 0: everything in one process",
     ),
-    Field(
+    Setting(
         "namespace",
         "NAME",
         _namespace,
@@ -264,14 +268,14 @@ FIELDS: Final = (
         "the router's own namespace: its Deployment, its platform certificate",
         environment=("POD_NAMESPACE",),
     ),
-    Field(
+    Setting(
         "name",
         "NAME",
         _object_name,
         "the name of an object",
         "the router's own name in its namespace: of its Deployment or DaemonSet, its Service and its Lease",
     ),
-    Field(
+    Setting(
         "identity",
         "NAME",
         _identity,
@@ -279,35 +283,35 @@ FIELDS: Final = (
         "what this replica is called in the Lease; no two may have the same. By default made of the host's name",
         environment=("POD_NAME",),
     ),
-    Field(
+    Setting(
         "access_log",
         "FILE|-|off",
         _log_destination,
         "a file, - for stdout, or off",
         "where the access log goes; a file is opened again on SIGHUP",
     ),
-    Field(
+    Setting(
         "handover",
         "PATH",
         _socket_path,
         "a path of at most 90 bytes in a directory that exists, with nothing or a socket there",
         "Unix socket at which a new version takes over the ports of a running one; both are given the same",
     ),
-    Field(
+    Setting(
         "drain_delay",
         "TIME",
         _time,
         _A_TIME,
         "how long after SIGTERM, not ready any more, connections are still accepted: until everybody has noticed",
     ),
-    Field(
+    Setting(
         "drain_grace",
         "TIME",
         _time,
         _A_TIME,
         "how long exchanges under way may take after that; both together below terminationGracePeriodSeconds",
     ),
-    Field(
+    Setting(
         "metric_series",
         "N",
         _number(0, 10_000_000),
@@ -315,14 +319,14 @@ FIELDS: Final = (
         "series that metrics of apps may have together, and as many each of Problems and certificates; later ones are "
         "counted as one, other",
     ),
-    Field(
+    Setting(
         "log_level",
         "LEVEL",
         _level,
         "debug, info, warning or error",
         "how much the router says about itself, on stderr",
     ),
-    Field(
+    Setting(
         "memory_limit",
         "BYTES",
         _size,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from drycc_router.compile.revision import State
+from drycc_router.compile.revision import RouteState
 from drycc_router.model.address_policy import Fence
 from drycc_router.model.objects import Change, ObjectKey
 from drycc_router.model.problems import Reason
@@ -90,7 +90,7 @@ def test_a_service_leads_to_none_of_them(target: str) -> None:
 
     for name in ("evil/named", "evil/listed", "evil/own"):
         assert town.routes[name].endpoints == ()
-        assert town.report(name).state is State.DEGRADED
+        assert town.report(name).state is RouteState.DEGRADED
     refusals = [problem.reason for problem in town.problems() if problem.object.namespace == "evil"]
     assert refusals.count(Reason.EXTERNAL_NAME) == 1
     assert refusals.count(Reason.REFUSED_ADDRESS) == 2

@@ -15,7 +15,7 @@ import pytest
 
 from drycc_router.claims.record import encode
 from drycc_router.claims.unsynced import unheard
-from drycc_router.compile.revision import State
+from drycc_router.compile.revision import RouteState
 from drycc_router.model.objects import Change, ObjectKey
 from drycc_router.model.problems import Reason
 from examples.authority import Authority
@@ -53,8 +53,8 @@ def test_an_old_name_against_a_new_claim_to_it() -> None:
 
     assert town.owners() == {"shop.example": "shop/web"}
     assert losers(town) == {"blog/web": "expected a free name: Service shop/web holds shop.example"}
-    assert town.report("blog/web").state is State.REJECTED
-    assert town.report("shop/web").state is State.LIVE
+    assert town.report("blog/web").state is RouteState.REJECTED
+    assert town.report("shop/web").state is RouteState.LIVE
 
 
 def test_an_old_wildcard_against_a_new_name_below_it() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drycc_router.claims.record import MAX_ENCODED, encode, entries, fitted, weigh
-from drycc_router.compile.revision import State
+from drycc_router.compile.revision import RouteState
 from drycc_router.model.objects import Change, ObjectKey
 from drycc_router.model.problems import ALIKE, Reason
 from drycc_router.model.quotas import (
@@ -75,8 +75,8 @@ def test_a_namespace_that_wants_ten_thousand_names_gets_five_hundred_and_its_nei
     assert held(there, "greedy") == set(many(0, DOMAINS).split(","))
     assert there.routes["shop/web"] is route
     assert there.hosts["shop.example"] is rule
-    assert there.report("greedy/web-0").state is State.DEGRADED
-    assert there.report("greedy/web-9").state is State.REJECTED
+    assert there.report("greedy/web-0").state is RouteState.DEGRADED
+    assert there.report("greedy/web-9").state is RouteState.REJECTED
     told = over_quota(there, "greedy/web-9")
     assert told == [f"expected otherwise; {1000 - ALIKE} more like this", *sorted(many(9000, 9000 + ALIKE).split(","))]
     assert len(there.problems()) <= 10 * 2 * (ALIKE + 1) + 1
@@ -278,7 +278,7 @@ def test_a_service_that_says_too_much_is_not_heard_and_stays_as_it_was() -> None
         there.hears(shouted, service("greedy/new", {"domains": "new.example", "whatever": "\u20ac" * (size // 3)}))
         assert held(there, "greedy") == {"greedy.example"}
         assert there.routes["greedy/web"] is route
-        assert there.report("greedy/web").state is State.DEGRADED
+        assert there.report("greedy/web").state is RouteState.DEGRADED
         assert [(problem.object.name, problem.key, problem.message) for problem in there.problems()[:2]] == [
             (name, "metadata.annotations", "expected at most 64 KiB under our prefixes") for name in ("new", "web")
         ]
@@ -416,7 +416,7 @@ def test_an_app_has_two_hundred_paths_of_others_at_most_and_they_keep_them() -> 
     assert len(paths) == LOCATIONS
     assert {route for _, route in paths} == {"greedy/one"}
     assert over_quota(there, "greedy/old") == [f"/p{LOCATIONS}", f"/p{LOCATIONS + 1}"]
-    assert there.report("greedy/old").state is State.REJECTED
+    assert there.report("greedy/old").state is RouteState.REJECTED
 
     there.hears(contributor("greedy/one", 1, LOCATIONS))
     assert len(there.hosts["front.example"].paths) == LOCATIONS

@@ -15,7 +15,7 @@ from drycc_proxy.http1.downstream import Http1Downstream
 from drycc_proxy.http1.upstream import Http1Upstream
 from drycc_proxy.state.admission import Admission
 from drycc_proxy.state.server_state import Core
-from drycc_proxy.streams.listener import Stream, _AppSide, _ClientSide, _Port
+from drycc_proxy.streams.listener import Stream, _AppSide, _ClientSide, _StreamListener
 from drycc_proxy.upstreams.upstream import Upstream
 from tests.fakes.wired import HOST, Wired, on_loop, until, wired
 from tests.wire.test_streams import echo, end, served
@@ -142,11 +142,11 @@ def test_a_mistake_costs_at_most_the_connection_it_was_made_on(
     [
         (_ClientSide, "_set_up"),
         (_AppSide, "_set_up"),
-        (_Port, "_welcome"),
-        (_Port, "_introduce"),
-        (_Port, "_dial"),
-        (_Port, "_attach"),
-        (_Port, "closed"),
+        (_StreamListener, "_welcome"),
+        (_StreamListener, "_introduce"),
+        (_StreamListener, "_dial"),
+        (_StreamListener, "_attach"),
+        (_StreamListener, "closed"),
         (Stream, "joined"),
         (Stream, "heard"),
         (Stream, "side_ended"),

@@ -1,8 +1,8 @@
 """One request and its response: the mind of the data plane, one method per wire event, no I/O.
 
-An exchange stands between a :class:`Client` and an :class:`App`, the two tiny interfaces it declares. Either may speak
-HTTP/1.1 or anything else; neither knows the other. What it decides: when to try again, what to answer when something
-fails, whether what the client sees is an end or a break.
+An exchange stands between a :class:`Client` and an :class:`UpstreamStream`, the two tiny interfaces it declares.
+Either may speak HTTP/1.1 or anything else; neither knows the other. What it decides: when to try again, what to answer
+when something fails, whether what the client sees is an end or a break.
 
 ::
 
@@ -21,7 +21,7 @@ from drycc_proxy.errors import Failure, Retry
 from drycc_proxy.http.messages import RequestFields, RequestLine, ResponseHead
 from drycc_proxy.metrics import RouteCounters
 
-__all__ = ["App", "Client", "Exchange", "Lender", "Routed"]
+__all__ = ["Client", "Exchange", "Lender", "Routed", "UpstreamStream"]
 
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE", b"TRACE"))
 """Methods that may be sent twice (RFC 9110 9.2.2)."""
@@ -116,7 +116,7 @@ class Client(Protocol):
     def part(self) -> None:
         """Tunnel: both sides have said their last word, and what is on its way still goes out."""
 
-    def tie(self, app: App) -> None:
+    def tie(self, app: UpstreamStream) -> None:
         """The app is about to know the client by this connection, which is for no other client from here on."""
 
     def crash(self) -> None:
@@ -129,7 +129,7 @@ class Client(Protocol):
         """Go on reading the request's body."""
 
 
-class App(Protocol):
+class UpstreamStream(Protocol):
     """The side that answers: one connection to one endpoint, lent to one exchange."""
 
     reused: bool
@@ -163,10 +163,10 @@ class App(Protocol):
 class Lender(Protocol):
     """Where connections come from."""
 
-    def lend(self, exchange: Exchange, fresh: bool) -> App | None:
+    def lend(self, exchange: Exchange, fresh: bool) -> UpstreamStream | None:
         """A connection at once, or None: then ``connected`` or ``failed`` will be called."""
 
-    def lent(self, exchange: Exchange, app: App) -> None:
+    def lent(self, exchange: Exchange, app: UpstreamStream) -> None:
         """What ``lend`` could not give at once is there: called before ``connected``."""
 
     def forget(self, exchange: Exchange) -> None:
@@ -214,7 +214,7 @@ class Exchange:
         """The request id; empty when the operator switched ids off."""
         self.started = started
         """Monotonic seconds when the head was complete."""
-        self.app: App | None = None
+        self.app: UpstreamStream | None = None
         self.lender: Lender | None = None
         self.route: Routed | None = None
         """The app that was asked for; None: there is none of that name, or it is not known yet."""
@@ -286,7 +286,7 @@ class Exchange:
 
     # ── from the app ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def connected(self, app: App, now: float) -> None:
+    def connected(self, app: UpstreamStream, now: float) -> None:
         """A connection is lent: send what there is of the request."""
         body = self._body or b""
         if body and len(body) > MAX_KEPT:
@@ -366,7 +366,7 @@ class Exchange:
             self.over = True
             self.client.fail(failure)
 
-    def _may_retry(self, failure: Failure, app: App | None) -> bool:
+    def _may_retry(self, failure: Failure, app: UpstreamStream | None) -> bool:
         """Contract 6: only what never reached an endpoint, or a reused connection that died before it answered."""
         if failure.retry is not Retry.IF_REUSED or app is None or not app.reused:
             return False

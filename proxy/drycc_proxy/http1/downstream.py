@@ -24,7 +24,7 @@ from drycc_proxy.http.deadlines import (
     LINGER_SILENCE,
     STALL_SECONDS,
 )
-from drycc_proxy.http.exchange import App, Exchange
+from drycc_proxy.http.exchange import Exchange, UpstreamStream
 from drycc_proxy.http.forwarding import Peer, build_outgoing, stand_beside
 from drycc_proxy.http.messages import CHUNKED, PROXY_METHODS, Malformed, RequestFields, RequestLine, ResponseHead
 from drycc_proxy.http1.chunks import LAST_CHUNK, ChunkDecoder, encode
@@ -899,7 +899,7 @@ class Http1Downstream(asyncio.Protocol):
             self._record(exchange)
         self._break_off()
 
-    def tie(self, app: App) -> None:
+    def tie(self, app: UpstreamStream) -> None:
         exchange = self._exchange
         if exchange is not None:
             if self._tie is None:

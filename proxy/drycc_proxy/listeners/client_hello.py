@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-__all__ = ["A_STEP", "MAX_HELLO", "NO_APPLICATION_PROTOCOL", "Hello"]
+__all__ = ["A_STEP", "MAX_HELLO", "NO_APPLICATION_PROTOCOL", "ClientHello"]
 
 MAX_HELLO: Final = 64 * 1024
 """Bytes of a hello that are looked at; what is larger OpenSSL refuses by itself at twice this size."""
@@ -29,7 +29,7 @@ _SESSION: Final = 4 + 34
 """Where the session id stands in the message: behind the message's kind and length, the version and the random."""
 
 
-class Hello:
+class ClientHello:
     """Reads a hello as it comes, whatever it is cut into; the work is linear in its bytes.
 
     ``complete``: what follows changes nothing. ``protocols``: then, the names of the client's list as they stand in it,

@@ -16,7 +16,7 @@ from drycc_proxy.kernel.sockets import reset_on_close
 __all__ = ["Refusal"]
 
 
-class Refusals(FaultCounters, Protocol):
+class RejectCounters(FaultCounters, Protocol):
     """Who counts them."""
 
     refused: int
@@ -27,7 +27,7 @@ class Refusal(asyncio.Protocol):
 
     __slots__ = ("_counters",)
 
-    def __init__(self, counters: Refusals) -> None:
+    def __init__(self, counters: RejectCounters) -> None:
         self._counters = counters
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol, cast
 from drycc_proxy.http.deadlines import GOODBYE_SECONDS, HANDSHAKE_SECONDS
 from drycc_proxy.kernel.clock import FAR, Wheel, now
 from drycc_proxy.kernel.internal_errors import FaultCounters, attempt, isolated, note
-from drycc_proxy.listeners.client_hello import NO_APPLICATION_PROTOCOL, Hello
+from drycc_proxy.listeners.client_hello import NO_APPLICATION_PROTOCOL, ClientHello
 from drycc_proxy.state.handshakes import Handshakes
 
 __all__ = ["TlsChannel", "TlsEvents"]
@@ -107,7 +107,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         self._resting = False
         """Reading goes on with the next turn of the loop."""
         self._handshakes = handshakes
-        self._hello: Hello | None = None
+        self._hello: ClientHello | None = None
         """The client's hello, while it is judged."""
         self._ahead: bytes | bytearray = b""
         """Ciphertext that OpenSSL has yet to be given: it follows what is in ``_inside``."""
@@ -196,7 +196,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         if self._hello is not None:
             self._hello.add(data)
         elif not self._begun and _NAMED not in data:  # nearly everybody names it, and then there is nothing to look for
-            self._hello = Hello()
+            self._hello = ClientHello()
             self._hello.add(data)
         self._begun = True
         if self._ahead:
@@ -213,7 +213,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
                 self._raw.pause_reading()
             self._handshakes.step(self)
 
-    def _judge(self, hello: Hello) -> bool:
+    def _judge(self, hello: ClientHello) -> bool:
         """Whether OpenSSL is to answer the hello, as far as it was looked at."""
         if not hello.complete:
             return False

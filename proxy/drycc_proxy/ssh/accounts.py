@@ -20,7 +20,7 @@ from typing import Final
 import aiohttp
 import asyncssh
 
-from drycc_proxy.ssh.commands import Refused
+from drycc_proxy.ssh.commands import CommandRefused
 from drycc_proxy.ssh.config import Person, Told
 
 __all__ = ["People"]
@@ -44,7 +44,7 @@ class People:
             await self._session.close()
 
     async def whose(self, key: asyncssh.SSHKey, told: Told) -> Person | None:
-        """The person with this key; None: nobody. Raises :class:`Refused` if that cannot be known now."""
+        """The person with this key; None: nobody. Raises :class:`CommandRefused` if that cannot be known now."""
         fingerprint = key.get_fingerprint()
         if not told.api_url:
             return told.people.get(fingerprint)
@@ -78,7 +78,8 @@ class People:
 
 
 def _person(body: bytes) -> Person:
-    """What the API says. Raises :class:`Refused` for what is no answer: nobody is let in by a misunderstanding."""
+    """What the API says. Raises :class:`CommandRefused` for what is no answer: nobody is let in by a
+    misunderstanding."""
     try:
         answer = json.loads(body)
         name, apps = answer["username"], answer["apps"]
@@ -89,5 +90,7 @@ def _person(body: bytes) -> Person:
     return Person(name, frozenset(apps))
 
 
-def _unavailable() -> Refused:
-    return Refused("api_unavailable", "The platform cannot tell at the moment who you are. Try again in a minute.")
+def _unavailable() -> CommandRefused:
+    return CommandRefused(
+        "api_unavailable", "The platform cannot tell at the moment who you are. Try again in a minute."
+    )

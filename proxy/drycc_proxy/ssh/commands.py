@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Command", "Refused", "parse", "protocol_version"]
+__all__ = ["Command", "CommandRefused", "parse", "protocol_version"]
 
 _COMMAND: Final = re.compile(
     r"(git-receive-pack|git-upload-pack|git receive-pack|git upload-pack) "
@@ -23,7 +23,7 @@ _COMMAND: Final = re.compile(
 _PROTOCOL: Final = re.compile(r"version=[012]")
 
 
-class Refused(Exception):
+class CommandRefused(Exception):
     """It cannot be done. The text is for the developer's terminal; ``reason`` is its machine name."""
 
     def __init__(self, reason: str, sentence: str) -> None:
@@ -50,12 +50,12 @@ class Command:
 
 
 def parse(line: str | None) -> Command:
-    """Read a command line; None: a shell was asked for. Raises :class:`Refused`."""
+    """Read a command line; None: a shell was asked for. Raises :class:`CommandRefused`."""
     if line is None:
-        raise Refused("no_command", "This is for git alone: there is no shell here.")
+        raise CommandRefused("no_command", "This is for git alone: there is no shell here.")
     match = _COMMAND.fullmatch(line) if len(line) < 256 else None
     if match is None:
-        raise Refused("bad_command", "Only git push, fetch and clone of one app are served here.")
+        raise CommandRefused("bad_command", "Only git push, fetch and clone of one app are served here.")
     return Command(match[1].replace(" ", "-"), match[2] or match[3])
 
 

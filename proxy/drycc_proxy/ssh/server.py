@@ -26,7 +26,7 @@ from drycc_proxy.http.client_address import client_key
 from drycc_proxy.listeners.proxy_header import BadHeader, read
 from drycc_proxy.routing.definitions import Address
 from drycc_proxy.ssh.accounts import People
-from drycc_proxy.ssh.commands import Command, Refused, parse, protocol_version
+from drycc_proxy.ssh.commands import Command, CommandRefused, parse, protocol_version
 from drycc_proxy.ssh.config import Directory, Person, Told
 from drycc_proxy.ssh.receive_pack import Pushed
 
@@ -232,19 +232,19 @@ class GitServer:
         status = GIT_FAILS
         try:
             if process.subsystem is not None:
-                raise Refused("bad_command", "Only git push, fetch and clone of one app are served here.")
+                raise CommandRefused("bad_command", "Only git push, fetch and clone of one app are served here.")
             command = parse(process.command)
             facts |= {"service": command.service, "app": command.app}
             count.pushed = Pushed() if command.is_push else None
             told = self._directory.now()
             if told.maintenance and command.is_push:
-                raise Refused("maintenance", told.maintenance)
+                raise CommandRefused("maintenance", told.maintenance)
             if not person.may(command.app):
                 message = f"{person.name} has no app called {command.app}, or may not push to it."
-                raise Refused("not_your_app", message)
+                raise CommandRefused("not_your_app", message)
             status = await self._join(told, command, person, fingerprint, session, process, count)
             outcome = "ok" if status == 0 else "failed"
-        except Refused as refused:
+        except CommandRefused as refused:
             outcome = refused.reason
             _say(process, str(refused))
         except (asyncssh.Error, OSError):
@@ -326,7 +326,8 @@ class GitServer:
         return GIT_FAILS if status is None or status < 0 else status
 
     async def _connect(self, told: Told, app: str, person: Person, fingerprint: str) -> asyncssh.SSHClientConnection:
-        """A connection to the app's own builder, or to one of the endpoints of everybody's. Raises :class:`Refused`."""
+        """A connection to the app's own builder, or to one of the endpoints of everybody's. Raises
+        :class:`CommandRefused`."""
         keys: list[Any] = []
         if told.client_key is not None:
             keys.append(told.client_key)
@@ -354,7 +355,7 @@ class GitServer:
                     )
             except (asyncssh.Error, OSError, TimeoutError) as error:
                 log.warning("builder %s port %d: %s", host, port, type(error).__name__)
-        raise Refused("builder_unavailable", "The builder is not available. Try again in a minute.")
+        raise CommandRefused("builder_unavailable", "The builder is not available. Try again in a minute.")
 
 
 class _Session(asyncssh.SSHServer):
@@ -403,7 +404,7 @@ class _Session(asyncssh.SSHServer):
         try:
             assert self.told is not None  # noqa: S101 -- set before the key exchange begins
             person = await self._server.whose(key, self.told)
-        except Refused as refused:
+        except CommandRefused as refused:
             self._refuse(refused.reason, str(refused))
             return False
         if person is None:

@@ -60,7 +60,7 @@ BURST: Final = 10
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
-class _Endpoint:
+class _StreamEndpoint:
     """One address of a stream route."""
 
     __slots__ = ("address", "label", "load")
@@ -132,14 +132,14 @@ class Doorkeeper:
 # ── one stream ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Side(asyncio.Protocol):
+class _StreamSide(asyncio.Protocol):
     """One of the two connections."""
 
     __slots__ = ("ended", "lost", "other", "stream", "transport")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.other: _Side = self
+        self.other: _StreamSide = self
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.ended = False
         """It has said its last word."""
@@ -190,7 +190,7 @@ class _Side(asyncio.Protocol):
             self.transport.resume_reading()
 
 
-class _ClientSide(_Side):
+class _ClientSide(_StreamSide):
     __slots__ = ()
 
     @isolated
@@ -205,7 +205,7 @@ class _ClientSide(_Side):
         self.other.transport.write(data)
 
 
-class _AppSide(_Side):
+class _AppSide(_StreamSide):
     __slots__ = ()
 
     @isolated
@@ -253,7 +253,7 @@ class Stream:
         "took",
     )
 
-    def __init__(self, core: Core, port: _Port, source: Address, destination: Address) -> None:
+    def __init__(self, core: Core, port: _StreamListener, source: Address, destination: Address) -> None:
         self._core = core
         self._port = port
         self.route = port.route
@@ -266,10 +266,10 @@ class Stream:
         """Under which the doorkeeper counts it; empty: not at all."""
         self.first = b""
         """What the client said before anybody was there to hear it."""
-        self.client: _Side = _ClientSide(self)
-        self.app: _Side = _AppSide(self)
+        self.client: _StreamSide = _ClientSide(self)
+        self.app: _StreamSide = _AppSide(self)
         self.client.other, self.app.other = self.app, self.client
-        self.endpoint: _Endpoint | None = None
+        self.endpoint: _StreamEndpoint | None = None
         self.attempts = 0
         self.bytes_in = 0
         self.bytes_out = 0
@@ -320,7 +320,7 @@ class Stream:
         if self.idle_timeout < HORIZON:
             self._core.wheel.arm(self, now() + self.idle_timeout)
 
-    def side_ended(self, side: _Side) -> None:
+    def side_ended(self, side: _StreamSide) -> None:
         """One side has said its last word; the other may go on."""
         if self.joining:
             return  # it is told when both are there
@@ -335,7 +335,7 @@ class Stream:
         elif not (other.lost or other.transport.is_closing()):
             other.transport.write_eof()
 
-    def side_lost(self, side: _Side, error: Exception | None) -> None:
+    def side_lost(self, side: _StreamSide, error: Exception | None) -> None:
         """One connection is gone; if that was not its orderly end, the other one is broken off."""
         if self.joining:
             return  # whoever joins them looks
@@ -415,7 +415,7 @@ class Stream:
 # ── ports ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Port:
+class _StreamListener:
     """One route, its listening socket if it has one by now, and the streams that came in by it."""
 
     __slots__ = (
@@ -441,8 +441,8 @@ class _Port:
         self._tasks: set[asyncio.Task[None]] = set()
         self.counters = StreamCounters(route.app, route.namespace, route.service)
         self.doorkeeper = Doorkeeper(route)
-        self.endpoints: dict[Address, _Endpoint] = {}
-        self.ready: list[_Endpoint] = []
+        self.endpoints: dict[Address, _StreamEndpoint] = {}
+        self.ready: list[_StreamEndpoint] = []
         self.route = route
         self.sock: socket.socket | None = None
         self.number: int | None = None
@@ -460,7 +460,7 @@ class _Port:
         self.counters.app = route.app
         self.doorkeeper.change(route)
         known = self.endpoints
-        self.endpoints = {address: known.get(address) or _Endpoint(address) for address in route.endpoints}
+        self.endpoints = {address: known.get(address) or _StreamEndpoint(address) for address in route.endpoints}
         self.ready = list(self.endpoints.values())
 
     # ── listening ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -631,7 +631,7 @@ class _Port:
 
     async def _dial(self, stream: Stream) -> Failure | None:
         """Connect to an endpoint; None, or why there is none."""
-        tried: list[_Endpoint] = []
+        tried: list[_StreamEndpoint] = []
         failure = Failure.NO_ENDPOINT
         while len(tried) < MAX_DIALS:
             endpoint = choose(self.ready, tried)
@@ -714,7 +714,7 @@ class Streams:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._bind: Bind | None = None
-        self._ports: dict[str, _Port] = {}
+        self._ports: dict[str, _StreamListener] = {}
 
     def __len__(self) -> int:
         return len(self._ports)
@@ -738,7 +738,7 @@ class Streams:
             port = self._ports.get(name)
             moved = port is None or port.route.port != route.port
             if port is None:
-                port = self._ports[name] = _Port(self._core, route)
+                port = self._ports[name] = _StreamListener(self._core, route)
                 counters[name] = port.counters
             else:
                 port.change(route)

@@ -6,7 +6,7 @@ from typing import Final, Generic, TypeVar
 
 from drycc_proxy.http.forwarding import printable
 from drycc_proxy.routing.definitions import Address
-from drycc_proxy.upstreams.outliers import Standing
+from drycc_proxy.upstreams.outliers import OutlierState
 
 __all__ = ["Endpoint"]
 
@@ -50,7 +50,7 @@ class Endpoint(Generic[C]):
         """Exchanges under way, those that still connect included."""
         self.gone = False
         """The table no longer names it: it finishes what it has and gets nothing new."""
-        self.standing = Standing()
+        self.standing = OutlierState()
         self.no_ports_until = 0.0
         """Until then nobody tries to connect: the router has no port left to do it from."""
         self.idle_seconds = idle_seconds

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FAILURES", "FIRST", "LONGEST", "Standing", "may_eject"]
+__all__ = ["FAILURES", "FIRST", "LONGEST", "OutlierState", "may_eject"]
 
 FAILURES: Final = 5
 """Failed connects in a row."""
@@ -36,7 +36,7 @@ def may_eject(ejected: int, endpoints: int) -> bool:
     return (ejected + 1) * 2 <= endpoints
 
 
-class Standing:
+class OutlierState:
     """What is remembered of how connecting to one endpoint went."""
 
     __slots__ = ("ejected", "failures", "returned_at", "spell")

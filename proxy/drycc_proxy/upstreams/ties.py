@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Protocol, cast
 
 from drycc_proxy.errors import Failure
-from drycc_proxy.http.exchange import App, Exchange, Lender
+from drycc_proxy.http.exchange import Exchange, Lender, UpstreamStream
 from drycc_proxy.metrics import Counters
 from drycc_proxy.upstreams.interfaces import Pool, PooledConnection
 from drycc_proxy.upstreams.remembered_heads import Heads
@@ -91,7 +91,7 @@ class Tie:
 
     # ── the lender of an exchange ─────────────────────────────────────────────────────────────────────────────────
 
-    def lend(self, exchange: Exchange, fresh: bool) -> App | None:
+    def lend(self, exchange: Exchange, fresh: bool) -> UpstreamStream | None:
         pool = cast(Pool, self._pool)
         if self._connection is not None:
             return pool.lend_tied(self._connection, exchange)
@@ -100,7 +100,7 @@ class Tie:
             self.lent(exchange, app)
         return app
 
-    def lent(self, exchange: Exchange, app: App) -> None:
+    def lent(self, exchange: Exchange, app: UpstreamStream) -> None:
         if exchange.fields.binds:
             self.keep(cast(PooledConnection, app))
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from drycc_proxy.errors import Failure
-from drycc_proxy.http.exchange import IDEMPOTENT, App, Exchange, Lender
+from drycc_proxy.http.exchange import IDEMPOTENT, Exchange, Lender, UpstreamStream
 from drycc_proxy.kernel.clock import Wheel, now
 from drycc_proxy.kernel.internal_errors import note
 from drycc_proxy.metrics import Counters, RouteCounters
@@ -50,7 +50,7 @@ _PORTS: Final = errno.EADDRNOTAVAIL
 _DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
 
 
-class Dial:
+class ConnectAttempt:
     """One attempt to connect on behalf of an exchange; goes on with another endpoint when one fails."""
 
     __slots__ = (
@@ -102,7 +102,7 @@ class Dial:
             self.task.cancel()
 
 
-class TimeOut:
+class EjectionTimer:
     """An endpoint is ejected; when that is over, the upstream looks whether it is back."""
 
     __slots__ = ("_endpoint", "_upstream", "deadline", "slot")
@@ -119,7 +119,7 @@ class TimeOut:
         self.slot = -1  # only now: what failed is tried again, or the endpoint would be left out for ever
 
 
-class Turn:
+class PendingRequest:
     """A request that waits until its app has fewer under way."""
 
     __slots__ = ("_upstream", "deadline", "exchange", "slot")
@@ -188,10 +188,10 @@ class Upstream:
         self._endpoints: dict[Address, Endpoint[PooledConnection]] = {}
         self._ready: list[Endpoint[PooledConnection]] = []
         """The endpoints that are not ejected."""
-        self._dials: set[Dial] = set()
-        self._dialled: dict[Exchange, Dial] = {}
+        self._dials: set[ConnectAttempt] = set()
+        self._dialled: dict[Exchange, ConnectAttempt] = {}
         """Those that somebody waits for. When clients leave together each of them looks for its own."""
-        self._waiting: OrderedDict[Exchange, Turn] = OrderedDict()
+        self._waiting: OrderedDict[Exchange, PendingRequest] = OrderedDict()
         """In the order in which they came."""
 
     def __repr__(self) -> str:
@@ -208,7 +208,7 @@ class Upstream:
         self._replace(addresses)
         self._move(list(self._dials))
 
-    def _move(self, dials: list[Dial]) -> None:
+    def _move(self, dials: list[ConnectAttempt]) -> None:
         """Give up those of ``dials`` whose endpoint is gone, a bounded number in each turn of the loop."""
         for _ in range(min(MOST_AT_ONCE, len(dials))):
             dial = dials.pop()
@@ -249,7 +249,7 @@ class Upstream:
         while self._waiting:
             self._loop.call_soon(self._fail, self._next_turn(), Failure.NO_ENDPOINT)
 
-    def _hurry(self, dials: list[Dial], until: float) -> None:
+    def _hurry(self, dials: list[ConnectAttempt], until: float) -> None:
         """Let those of ``dials`` that go on end by ``until``, a bounded number in each turn of the loop."""
         for _ in range(min(MOST_AT_ONCE, len(dials))):
             dial = dials.pop()
@@ -350,7 +350,7 @@ class Upstream:
         connection.reused = True
         return connection
 
-    def lent(self, exchange: Exchange, app: App) -> None:
+    def lent(self, exchange: Exchange, app: UpstreamStream) -> None:
         """Nothing to do: a connection of the pool is anybody's."""
 
     def _is_alive(self, connection: PooledConnection, exchange: Exchange) -> bool:
@@ -425,12 +425,12 @@ class Upstream:
         if len(self._waiting) >= self._limits.queue:
             self._loop.call_soon(self._fail, exchange, Failure.APP_BUSY)
             return
-        turn = Turn(self, exchange)
+        turn = PendingRequest(self, exchange)
         self._waiting[exchange] = turn
         self.totals.queued += 1
         self._wheel.arm(turn, now() + self._limits.queue_seconds)
 
-    def give_up(self, turn: Turn) -> None:
+    def give_up(self, turn: PendingRequest) -> None:
         """A request has waited for its turn for too long."""
         del self._waiting[turn.exchange]
         self.totals.queued -= 1
@@ -485,13 +485,13 @@ class Upstream:
     def _dial_for(self, exchange: Exchange | None, endpoint: Endpoint[PooledConnection]) -> None:
         """Connect to an endpoint on which, and on us, one load is counted already."""
         try:
-            self._dial(Dial(self, exchange), endpoint)
+            self._dial(ConnectAttempt(self, exchange), endpoint)
         except Exception:
             endpoint.load -= 1
             self._vacate()
             raise
 
-    def _dial(self, dial: Dial, endpoint: Endpoint[PooledConnection]) -> None:
+    def _dial(self, dial: ConnectAttempt, endpoint: Endpoint[PooledConnection]) -> None:
         dial.endpoint = endpoint
         dial.tried.append(endpoint)
         dial.begun = dial.late = dial.moved = False
@@ -502,7 +502,7 @@ class Upstream:
         self._wheel.arm(dial, now() + self.connect_timeout)
         dial.task = self._loop.create_task(self._connect(dial, endpoint), name=f"dial {self.name}")
 
-    async def _connect(self, dial: Dial, endpoint: Endpoint[PooledConnection]) -> None:
+    async def _connect(self, dial: ConnectAttempt, endpoint: Endpoint[PooledConnection]) -> None:
         try:
             await self._reach(dial, endpoint)
         except Exception as error:
@@ -511,7 +511,7 @@ class Upstream:
             self._make_way(dial)
             self._fault(dial.exchange, error)
 
-    async def _reach(self, dial: Dial, endpoint: Endpoint[PooledConnection]) -> None:
+    async def _reach(self, dial: ConnectAttempt, endpoint: Endpoint[PooledConnection]) -> None:
         began = now()
         failure = Failure.CONNECT_FAILED
         host, port = endpoint.address
@@ -564,7 +564,7 @@ class Upstream:
                 raise
 
     def _connected(
-        self, dial: Dial, endpoint: Endpoint[PooledConnection], connection: PooledConnection, began: float
+        self, dial: ConnectAttempt, endpoint: Endpoint[PooledConnection], connection: PooledConnection, began: float
     ) -> None:
         counters = self.totals
         counters.upstream_connects += 1
@@ -580,7 +580,7 @@ class Upstream:
 
     def _hand_over(
         self,
-        dial: Dial,
+        dial: ConnectAttempt,
         endpoint: Endpoint[PooledConnection],
         connection: PooledConnection,
         moment: float,
@@ -604,17 +604,17 @@ class Upstream:
                 exchange.lender.lent(exchange, connection)
             exchange.connected(connection, moment)
 
-    def _make_way(self, dial: Dial) -> None:
+    def _make_way(self, dial: ConnectAttempt) -> None:
         """A dial came to nothing: somebody else may have its place."""
         if dial.counted:
             dial.counted = False
             self._vacate()
 
-    def _done(self, dial: Dial, endpoint: Endpoint[PooledConnection]) -> None:
+    def _done(self, dial: ConnectAttempt, endpoint: Endpoint[PooledConnection]) -> None:
         self._end_dial(dial)
         endpoint.load -= 1
 
-    def _end_dial(self, dial: Dial) -> None:
+    def _end_dial(self, dial: ConnectAttempt) -> None:
         """It connects to nobody any more."""
         if dial.exchange is not None:
             self._dialled.pop(dial.exchange, None)
@@ -647,7 +647,7 @@ class Upstream:
     def _eject(self, endpoint: Endpoint[PooledConnection]) -> None:
         """Leave it out for a while."""
         until = endpoint.standing.eject(now())
-        self._wheel.arm(TimeOut(self, endpoint), until)
+        self._wheel.arm(EjectionTimer(self, endpoint), until)
         self._sort_out()
 
     def probe(self, endpoint: Endpoint[PooledConnection]) -> None:

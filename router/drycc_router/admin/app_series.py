@@ -69,7 +69,7 @@ class AppSeries:
     def __init__(self, series: int = SERIES) -> None:
         self._room = series
         """Series that are still to be had."""
-        self._apps: dict[str, _App] = {}
+        self._apps: dict[str, _WrittenApp] = {}
         """By route name: everybody who was ever asked, as the last page had it."""
         self._lines: tuple[dict[str, bytes], ...] = tuple({} for _ in _FAMILIES)
         """Of each family, those of each route that has series of its own."""
@@ -113,11 +113,11 @@ class AppSeries:
 
     def _admit(self, name: str, route: RouteCounters) -> None:
         """One that nobody has heard of: it gets series of its own, or is one of the others."""
-        app = self._apps[name] = _App(own=_series(route) <= self._room)
+        app = self._apps[name] = _WrittenApp(own=_series(route) <= self._room)
         self.folded += not app.own
         self._tell(name, app, route)
 
-    def _tell(self, name: str, app: _App, route: RouteCounters) -> None:
+    def _tell(self, name: str, app: _WrittenApp, route: RouteCounters) -> None:
         """One that has counted something."""
         self._written += 1
         if self._written % TURN == 0:
@@ -146,7 +146,7 @@ class AppSeries:
             lines.pop(name, None)
 
 
-class _App:
+class _WrittenApp:
     """One app, as it was written last."""
 
     __slots__ = ("labels", "own", "route", "series")

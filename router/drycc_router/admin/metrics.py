@@ -22,7 +22,7 @@ from drycc_proxy.metrics import PARTS, Counters, StreamCounters
 from drycc_router.admin.app_series import SERIES, AppSeries
 from drycc_router.admin.exposition import Family, counter, gauge, histogram, text
 from drycc_router.admin.object_series import CertificateSeries, ProblemSeries
-from drycc_router.compile.revision import Snapshot, State
+from drycc_router.compile.revision import RouteState, Snapshot
 from drycc_router.git.gateway import GitGateway
 from drycc_router.kubernetes.watch import Heard
 from drycc_router.publish.reconcile import Reconciler
@@ -452,5 +452,5 @@ def _git(git: GitGateway) -> Iterator[Family]:
 
 
 def _routes(snapshot: Snapshot) -> Family:
-    by_state = {state.value: snapshot.states.get(state, 0) for state in State}
+    by_state = {state.value: snapshot.states.get(state, 0) for state in RouteState}
     return gauge("router_routes", "Apps, by the state of their route.", by_state, "state")

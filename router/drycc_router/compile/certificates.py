@@ -18,7 +18,7 @@ from drycc_tls.certificate import Certificate
 from drycc_tls.errors import BadCertificate
 from drycc_tls.secret import read_pair
 
-__all__ = ["Pair", "Pairs", "Reader", "judge", "next_judgement"]
+__all__ = ["KeyPairReader", "Pair", "Pairs", "judge", "next_judgement"]
 
 SOON: Final = timedelta(days=14)
 
@@ -32,7 +32,7 @@ class Pair:
     problem: Problem | None
 
 
-class Reader(Protocol):
+class KeyPairReader(Protocol):
     """Who reads pairs, as ``secret`` does; ``roles.certificate_reader`` does it ahead of time."""
 
     def foresee(self, data: Mapping[str, bytes]) -> None:
@@ -65,7 +65,7 @@ class Pairs:
 
     __slots__ = ("_cluster", "_pairs", "_reader")
 
-    def __init__(self, cluster: Cluster, reader: Reader | None = None) -> None:
+    def __init__(self, cluster: Cluster, reader: KeyPairReader | None = None) -> None:
         self._cluster = cluster
         self._reader = reader or ReadHere()
         self._pairs: dict[ObjectKey, Pair] = {}

@@ -30,13 +30,13 @@ from drycc_proxy.routing.definitions import Edge, HostRule, Route, StreamRoute, 
 from drycc_router.claims.arbiter import Claimant, Claims
 from drycc_router.claims.record import ENTRY, UNREADABLE, ClaimKey, RecordError, claim_name, decode, stamp, weigh
 from drycc_router.claims.unsynced import UNHEARD, Unheard
-from drycc_router.compile.certificates import Pairs, Reader, judge, next_judgement
-from drycc_router.compile.revision import AppReport, CertificateReport, HostReport, Role, Snapshot, State
+from drycc_router.compile.certificates import KeyPairReader, Pairs, judge, next_judgement
+from drycc_router.compile.revision import AppReport, CertificateReport, HostReport, Role, RouteState, Snapshot
 from drycc_router.model import hostnames
 from drycc_router.model.address_policy import API_SERVER, OWN, Fence, forms
 from drycc_router.model.cluster import Cluster
 from drycc_router.model.objects import Change, ConfigMap, Deployment, ObjectKey, Service
-from drycc_router.model.problems import Ledger, Problem, Reason, bounded
+from drycc_router.model.problems import Problem, ProblemIndex, Reason, bounded
 from drycc_router.model.quotas import CERTIFICATES, DOMAINS, LOCATIONS, RECORD_OCTETS, Allowance
 from drycc_router.model.spec import Builder
 from drycc_router.translate import platform as own
@@ -123,7 +123,7 @@ class Compiler:
         trusted_endpoints: bool,
         fence: Fence | None = None,
         ports: OwnPorts | None = None,
-        reader: Reader | None = None,
+        reader: KeyPairReader | None = None,
     ) -> None:
         self._own = names or OwnNames()
         self._ports = ports or OwnPorts()
@@ -163,7 +163,7 @@ class Compiler:
         self._judge_again = _NEVER
         self._judged_at = _NEVER
         """When all certificates were judged last; never: not yet."""
-        self._ledger = Ledger()
+        self._ledger = ProblemIndex()
         # What was published last, and its reports.
         self._generation = 0
         self._edge: Edge | None = None
@@ -180,7 +180,7 @@ class Compiler:
         self._default: str | None = None
         self._reports: dict[str, AppReport] = {}
         self._reported: Mapping[str, AppReport] = {}
-        self._states = Counter[State]()
+        self._states = Counter[RouteState]()
         self._served: Mapping[str, CertificateReport] = {}
         # What to look at again.
         self._dirty_apps: dict[str, None] = {}
@@ -651,22 +651,22 @@ class Compiler:
 
     def _state(
         self, app: CompiledApp, routed: bool, problems: Iterable[Problem], secrets: Iterable[ObjectKey]
-    ) -> State:
+    ) -> RouteState:
         if not routed:
-            return State.IDLE if names_nothing(app.service) else State.REJECTED
+            return RouteState.IDLE if names_nothing(app.service) else RouteState.REJECTED
         for problem in problems:
             if problem.reason not in _IN_FORCE and not problem.is_note:
-                return State.DEGRADED
+                return RouteState.DEGRADED
         unreadable = self._cluster.unreadable
         if unreadable:
             objects = [app.service.key, *(view.key for view in self._cluster.slices(app.service.key))]
             if any(key in unreadable for key in objects):
-                return State.DEGRADED
+                return RouteState.DEGRADED
         for key in secrets:
             pair = self._pairs.get(key)
             if pair is not None and pair.problem is not None:
-                return State.DEGRADED
-        return State.LIVE
+                return RouteState.DEGRADED
+        return RouteState.LIVE
 
     def _locations_of(self, owner: CompiledApp, known: dict[str, _Locations]) -> _Locations:
         """Who answers which paths of ``owner``: whom its namespace or its own word lets in, the incumbent before the

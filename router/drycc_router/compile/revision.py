@@ -19,10 +19,10 @@ from drycc_router.model.problems import Problem
 from drycc_tls.certificate import Certificate
 from drycc_tls.update import CertificateChange
 
-__all__ = ["AppReport", "CertificateReport", "HostReport", "Role", "Snapshot", "State"]
+__all__ = ["AppReport", "CertificateReport", "HostReport", "Role", "RouteState", "Snapshot"]
 
 
-class State(enum.Enum):
+class RouteState(enum.Enum):
     """How much of what an app asked for is in force."""
 
     LIVE = "live"
@@ -63,7 +63,7 @@ class AppReport(msgspec.Struct, frozen=True, gc=False):
     app: str
     namespace: str
     service: str
-    state: State
+    state: RouteState
     hosts: tuple[HostReport, ...]
     endpoints: tuple[Address, ...]
     policy: Policy
@@ -143,7 +143,7 @@ class Snapshot:
     """When it was compiled."""
     apps: Mapping[str, AppReport] = field(repr=False)
     """By route name."""
-    states: Mapping[State, int]
+    states: Mapping[RouteState, int]
     """How many of them are in which."""
     served: Mapping[str, CertificateReport] = field(repr=False)
     """By ``namespace/secret``."""

@@ -228,7 +228,7 @@ async def follow(
     it. ``narrow`` makes of an object what is worth keeping. ``glimpse`` is told each page of a list as it comes, before
     it is known whether the list will ever be complete.
     """
-    pauses = _Pauses(clock, chance)
+    pauses = _RetryPauses(clock, chance)
     trouble = _Trouble(scope, clock)
     why = "start"
     is_doubted = False
@@ -374,7 +374,7 @@ def _open(heard: Heard, scope: Scope, step: int) -> None:
     heard.connected[kind] = heard.connected.get(kind, 0) + step
 
 
-class _Pauses:
+class _RetryPauses:
     """How long to wait after a failure: where a right is missing, in the end minutes."""
 
     def __init__(self, clock: Callable[[], float], chance: Callable[[], float]) -> None:

@@ -25,13 +25,13 @@ __all__ = [
     "Change",
     "ConfigMap",
     "Deployment",
-    "Endpoint",
     "EndpointSlice",
     "ObjectError",
     "ObjectKey",
     "Secret",
     "Service",
     "ServicePort",
+    "SliceEndpoint",
     "SlicePort",
     "parse_config_map",
     "parse_deployment",
@@ -112,7 +112,7 @@ class Service(msgspec.Struct, frozen=True, gc=False):
     """Addresses or names of the load balancer that leads to it, where there is one."""
 
 
-class Endpoint(msgspec.Struct, frozen=True, gc=False):
+class SliceEndpoint(msgspec.Struct, frozen=True, gc=False):
     """One endpoint of a slice. ``ready`` already means: may be given new connections (contract 1)."""
 
     addresses: tuple[str, ...]
@@ -137,7 +137,7 @@ class EndpointSlice(msgspec.Struct, frozen=True, gc=False):
     key: ObjectKey
     service: str
     address_type: str
-    endpoints: tuple[Endpoint, ...]
+    endpoints: tuple[SliceEndpoint, ...]
     ports: tuple[SlicePort, ...]
     owner: str = ""
     """The uid of the Service that it was made for; "" where it does not say."""
@@ -234,7 +234,7 @@ def _any_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlice:
         serving = _flag(conditions.get("serving"), f"{path}.conditions.serving", absent=True)
         addresses = _list(item.get("addresses"), f"{path}.addresses")
         endpoints.append(
-            Endpoint(
+            SliceEndpoint(
                 addresses=tuple(_text(text, f"{path}.addresses[{n}]") for n, text in enumerate(addresses)),
                 ready=ready and not terminating,
                 target=_reference(item.get("targetRef"), f"{path}.targetRef"),
@@ -397,7 +397,7 @@ def _usual_slice(key: ObjectKey, raw: Mapping[str, Any]) -> EndpointSlice | None
     for each in usual.endpoints:
         target = each.target
         endpoints.append(
-            Endpoint(
+            SliceEndpoint(
                 each.addresses,
                 each.conditions.ready and not each.conditions.terminating,
                 None if target is None else ObjectKey(target.kind, target.namespace, target.name),

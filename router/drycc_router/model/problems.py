@@ -20,7 +20,7 @@ import msgspec
 
 from drycc_router.model.objects import ObjectKey
 
-__all__ = ["Ledger", "Problem", "Reason", "Severity", "bounded", "shorten"]
+__all__ = ["Problem", "ProblemIndex", "Reason", "Severity", "bounded", "shorten"]
 
 VALUE_LIMIT: Final = 80
 """Characters of an offending value that are shown."""
@@ -357,7 +357,7 @@ def bounded(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     return tuple(told)
 
 
-class Ledger:
+class ProblemIndex:
     """All Problems there are now, sorted, and what came and went since somebody last asked.
 
     Whoever has Problems puts them in under a subject of its own, which replaces what it put there before. The same
@@ -375,7 +375,7 @@ class Ledger:
         """Problem touched since the last ``take`` → whether it was there then."""
 
     def __repr__(self) -> str:
-        return f"<Ledger of {len(self._counts)} problems>"
+        return f"<ProblemIndex of {len(self._counts)} problems>"
 
     def put(self, subject: Hashable, problems: Iterable[Problem]) -> None:
         """Replace what ``subject`` has to say; nothing: it is content."""

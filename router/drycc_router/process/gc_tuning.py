@@ -16,7 +16,7 @@ from typing import Final
 
 from drycc_proxy.metrics import Counters
 
-__all__ = ["Pauses", "begin", "tune"]
+__all__ = ["GcPauses", "begin", "tune"]
 
 BEFORE_TRAFFIC: Final = (2_000_000, 50, 1_000)
 """The same figures until there is a first table. What is made by then nearly all lives on, and each look at it is in
@@ -26,7 +26,7 @@ THRESHOLDS: Final = (7_000, 10, 100)
 """Objects made and not freed before a young collection; young ones before a middle one; middle ones before an old."""
 
 
-class Pauses:
+class GcPauses:
     """Counts how long collections took, by generation. To be called by the collector (``gc.callbacks``)."""
 
     __slots__ = ("_began", "histograms")

@@ -40,7 +40,7 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["Door", "Taken", "take"]
+__all__ = ["HandoverListener", "Taken", "take"]
 
 MAX_GIVEN: Final = 16 * 1024
 MAX_SOCKETS: Final = 64
@@ -140,7 +140,7 @@ def _witness(directory: Path) -> int:
         raise _NoWitness(error.errno, f"cannot read {directory}, which the router there asks for as a proof") from None
 
 
-class Door:
+class HandoverListener:
     """Where a successor knocks. Raises OSError when it cannot be made; an old one there is replaced in one step, and
     nothing but a socket is: who mistypes the path must not lose a file.
 

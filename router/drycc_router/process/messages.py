@@ -34,22 +34,22 @@ __all__ = [
     "Draining",
     "Estate",
     "Failed",
-    "Hello",
     "Hush",
     "Link",
     "Listen",
     "Lost",
     "OnePeer",
     "PairRead",
-    "Port",
     "ReadPair",
-    "Reopen",
+    "ReopenLog",
     "Serving",
     "Stopped",
+    "StreamPort",
     "TablePart",
     "Tickets",
     "Upstreams",
     "Wish",
+    "WorkerHello",
     "decode_for_child",
     "decode_for_control",
     "decode_for_reader",
@@ -104,7 +104,7 @@ class Ask(Message, frozen=True, tag=True, array_like=True):
 
 
 # ── worker → control ──────────────────────────────────────────────────────────────────────────────────────────────────
-class Hello(Message, frozen=True, tag=True, array_like=True):
+class WorkerHello(Message, frozen=True, tag=True, array_like=True):
     """The first word on a new channel."""
 
     number: int
@@ -175,7 +175,7 @@ class Lost(Message, frozen=True, tag=True, array_like=True):
     why: str
 
 
-class Port(Message, frozen=True, tag=True, array_like=True):
+class StreamPort(Message, frozen=True, tag=True, array_like=True):
     """Beside this comes a socket that listens on a port, for streams; without one: that port is gone, or there is an
     ``error``."""
 
@@ -205,7 +205,7 @@ class Drain(Message, frozen=True, tag=True, array_like=True):
     grace: float
 
 
-class Reopen(Message, frozen=True, tag=True, array_like=True):
+class ReopenLog(Message, frozen=True, tag=True, array_like=True):
     """Log files were moved away: open them again."""
 
 
@@ -257,8 +257,8 @@ class PairRead(Message, frozen=True, tag=True, array_like=True):
 
 
 ForWorker: TypeAlias = Begin | CertificatePart | TablePart | Commit | Ask
-ForControl: TypeAlias = Hello | Applied | RefusedLater | OnePeer | Failed | Counted | Upstreams
-ForChild: TypeAlias = Link | Lost | Port | Tickets | Draining | Hush | Drain | Reopen
+ForControl: TypeAlias = WorkerHello | Applied | RefusedLater | OnePeer | Failed | Counted | Upstreams
+ForChild: TypeAlias = Link | Lost | StreamPort | Tickets | Draining | Hush | Drain | ReopenLog
 ForSupervisor: TypeAlias = Beat | Serving | Stopped | Estate | Listen | Wish
 
 M = TypeVar("M")

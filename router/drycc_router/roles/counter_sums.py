@@ -26,7 +26,7 @@ from drycc_proxy.metrics import GAUGES, MAXIMA, Counters, Histogram, RouteCounte
 from drycc_router.process.messages import BadMessage
 from drycc_router.roles.worker_reports import check
 
-__all__ = ["SLICE", "Alone", "Ledger", "Reporter", "lasting", "mark", "together"]
+__all__ = ["SLICE", "Alone", "CounterSums", "Reporter", "lasting", "mark", "together"]
 
 SLICE: Final = 500
 """Routes that are looked at, and reported, per turn of a worker's loop: less than a millisecond."""
@@ -191,7 +191,7 @@ class _Report(msgspec.Struct):
     totals: Counters = msgspec.field(default_factory=Counters)
 
 
-class Ledger:
+class CounterSums:
     """The reports of all workers, and the sum of those that are gone. For one thread."""
 
     def __init__(self) -> None:

@@ -31,18 +31,18 @@ from drycc_router.process.messages import (
     Commit,
     Counted,
     Failed,
-    Hello,
     Message,
     OnePeer,
     RefusedLater,
     TablePart,
     Upstreams,
+    WorkerHello,
     decode_for_control,
     encode,
 )
 from drycc_router.publish.batches import Known, certificate_parts, table_parts
 from drycc_router.publish.publisher import lay_certificates, lay_table
-from drycc_router.roles.counter_sums import Ledger
+from drycc_router.roles.counter_sums import CounterSums
 from drycc_router.roles.worker_reports import check_loads, check_usage
 from drycc_tls.update import CertificateChange
 
@@ -162,7 +162,7 @@ class Lane:
     def hear(self, data: bytes) -> None:
         """One message of the worker. Raises BadMessage."""
         match decode_for_control(data):
-            case Hello(number, pid, landlock, tickets):
+            case WorkerHello(number, pid, landlock, tickets):
                 if (number, pid) != (self.number, self.pid):
                     raise BadMessage("somebody else's channel")
                 self.landlock, self.tickets = landlock, tickets
@@ -248,7 +248,7 @@ class FanOut:
         """Called when a worker has found out late what OpenSSL would not take."""
         self.peers: Callable[[], None] = lambda: None
         """Called when :attr:`one_peer` may have changed."""
-        self.ledger = Ledger()
+        self.ledger = CounterSums()
         self._known = Known()
         """Everything there is."""
         self._generation: int | None = None

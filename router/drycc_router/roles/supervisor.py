@@ -52,10 +52,10 @@ from drycc_router.process.messages import (
     Listen,
     Lost,
     Message,
-    Port,
-    Reopen,
+    ReopenLog,
     Serving,
     Stopped,
+    StreamPort,
     Tickets,
     Wish,
     decode_for_supervisor,
@@ -193,7 +193,7 @@ class Supervisor:
         self._ticket_key: bytes | None = taken.ticket_key if taken else None
         self._taken = taken
         """What a router before this one gave, until it is told to go."""
-        self._door: hot_restart.Door | None = None
+        self._door: hot_restart.HandoverListener | None = None
         self._asking: deque[socket.socket] = deque()
         """Ways of those who knocked and have not proven themselves yet, the oldest first."""
         self._successor: socket.socket | None = None
@@ -318,7 +318,7 @@ class Supervisor:
             self._say(child, Draining())
         if role == "worker":
             for port, bound in self._streams.items():
-                self._say(child, Port(port), bound.fileno())
+                self._say(child, StreamPort(port), bound.fileno())
 
     def _be_born(
         self, role: str, number: int, end: socket.socket, parent: int, blocked: set[int | signal.Signals]
@@ -465,7 +465,9 @@ class Supervisor:
             self._taken = None
         if self._settings.handover is not None:
             try:
-                self._door = hot_restart.Door(self._settings.handover, own_files(drycc_proxy, drycc_router, drycc_tls))
+                self._door = hot_restart.HandoverListener(
+                    self._settings.handover, own_files(drycc_proxy, drycc_router, drycc_tls)
+                )
             except OSError as error:
                 log.error("nobody can take over from this router: %s", error)
                 return
@@ -536,7 +538,7 @@ class Supervisor:
         """Have a socket for each port that streams are wanted on, and tell the workers."""
         for port in self._streams.keys() - self._wanted:
             self._streams.pop(port).close()
-            self._tell_workers(Port(port))
+            self._tell_workers(StreamPort(port))
         for port in self._unbound.keys() - self._wanted:
             del self._unbound[port]
         for port in self._wanted - self._streams.keys():
@@ -547,10 +549,10 @@ class Supervisor:
                 if self._unbound.get(port) != str(error):
                     log.error("%s; it is tried again", error)
                     self._unbound[port] = str(error)
-                self._tell_workers(Port(port, str(error)))  # each time: a worker may have come meanwhile
+                self._tell_workers(StreamPort(port, str(error)))  # each time: a worker may have come meanwhile
                 continue
             self._unbound.pop(port, None)
-            self._tell_workers(Port(port), bound.fileno())
+            self._tell_workers(StreamPort(port), bound.fileno())
         if self._unbound and not self._tries_again:
             self._tries_again = True
             self._at(BIND_SECONDS, self._bind_again)
@@ -660,7 +662,7 @@ class Supervisor:
         if number == signal.SIGCHLD:
             self._reap()
         elif number == signal.SIGHUP:
-            self._tell_all(Reopen())
+            self._tell_all(ReopenLog())
         elif self._phase == "serving":
             self._leave()
         else:  # a second one: at once

@@ -41,17 +41,17 @@ from drycc_router.process.messages import (
     Drain,
     Failed,
     ForChild,
-    Hello,
     Link,
     OnePeer,
-    Port,
     RefusedLater,
-    Reopen,
+    ReopenLog,
     Serving,
     Stopped,
+    StreamPort,
     TablePart,
     Tickets,
     Upstreams,
+    WorkerHello,
     decode_for_worker,
     encode,
 )
@@ -184,7 +184,7 @@ class Worker:
             loop, tls=Front(self._store), log=self._sink.write if self._sink else None, memory=self._limits
         )
         self._gateway.tell_of_one_peer(self._tell_of_one_peer)
-        gc_tuning.Pauses(self._gateway.counters).start()
+        gc_tuning.GcPauses(self._gateway.counters).start()
         self._reins = Reins(self._start.end, self._ordered, self._orphaned)
         self._reins.take()
         try:
@@ -208,7 +208,7 @@ class Worker:
             case Drain():
                 self._grace = order.grace
                 self._ending.set()
-            case Port(wanted):
+            case StreamPort(wanted):
                 before = self._ports.pop(wanted, None)
                 if before is not None:
                     before.close()
@@ -218,7 +218,7 @@ class Worker:
                 if order.error:
                     self._unbound[wanted] = order.error
                 self._gateway.rebind(wanted)
-            case Reopen() if self._sink:
+            case ReopenLog() if self._sink:
                 self._sink.reopen()
             case Tickets():
                 self._take_tickets(order.key)
@@ -251,7 +251,7 @@ class Worker:
         self._channel = channel
         self._unlinked.clear()
         self._reporter = Reporter(self._gateway.counters)
-        self._say(Hello(self._start.number, os.getpid(), self._landlock, self._start.ticket_key is not None))
+        self._say(WorkerHello(self._start.number, os.getpid(), self._landlock, self._start.ticket_key is not None))
         if self._gateway.one_peer:
             self._tell_of_one_peer()
 
@@ -260,7 +260,7 @@ class Worker:
         if error is not None:
             log.error("what control sent could not be read", exc_info=error)
 
-    def _say(self, message: Hello | Applied | RefusedLater | OnePeer | Failed | Counted | Upstreams) -> None:
+    def _say(self, message: WorkerHello | Applied | RefusedLater | OnePeer | Failed | Counted | Upstreams) -> None:
         if self._channel is not None:
             self._channel.send(encode(message))
 

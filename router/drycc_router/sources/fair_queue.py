@@ -14,7 +14,7 @@ from typing import Final, Generic, TypeVar
 
 from drycc_router.model.quotas import CERTIFICATES
 
-__all__ = ["BURST", "RATE", "Shares"]
+__all__ = ["BURST", "RATE", "FairQueue"]
 
 T = TypeVar("T", bound=Hashable)
 
@@ -28,7 +28,7 @@ _FORGET: Final = 1000
 """Owners with spent shares from which on it is looked for those whose share is whole again."""
 
 
-class Shares(Generic[T]):
+class FairQueue(Generic[T]):
     """Things that wait, each once, by their owner. ``now`` in seconds of any clock that only goes forward."""
 
     __slots__ = ("_is_rationed", "_queues", "_spent")

@@ -38,7 +38,7 @@ from drycc_router.kubernetes.resources import CONFIG_MAPS, DAEMON_SETS, DEPLOYME
 from drycc_router.kubernetes.watch import Heard, Reach, Reader
 from drycc_router.model.objects import Change, ObjectKey
 from drycc_router.model.problems import Problem, Reason
-from drycc_router.sources.fair_queue import Shares
+from drycc_router.sources.fair_queue import FairQueue
 from drycc_router.sources.fingerprints import Sights, narrow
 from drycc_router.translate.references import Wish
 
@@ -117,12 +117,12 @@ class NamedObjects:
         self._wishers: Counter[Wish] = Counter()
         self._chains: dict[ObjectKey, set[Wish]] = {}
         """Key → the wishes that it stands in."""
-        self._states: dict[ObjectKey, _State] = {}
-        self._queue = Shares[ObjectKey]()
+        self._states: dict[ObjectKey, _ObjectState] = {}
+        self._queue = FairQueue[ObjectKey]()
         self._working = 0
         self._alarm: asyncio.TimerHandle | None = None
         """Goes off when the share of somebody who has to wait is good for one more."""
-        self._turns: dict[str, _Turn] = {kind: _Turn() for kind in RESOURCES}
+        self._turns: dict[str, _AskingTurn] = {kind: _AskingTurn() for kind in RESOURCES}
         self._unanswered: set[ObjectKey] = set()
         self._refused: dict[tuple[str, str], set[str]] = {}
         """(kind, namespace) → names that may not be read there."""
@@ -214,7 +214,7 @@ class NamedObjects:
         for key in wish:
             state = self._states.get(key)
             if state is None:
-                self._states[key] = _State(key)
+                self._states[key] = _ObjectState(key)
                 self._unanswered.add(key)
                 self.settled.clear()
                 self._ask(key)
@@ -277,7 +277,7 @@ class NamedObjects:
             self._working -= 1
         self._set_to_work()
 
-    async def _ask_about(self, state: _State) -> None:
+    async def _ask_about(self, state: _ObjectState) -> None:
         state.is_asked, state.ask_again = True, False
         try:
             await self._ask_for(state)
@@ -292,7 +292,7 @@ class NamedObjects:
         if state.ask_again and self._states.get(state.key) is state:
             self._ask(state.key)
 
-    async def _ask_for(self, state: _State) -> None:
+    async def _ask_for(self, state: _ObjectState) -> None:
         key = state.key
         heard = state.heard
         raw: RawObject | None = None
@@ -334,7 +334,7 @@ class NamedObjects:
         self._answered(key)
         self._go_on(state)
 
-    def _failed(self, state: _State, error: ApiError) -> None:
+    def _failed(self, state: _ObjectState, error: ApiError) -> None:
         """The server answered, but not about this object. It is asked for again, and nobody waits for that for ever."""
         key, now = state.key, self._loop.time()
         state.trouble = str(error)
@@ -351,7 +351,7 @@ class NamedObjects:
             self._complain(f"failed:{key}", (Problem(Reason.UNANSWERED, key, "", "", message),))
             self._answered(key)
 
-    def _refuse(self, state: _State, error: Forbidden) -> None:
+    def _refuse(self, state: _ObjectState, error: Forbidden) -> None:
         """The server says 403. What it said before stays, and a while passes before that is believed."""
         key, now = state.key, self._loop.time()
         state.trouble = str(error)
@@ -365,19 +365,19 @@ class NamedObjects:
             self._answered(key)
         self._loop.call_later(delay, self._ask_again, state)
 
-    def _ask_again(self, state: _State) -> None:
+    def _ask_again(self, state: _ObjectState) -> None:
         """Unless it is heard meanwhile, or nobody wishes for it any more."""
         if self._states.get(state.key) is state and state.key in self._waiting_out:
             self._ask(state.key)
 
-    def _succeeded(self, state: _State) -> None:
+    def _succeeded(self, state: _ObjectState) -> None:
         if state.failing_since is not None:
             state.failing_since, state.trouble = None, ""
             self._complain(f"failed:{state.key}", ())
 
     # ── watching, and taking turns ────────────────────────────────────────────────────────────────────────────────
 
-    def _go_on(self, state: _State) -> None:
+    def _go_on(self, state: _ObjectState) -> None:
         """Watch it, if that is possible."""
         if state.task is not None:
             return
@@ -419,7 +419,7 @@ class NamedObjects:
                     await asyncio.sleep(self._pause)
             await asyncio.sleep(self._pause)
 
-    async def _watch(self, state: _State) -> None:
+    async def _watch(self, state: _ObjectState) -> None:
         """One watch to its end; then the object is asked for again, unless it ended because nobody wishes for it."""
         try:
             await self._follow(state)
@@ -432,7 +432,7 @@ class NamedObjects:
         if self._states.get(state.key) is state:
             self._ask(state.key)
 
-    async def _follow(self, state: _State) -> None:
+    async def _follow(self, state: _ObjectState) -> None:
         """One watch, and whatever comes of it."""
         key = state.key
         is_open = False
@@ -471,19 +471,19 @@ class NamedObjects:
             if is_open:
                 self._heard.connected[key.kind] -= 1
 
-    def _doubt(self, state: _State, heard: int) -> None:
+    def _doubt(self, state: _ObjectState, heard: int) -> None:
         """It should be there, and the watch did not tell of it: it went just before."""
         if state.heard == heard and state.task is not None:
             self._ask(state.key)
 
-    def _hear(self, state: _State, event: WatchEvent) -> None:
+    def _hear(self, state: _ObjectState, event: WatchEvent) -> None:
         if event.type != "BOOKMARK" and self._states.get(state.key) is state:
             state.heard += 1
             self._take(state, None if event.type == "DELETED" else narrow(state.key.kind)(event.object))
 
     # ── what came of it ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def _take(self, state: _State, raw: RawObject | None) -> None:
+    def _take(self, state: _ObjectState, raw: RawObject | None) -> None:
         """What an object is now."""
         key = state.key
         state.answered = True
@@ -562,7 +562,7 @@ async def _alone(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> No
         log.exception("%s ended", name)
 
 
-class _State:
+class _ObjectState:
     """One followed object."""
 
     __slots__ = (
@@ -600,7 +600,7 @@ class _State:
         self.task: asyncio.Task[None] | None = None
 
 
-class _Turn:
+class _AskingTurn:
     """The objects of one kind that are asked for in turn, the next one first, and when that is due."""
 
     __slots__ = ("due", "keys")

@@ -28,6 +28,7 @@ from drycc_router.kubernetes.errors import ApiError, Conflict, Forbidden, NotFou
 from drycc_router.kubernetes.resources import CONFIG_MAPS, Resource
 from drycc_router.model.objects import ObjectKey
 from drycc_router.model.problems import Problem, Reason
+from drycc_router.status.lease import Leader
 
 __all__ = ["LOOK_AGAIN", "PACE", "PAUSE", "Leader", "RecordKeeper", "RecordWriter"]
 
@@ -43,14 +44,6 @@ NAMED: Final = 10
 """Namespaces that are named in the Problem of a record that is too large."""
 REFUSED: Final = 300.0
 """Seconds until it is tried again where the right is missing."""
-
-
-class Leader(Protocol):
-    """What is asked of ``status.election.Election``."""
-
-    @property
-    def left(self) -> float:
-        """Seconds for which this replica may write; 0: it may not."""
 
 
 class RecordWriter(Protocol):

@@ -56,6 +56,7 @@ from drycc_router.kubernetes.resources import (
 from drycc_router.model.objects import ObjectKey
 from drycc_router.model.problems import Problem, Reason
 from drycc_router.model.rations import Ration, Rations
+from drycc_router.status.lease import Leader
 from drycc_router.translate.platform import OwnNames
 
 __all__ = ["COMPONENT", "MENDED", "EventWriter", "Events", "Leader", "word"]
@@ -83,14 +84,6 @@ _KINDS: Final[Mapping[str, Resource]] = {
 _Topic = tuple[ObjectKey, Reason]
 
 
-class Leader(Protocol):
-    """What is asked of ``status.election.Election``."""
-
-    @property
-    def left(self) -> float:
-        """Seconds for which this replica may write; 0: it may not."""
-
-
 class EventWriter(Protocol):
     """What is asked of ``kubernetes.client.Api``."""
 
@@ -102,7 +95,7 @@ class EventWriter(Protocol):
 
 
 @dataclass(slots=True)
-class _State:
+class _EventState:
     """What is to be said about one object for one reason, and what was."""
 
     uid: str = ""
@@ -144,7 +137,7 @@ class Events:
         self._wall = wall
         self._sleep = sleep
         self._backoff = Backoff(chance)
-        self._states: dict[_Topic, _State] = {}
+        self._states: dict[_Topic, _EventState] = {}
         self._leads = False
         self._first: dict[_Topic, None] = {}
         """Topics that changed and of which nothing was written lately, the one that waits longest first."""
@@ -192,7 +185,7 @@ class Events:
                 self._changed(topic)
         for problem in snapshot.problems_new:
             if (topic := self._topic(problem)) is not None:
-                state = self._states.setdefault(topic, _State())
+                state = self._states.setdefault(topic, _EventState())
                 uid = self._router_uid if topic[0] == self._router else snapshot.uids.get(problem.object, "")
                 if uid != state.uid:  # another object of this name: nothing was ever said about it
                     state.uid, state.count, state.told, state.stood = uid, 0, None, False
@@ -313,7 +306,7 @@ class Events:
                     return topic
         return None
 
-    def _is_worth_a_word(self, state: _State) -> bool:
+    def _is_worth_a_word(self, state: _EventState) -> bool:
         """Whether what is told differs from what was. That a thing is mended is told to those who heard of it, and of
         what is not there any more nothing."""
         if state.problems:

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-__all__ = ["LONGEST", "SECONDS", "Lease", "Observation", "claimed", "released"]
+__all__ = ["LONGEST", "SECONDS", "Leader", "Lease", "Observation", "claimed", "released"]
 
 SECONDS: Final = 15
 """How long a lease is good after it was renewed (``leaseDurationSeconds``)."""
@@ -22,6 +22,14 @@ LONGEST: Final = 60
 """Seconds that are believed of a lease which somebody else wrote: nobody may be waited for much longer than that."""
 
 Raw = Mapping[str, Any]
+
+
+class Leader(Protocol):
+    """What is asked of ``status.election.Election``."""
+
+    @property
+    def left(self) -> float:
+        """Seconds for which this replica may write; 0: it may not."""
 
 
 @dataclass(frozen=True, slots=True)

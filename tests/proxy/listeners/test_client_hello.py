@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drycc_proxy.listeners.client_hello import A_STEP, MAX_HELLO, Hello
+from drycc_proxy.listeners.client_hello import A_STEP, MAX_HELLO, ClientHello
 from tests.fakes.instructions import Work
 
 
-def read(data: bytes, step: int = 1 << 20) -> Hello:
+def read(data: bytes, step: int = 1 << 20) -> ClientHello:
     """What is known of these bytes, which come ``step`` at a time."""
-    found = Hello()
+    found = ClientHello()
     for at in range(0, max(len(data), 1), step):
         found.add(data[at : at + step])
         while found.look():
@@ -25,7 +25,7 @@ def read(data: bytes, step: int = 1 << 20) -> Hello:
     return found
 
 
-def names(found: Hello) -> tuple[bytes, ...] | None:
+def names(found: ClientHello) -> tuple[bytes, ...] | None:
     """The names in a list of protocols (RFC 7301 3.1)."""
     if found.protocols is None:
         return None
@@ -145,7 +145,7 @@ def extensions(*kinds: int, size: int = 0) -> bytes:
 def test_a_step_is_bounded_and_all_of_them_are_linear(record: int, segment: int) -> None:
     """A hello of one-byte records was read from its beginning with every segment: eight milliseconds for six bytes."""
     data = in_records(extensions(*(7 for _ in range(3000))), record)[: MAX_HELLO - 1000]
-    found, work, worst = Hello(), Work(), 0
+    found, work, worst = ClientHello(), Work(), 0
     for at in range(0, len(data), segment):
         more = True
         found.add(data[at : at + segment])

@@ -10,7 +10,7 @@ import pytest
 
 from drycc_proxy.ssh import accounts
 from drycc_proxy.ssh.accounts import People
-from drycc_proxy.ssh.commands import Refused
+from drycc_proxy.ssh.commands import CommandRefused
 from drycc_proxy.ssh.config import Person, Told
 from tests.fakes.platform_api import SECRET, PlatformApi, platform_api
 
@@ -49,7 +49,7 @@ def test_a_stranger_is_asked_for_each_time() -> None:
 def test_an_answer_that_is_none_lets_nobody_in(answer: object) -> None:
     with platform_api() as api:
         api.people[MD5] = answer
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(CommandRefused) as refused:
             ask(api)
     assert refused.value.reason == "api_unavailable"
 
@@ -59,14 +59,14 @@ def test_an_api_that_fails_lets_nobody_in(status: int) -> None:
     with platform_api() as api:
         api.people[MD5] = {"username": "alice", "apps": ["shop"]}
         api.status = status
-        with pytest.raises(Refused):
+        with pytest.raises(CommandRefused):
             ask(api)
 
 
 def test_the_wrong_key_for_the_api_lets_nobody_in_and_is_not_shown() -> None:
     with platform_api() as api:
         api.people[MD5] = {"username": "alice", "apps": ["shop"]}
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(CommandRefused) as refused:
             ask(api, api_key="canary")
     assert "canary" not in str(refused.value)
 
@@ -76,7 +76,7 @@ def test_a_slow_api_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with platform_api() as api:
         api.people[MD5] = {"username": "alice", "apps": ["shop"]}
         api.delay = 5.0
-        with pytest.raises(Refused):
+        with pytest.raises(CommandRefused):
             ask(api)
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drycc_proxy.ssh.commands import Command, Refused, parse, protocol_version
+from drycc_proxy.ssh.commands import Command, CommandRefused, parse, protocol_version
 
 
 @pytest.mark.parametrize(
@@ -61,13 +61,13 @@ HOSTILE = [
 
 @pytest.mark.parametrize("line", HOSTILE)
 def test_whatever_else_is_refused(line: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(CommandRefused) as refused:
         parse(line)
     assert refused.value.reason == "bad_command"
 
 
 def test_a_shell_is_refused() -> None:
-    with pytest.raises(Refused, match="no shell") as refused:
+    with pytest.raises(CommandRefused, match="no shell") as refused:
         parse(None)
     assert refused.value.reason == "no_command"
 
@@ -76,7 +76,7 @@ def test_a_shell_is_refused() -> None:
 def test_what_goes_to_the_builder_has_no_character_that_a_shell_minds(text: str) -> None:
     try:
         command = parse(f"git-receive-pack '{text}'")
-    except Refused:
+    except CommandRefused:
         return
     assert set(command.app) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert not command.app.startswith("-")

@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from drycc_proxy.errors import Failure
-from drycc_proxy.http.exchange import App
+from drycc_proxy.http.exchange import UpstreamStream
 from drycc_proxy.http1.upstream import Http1Upstream
 from drycc_proxy.kernel.clock import Wheel
 from drycc_proxy.metrics import Counters, RouteCounters
@@ -31,9 +31,9 @@ class Waiting:
         self.over = False
         self.lender = None
         self.endpoint = b""
-        self.outcome: asyncio.Future[App | Failure] = loop.create_future()
+        self.outcome: asyncio.Future[UpstreamStream | Failure] = loop.create_future()
 
-    def connected(self, app: App, now: float) -> None:
+    def connected(self, app: UpstreamStream, now: float) -> None:
         self.outcome.set_result(app)
 
     def failed(self, failure: Failure) -> None:
@@ -54,7 +54,9 @@ def unused_port() -> int:
     return port
 
 
-async def lend(*addresses: Address, patience: float = 5.0) -> tuple[App | Failure, bytes, Upstream, Counters]:
+async def lend(
+    *addresses: Address, patience: float = 5.0
+) -> tuple[UpstreamStream | Failure, bytes, Upstream, Counters]:
     """What comes of one request for a connection, with real sockets."""
     loop = asyncio.get_running_loop()
     wheel, totals = Wheel(loop), Counters()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from drycc_router.claims.record import Record, Recorded, Stamp, encode, entries
 from drycc_router.compile import compiler as compiling
 from drycc_router.compile.compiler import Compiler, OwnNames
-from drycc_router.compile.revision import Role, State
+from drycc_router.compile.revision import Role, RouteState
 from drycc_router.model.objects import Change, ObjectKey
 from drycc_router.model.problems import Problem, Reason
 from drycc_router.translate import services
@@ -106,7 +106,7 @@ def test_apply_says_whether_it_matters() -> None:
 
 
 def test_how_many_apps_are_in_which_state_is_kept_along() -> None:
-    town, chance, seen = World(), random.Random(3), Counter[State]()
+    town, chance, seen = World(), random.Random(3), Counter[RouteState]()
     for _ in range(60):
         app = chance.choice("abcdefgh")
         if chance.random() < 0.2:
@@ -119,7 +119,7 @@ def test_how_many_apps_are_in_which_state_is_kept_along() -> None:
         states = Counter(report.state for report in town.last.apps.values())
         assert {state: count for state, count in town.last.states.items() if count} == states
         seen += states
-    assert seen.keys() == {*State}
+    assert seen.keys() == {*RouteState}
 
 
 def test_taking_the_label_away_takes_the_app_away() -> None:
@@ -137,12 +137,12 @@ def test_taking_the_label_away_takes_the_app_away() -> None:
 def test_a_bad_value_keeps_the_last_good_one_and_degrades_the_app() -> None:
     town = World()
     town.hears(service("shop/web", {"domains": "shop", "bodySize": "1k"}))
-    assert town.report("shop/web").state is State.LIVE
+    assert town.report("shop/web").state is RouteState.LIVE
 
     town.hears(service("shop/web", {"domains": "shop", "bodySize": "ten"}))
 
     assert town.routes["shop/web"].policy.body_size == 1024
-    assert town.report("shop/web").state is State.DEGRADED
+    assert town.report("shop/web").state is RouteState.DEGRADED
     (problem,) = town.problems()
     assert str(problem) == (
         "Service shop/web: router.drycc.cc/bodySize = 'ten': expected a size such as 512k, 10m or 0 [bad_value]"
@@ -151,7 +151,7 @@ def test_a_bad_value_keeps_the_last_good_one_and_degrades_the_app() -> None:
 
     town.hears(service("shop/web", {"domains": "shop", "bodySize": "2k"}))
     assert town.last.problems_gone == (problem,)
-    assert town.report("shop/web").state is State.LIVE
+    assert town.report("shop/web").state is RouteState.LIVE
 
 
 def test_an_object_that_cannot_be_read_keeps_its_route_and_says_so() -> None:
@@ -163,7 +163,7 @@ def test_an_object_that_cannot_be_read_keeps_its_route_and_says_so() -> None:
 
     assert town.routes["shop/web"] == before
     assert [problem.reason for problem in town.problems(Reason.BAD_OBJECT)] == [Reason.BAD_OBJECT]
-    assert town.report("shop/web").state is State.DEGRADED
+    assert town.report("shop/web").state is RouteState.DEGRADED
 
 
 def test_one_broken_object_among_many_leaves_the_others_routes_equal() -> None:
@@ -230,7 +230,7 @@ def test_a_name_has_one_owner_and_the_loser_is_told_who() -> None:
     (problem,) = town.problems(Reason.DOMAIN_TAKEN)
     assert problem.object == ObjectKey("Service", "a", "web")
     assert problem.message == "expected a free name: Service b/web holds shop.example"
-    assert town.report("a/web").state is State.DEGRADED
+    assert town.report("a/web").state is RouteState.DEGRADED
 
     town.hears(gone(service("b/web")))
     assert town.owners() == {"shop.example": "a/web", "a.example": "a/web"}
@@ -292,7 +292,7 @@ def test_paths_are_contributed_to_every_name_of_the_app_longest_first() -> None:
     expected = [("/api/v2", "shop/api"), ("/api", "shop/api"), ("/img", "shop/api")]
     assert paths(town, "front.*") == expected
     assert paths(town, "www.front.example") == expected
-    assert town.report("shop/api").state is State.LIVE
+    assert town.report("shop/api").state is RouteState.LIVE
 
     town.hears(gone(service("shop/api")))
     assert paths(town, "front.*") == []
@@ -304,7 +304,7 @@ def test_another_namespace_needs_the_owners_word() -> None:
     town.hears(service("shop/front", FRONT), contributor("blog/web", "/blog"))
 
     assert paths(town, "front.*") == []
-    assert town.report("blog/web").state is State.REJECTED
+    assert town.report("blog/web").state is RouteState.REJECTED
     (problem,) = town.problems(Reason.LOCATIONS_NOT_ALLOWED)
     assert problem.object.namespace == "blog"
 
@@ -420,7 +420,7 @@ def test_a_bad_pair_keeps_the_previous_one_and_degrades_the_app() -> None:
     assert not town.last.changed
     assert {problem.object.kind for problem in town.problems()} == {"Secret", "Service"}
     assert {problem.reason for problem in town.problems()} == {Reason.CERTIFICATE_BAD}
-    assert town.report("shop/web").state is State.DEGRADED
+    assert town.report("shop/web").state is RouteState.DEGRADED
 
 
 def test_a_certificate_for_other_names_is_served_and_is_a_problem() -> None:
@@ -472,7 +472,7 @@ def test_a_dotted_name_without_a_certificate_is_a_problem_though_the_app_is_live
 
     (problem,) = town.problems()
     assert (problem.reason, problem.value) == (Reason.DOMAIN_WITHOUT_CERTIFICATE, "www.shop.example")
-    assert town.report("shop/web").state is State.LIVE
+    assert town.report("shop/web").state is RouteState.LIVE
 
 
 def test_who_wants_no_https_is_missing_no_certificate() -> None:
@@ -481,7 +481,7 @@ def test_who_wants_no_https_is_missing_no_certificate() -> None:
     says = {"domains": "shop.example,www.shop.example", "certificates": "www.shop.example:none", "ssl.enabled": "False"}
     town.hears(service("shop/web", says), service("blog/web", {"domains": "blog.example"}))
     assert {problem.object.namespace for problem in town.problems()} == {"blog"}
-    assert town.report("shop/web").state is State.LIVE
+    assert town.report("shop/web").state is RouteState.LIVE
     policies = {name: town.routes[name].policy for name in ("shop/web", "blog/web")}
     assert (policies["shop/web"].enforce_https, policies["shop/web"].hsts) == (False, b"")
     assert (policies["blog/web"].enforce_https, bool(policies["blog/web"].hsts)) == (True, True)
@@ -495,10 +495,10 @@ def test_a_service_that_names_nothing_is_no_fault_anywhere() -> None:
         town.hears(service("shop/web", nothing))
         assert [problem.reason for problem in town.last.problems] == [Reason.NO_DOMAINS]
         assert town.problems() == []
-        assert town.report("shop/web").state is State.IDLE
+        assert town.report("shop/web").state is RouteState.IDLE
     town.hears(service("shop/web", {"domains": "*"}))
     assert [problem.reason for problem in town.last.problems] == [Reason.REFUSED_DOMAIN]
-    assert town.report("shop/web").state is State.REJECTED
+    assert town.report("shop/web").state is RouteState.REJECTED
 
 
 def test_a_secret_that_cannot_be_read_is_told_where_it_is_named() -> None:
@@ -557,7 +557,7 @@ def test_time_passes_and_certificates_grow_old() -> None:
 
     town.hears(now=NOW + timedelta(days=17))
     assert [problem.reason for problem in town.last.problems_new] == [Reason.CERTIFICATE_EXPIRES_SOON]
-    assert town.report("shop/web").state is State.LIVE
+    assert town.report("shop/web").state is RouteState.LIVE
     assert not town.last.changed
 
     town.hears(now=NOW + timedelta(days=31))

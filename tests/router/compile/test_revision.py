@@ -5,7 +5,7 @@ import json
 from datetime import timedelta
 
 from drycc_proxy.routing.definitions import Policy
-from drycc_router.compile.revision import AppReport, HostReport, State
+from drycc_router.compile.revision import AppReport, HostReport, RouteState
 from examples.authority import Authority
 from tests.fakes.kube import NOW, World, deployment, endpoints, secret, service
 
@@ -67,7 +67,7 @@ def test_certificates_are_reported_without_their_keys() -> None:
 
 def test_a_policy_is_plain_data() -> None:
     policy = dataclasses.replace(Policy(), hsts=b"max-age=60", allow=(), maintenance=True)
-    report = AppReport("a/b", "a/b", "a", "b", State.LIVE, (HostReport("b.*", "a/b"),), (), policy)
+    report = AppReport("a/b", "a/b", "a", "b", RouteState.LIVE, (HostReport("b.*", "a/b"),), (), policy)
 
     assert report.as_json(Policy())["policy"] == {"hsts": "max-age=60", "allow": [], "maintenance": True}
 

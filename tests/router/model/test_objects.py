@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from drycc_router.model import objects
 from drycc_router.model.objects import (
     Change,
-    Endpoint,
     ObjectError,
     ObjectKey,
     Secret,
     ServicePort,
+    SliceEndpoint,
     SlicePort,
     parse_config_map,
     parse_deployment,
@@ -114,13 +114,13 @@ def test_ready_endpoints_are_in_and_terminating_ones_are_not() -> None:
 
     assert (view.service, view.address_type) == ("web", "IPv4")
     assert view.endpoints == (
-        Endpoint(("10.0.0.1",), ready=True),
-        Endpoint(("10.0.0.2",), ready=False),
-        Endpoint(("10.0.0.3",), ready=False, leaving=True),
-        Endpoint(("10.0.0.4",), ready=True),
-        Endpoint(("10.0.0.5",), ready=False),
-        Endpoint(("10.0.0.6",), ready=False, leaving=True),
-        Endpoint(("10.0.0.7",), ready=False),
+        SliceEndpoint(("10.0.0.1",), ready=True),
+        SliceEndpoint(("10.0.0.2",), ready=False),
+        SliceEndpoint(("10.0.0.3",), ready=False, leaving=True),
+        SliceEndpoint(("10.0.0.4",), ready=True),
+        SliceEndpoint(("10.0.0.5",), ready=False),
+        SliceEndpoint(("10.0.0.6",), ready=False, leaving=True),
+        SliceEndpoint(("10.0.0.7",), ready=False),
     )
     assert view.ports == (SlicePort("http", 5000, "TCP"),)
 

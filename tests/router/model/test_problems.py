@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drycc_router.model.objects import ObjectKey
-from drycc_router.model.problems import ALIKE, Ledger, Problem, Reason, Severity, bounded, shorten
+from drycc_router.model.problems import ALIKE, Problem, ProblemIndex, Reason, Severity, bounded, shorten
 
 WEB = ObjectKey("Service", "shop", "web")
 
@@ -70,7 +70,7 @@ def about(name: str, reason: Reason = Reason.BAD_VALUE) -> Problem:
 
 
 def test_a_ledger_says_what_there_is_what_came_and_what_went() -> None:
-    ledger = Ledger()
+    ledger = ProblemIndex()
     ledger.put("web", [about("web"), about("api")])
 
     assert ledger.take() == ((about("api"), about("web")), (about("api"), about("web")), ())
@@ -82,7 +82,7 @@ def test_a_ledger_says_what_there_is_what_came_and_what_went() -> None:
 
 
 def test_the_same_problem_from_two_subjects_is_one_and_goes_with_the_last() -> None:
-    ledger = Ledger()
+    ledger = ProblemIndex()
     ledger.put("one", [about("web")])
     ledger.put("two", [about("web")])
     assert ledger.take() == ((about("web"),), (about("web"),), ())
@@ -95,7 +95,7 @@ def test_the_same_problem_from_two_subjects_is_one_and_goes_with_the_last() -> N
 
 
 def test_what_came_and_went_between_two_looks_was_never_there() -> None:
-    ledger = Ledger()
+    ledger = ProblemIndex()
     ledger.put("one", [about("web")])
     ledger.put("one", [])
 

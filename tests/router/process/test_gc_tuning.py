@@ -9,11 +9,11 @@ import sys
 import pytest
 
 from drycc_proxy.metrics import Counters
-from drycc_router.process.gc_tuning import Pauses
+from drycc_router.process.gc_tuning import GcPauses
 
 
 def test_every_collection_is_measured_by_its_generation() -> None:
-    pauses = Pauses(Counters())
+    pauses = GcPauses(Counters())
     pauses.start()
     try:
         before = [sum(histogram.counts) for histogram in pauses.histograms]
@@ -46,8 +46,8 @@ def test_tuning_freezes_what_is_there_and_makes_collections_seldom() -> None:
 
 def test_a_stop_without_a_start_is_no_error() -> None:
     with pytest.raises(ValueError):
-        gc.callbacks.remove(Pauses(Counters()))
-    Pauses(Counters()).stop()
+        gc.callbacks.remove(GcPauses(Counters()))
+    GcPauses(Counters()).stop()
 
 
 FIRST_TABLE = """

@@ -18,7 +18,7 @@ import pytest
 from drycc_proxy.kernel.sandbox import landlock_abi
 from drycc_proxy.kernel.sockets import bind
 from drycc_router.process import hot_restart
-from drycc_router.process.hot_restart import Door, take
+from drycc_router.process.hot_restart import HandoverListener, take
 
 
 def knock(path: Path) -> tuple[threading.Thread, list[object]]:
@@ -36,7 +36,9 @@ def knock(path: Path) -> tuple[threading.Thread, list[object]]:
     return thread, got
 
 
-def answer(door: Door, sockets: Mapping[str, socket.socket], key: bytes | None = None) -> socket.socket | None:
+def answer(
+    door: HandoverListener, sockets: Mapping[str, socket.socket], key: bytes | None = None
+) -> socket.socket | None:
     """What the supervisor does about one who knocks, one step after the other."""
     door.socket.setblocking(True)
     way = door.admit()
@@ -51,7 +53,7 @@ def answer(door: Door, sockets: Mapping[str, socket.socket], key: bytes | None =
 
 def test_the_sockets_arrive_and_the_word_that_it_serves(tmp_path: Path) -> None:
     path = tmp_path / "way"
-    door = Door(path)
+    door = HandoverListener(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with bind("127.0.0.1", 0) as http, bind("127.0.0.1", 0) as git:
         thread, got = knock(path)
@@ -75,17 +77,17 @@ def test_the_sockets_arrive_and_the_word_that_it_serves(tmp_path: Path) -> None:
 
 def test_nobody_there_is_no_mistake(tmp_path: Path) -> None:
     assert take(tmp_path / "way") is None
-    door = Door(tmp_path / "way")
+    door = HandoverListener(tmp_path / "way")
     door.close()
     assert take(tmp_path / "way") is None
-    again = Door(tmp_path / "way")  # what is left of the one before is replaced
+    again = HandoverListener(tmp_path / "way")  # what is left of the one before is replaced
     again.close()
     with pytest.raises(OSError, match="cannot listen at"):
-        Door(tmp_path / "nowhere" / "way")
+        HandoverListener(tmp_path / "nowhere" / "way")
 
 
 def test_one_that_fails_is_noticed(tmp_path: Path) -> None:
-    door = Door(tmp_path / "way")
+    door = HandoverListener(tmp_path / "way")
     with bind("127.0.0.1", 0) as http:
         thread, got = knock(tmp_path / "way")
         way = answer(door, {"http": http})
@@ -103,7 +105,7 @@ def test_strangers_are_given_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     user = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: user + 1)
     monkeypatch.setattr(struct, "unpack", lambda *_: (1, 4711, 4711))
-    door = Door(tmp_path / "way")
+    door = HandoverListener(tmp_path / "way")
     with bind("127.0.0.1", 0) as http:
         thread, got = knock(tmp_path / "way")
         assert answer(door, {"http": http}) is None
@@ -161,7 +163,7 @@ print(socket.recv_fds(way, 1000, 10)[:2])
 def test_a_confined_process_of_the_same_user_is_given_nothing(tmp_path: Path) -> None:
     if not landlock_abi():
         pytest.skip("this kernel has no Landlock: nobody is confined")
-    door = Door(tmp_path / "way")
+    door = HandoverListener(tmp_path / "way")
     thief = subprocess.Popen(
         [sys.executable, "-c", CONFINED, str(tmp_path / "way")], stdout=subprocess.PIPE, text=True, cwd=os.getcwd()
     )
@@ -186,7 +188,7 @@ def test_only_the_directory_itself_open_for_reading_is_a_proof(tmp_path: Path, w
         "none": [],
         "open for writing": [os.open(tmp_path / "file", os.O_WRONLY)],
     }[witness]
-    door = Door(tmp_path / "way")
+    door = HandoverListener(tmp_path / "way")
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with near, far:
         socket.send_fds(far, [hot_restart.PROOF], opened)
@@ -200,7 +202,7 @@ def test_only_the_directory_itself_open_for_reading_is_a_proof(tmp_path: Path, w
 
 def test_a_path_that_workers_may_read_below_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="workers may read below"):
-        Door(tmp_path / "way", [tmp_path.parent.resolve()])
+        HandoverListener(tmp_path / "way", [tmp_path.parent.resolve()])
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
@@ -214,7 +216,7 @@ def test_what_is_no_socket_is_not_replaced(tmp_path: Path, kind: str) -> None:
         path.symlink_to(tmp_path / "elsewhere")
     before = path.lstat()
     with pytest.raises(OSError, match="no socket"):
-        Door(path)
+        HandoverListener(path)
     assert path.lstat().st_ino == before.st_ino
     assert list(tmp_path.iterdir()) == [path]
 
@@ -225,7 +227,7 @@ def test_a_path_that_cannot_be_taken_leaves_nothing_beside_it(tmp_path: Path, mo
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(OSError, match="cannot listen"):
-        Door(tmp_path / "way")
+        HandoverListener(tmp_path / "way")
     assert list(tmp_path.iterdir()) == []
 
 

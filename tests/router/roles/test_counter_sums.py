@@ -10,7 +10,7 @@ import pytest
 from drycc_proxy.errors import Failure
 from drycc_proxy.metrics import Counters, Histogram, RouteCounters, StreamCounters
 from drycc_router.process.messages import BadMessage
-from drycc_router.roles.counter_sums import SLICE, Alone, Ledger, Reporter, mark
+from drycc_router.roles.counter_sums import SLICE, Alone, CounterSums, Reporter, mark
 
 
 def served(counters: Counters, name: str, status: int = 200, times: int = 1) -> RouteCounters:
@@ -29,13 +29,13 @@ def sent(slices: Iterable[dict[str, RouteCounters]]) -> dict[str, RouteCounters]
     return together
 
 
-def tell(ledger: Ledger, pid: int, reporter: Reporter) -> None:
+def tell(ledger: CounterSums, pid: int, reporter: Reporter) -> None:
     totals = msgspec.msgpack.decode(msgspec.msgpack.encode(reporter.totals()), type=Counters)
     ledger.heard(pid, sent(reporter.routes()), totals)
 
 
 def test_two_workers_add_up() -> None:
-    ledger = Ledger()
+    ledger = CounterSums()
     for pid in (1, 2):
         counters = Counters()
         route = served(counters, "web", times=pid)
@@ -58,7 +58,7 @@ def test_two_workers_add_up() -> None:
 
 
 def test_only_what_changed_is_told_again_and_telling_twice_changes_nothing() -> None:
-    counters, ledger = Counters(), Ledger()
+    counters, ledger = Counters(), CounterSums()
     for number in range(3 * SLICE):
         served(counters, str(number))
     reporter = Reporter(counters)
@@ -125,7 +125,7 @@ def test_one_process_alone_hands_out_what_is_never_changed() -> None:
 
 
 def test_what_a_worker_counted_stays_when_it_is_gone_and_its_gauges_go_with_it() -> None:
-    counters, ledger = Counters(), Ledger()
+    counters, ledger = Counters(), CounterSums()
     served(counters, "web")
     counters.accepted["https"] = 5
     counters.in_flight = 9
@@ -143,7 +143,7 @@ def test_what_a_worker_counted_stays_when_it_is_gone_and_its_gauges_go_with_it()
 
 
 def test_the_next_control_process_goes_on_from_there() -> None:
-    counters, before, after = Counters(), Ledger(), Ledger()
+    counters, before, after = Counters(), CounterSums(), CounterSums()
     served(counters, "web").retries[Failure.UPSTREAM_RESET] = 4
     tell(before, 1, Reporter(counters))
     before.gone(1)
@@ -154,14 +154,14 @@ def test_the_next_control_process_goes_on_from_there() -> None:
 
 
 def before_and(counters: Counters) -> RouteCounters:
-    ledger = Ledger()
+    ledger = CounterSums()
     for pid in (1, 2):
         tell(ledger, pid, Reporter(counters))
     return ledger.sums().routes["web"]
 
 
 def test_a_route_that_is_gone_is_counted_no_more() -> None:
-    counters, ledger = Counters(), Ledger()
+    counters, ledger = Counters(), CounterSums()
     served(counters, "web")
     served(counters, "blog")
     tell(ledger, 1, Reporter(counters))
@@ -172,7 +172,7 @@ def test_a_route_that_is_gone_is_counted_no_more() -> None:
 
 
 def test_a_gauge_of_a_stream_ends_with_its_process_too() -> None:
-    counters, ledger = Counters(), Ledger()
+    counters, ledger = Counters(), CounterSums()
     stream = counters.streams["git"] = StreamCounters("drycc/builder", "drycc", "builder")
     stream.open, stream.total = 2, 7
     tell(ledger, 1, Reporter(counters))
@@ -183,7 +183,7 @@ def test_a_gauge_of_a_stream_ends_with_its_process_too() -> None:
 
 
 def test_adding_up_changes_no_report() -> None:
-    ledger, totals, routes = Ledger(), {}, {}
+    ledger, totals, routes = CounterSums(), {}, {}
     for pid in (1, 2):
         counters = Counters()
         served(counters, "web", times=pid)
@@ -204,7 +204,7 @@ def test_adding_up_changes_no_report() -> None:
 @pytest.mark.parametrize("slot", ["connect", "unrouted"])
 def test_what_no_worker_counts_is_refused(slot: str) -> None:
     """What is of another type was refused before: a message is decoded by its type."""
-    ledger, totals, route = Ledger(), Counters(), RouteCounters("", "", "")
+    ledger, totals, route = CounterSums(), Counters(), RouteCounters("", "", "")
     of_totals: Histogram | RouteCounters = getattr(totals, slot)
     for odd in (of_totals, route):
         (odd if isinstance(odd, Histogram) else odd.duration).counts = [1]

@@ -21,12 +21,12 @@ from drycc_router.process.messages import (
     Commit,
     Counted,
     Failed,
-    Hello,
     Message,
     OnePeer,
     RefusedLater,
     TablePart,
     Upstreams,
+    WorkerHello,
     decode_for_worker,
     encode,
 )
@@ -96,7 +96,7 @@ async def joins(fan: FanOut, number: int, pid: int) -> Worker:
     worker.channel = Channel(worker.hear, lambda _: worker.ended.set())
     await asyncio.get_running_loop().create_connection(lambda: worker.channel, sock=theirs)
     await fan.link(number, pid, ours)
-    worker.say(Hello(number, pid, 7, True))
+    worker.say(WorkerHello(number, pid, 7, True))
     return worker
 
 

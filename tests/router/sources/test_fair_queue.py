@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from drycc_router.sources import fair_queue
-from drycc_router.sources.fair_queue import BURST, RATE, Shares
+from drycc_router.sources.fair_queue import BURST, RATE, FairQueue
 
 
-def drained(waiting: Shares[str], now: float) -> list[str]:
+def drained(waiting: FairQueue[str], now: float) -> list[str]:
     taken = []
     while (thing := waiting.take(now)) is not None:
         taken.append(thing)
@@ -14,7 +14,7 @@ def drained(waiting: Shares[str], now: float) -> list[str]:
 
 
 def test_owners_take_turns_and_each_of_their_things_comes_once() -> None:
-    waiting = Shares[str]()
+    waiting = FairQueue[str]()
     for thing in ("a1", "a2", "b1", "a3", "a1"):
         waiting.put(thing, thing[0])
     assert len(waiting) == 4
@@ -23,21 +23,21 @@ def test_owners_take_turns_and_each_of_their_things_comes_once() -> None:
 
 
 def test_what_was_taken_may_wait_again() -> None:
-    waiting = Shares[str]()
+    waiting = FairQueue[str]()
     for _ in range(2):
         waiting.put("a", "a")
         assert drained(waiting, 0.0) == ["a"]
 
 
 def test_nobody_is_held_back_before_the_start_is_over() -> None:
-    waiting = Shares[str]()
+    waiting = FairQueue[str]()
     for number in range(3 * BURST):
         waiting.put(str(number), "greedy")
     assert len(drained(waiting, 0.0)) == 3 * BURST
 
 
 def test_who_takes_more_than_a_share_waits_and_nobody_else_does() -> None:
-    waiting = Shares[str]()
+    waiting = FairQueue[str]()
     waiting.ration()
     for number in range(BURST + 10):
         waiting.put(str(number), "greedy")
@@ -55,7 +55,7 @@ def test_who_takes_more_than_a_share_waits_and_nobody_else_does() -> None:
 
 
 def test_a_share_is_whole_again_after_a_while_and_not_larger() -> None:
-    waiting = Shares[str]()
+    waiting = FairQueue[str]()
     waiting.ration()
     for now in (0.0, 10_000.0):
         for number in range(2 * BURST):
@@ -65,7 +65,7 @@ def test_a_share_is_whole_again_after_a_while_and_not_larger() -> None:
 
 
 def test_owners_whose_share_is_whole_are_forgotten() -> None:
-    waiting = Shares[str]()
+    waiting = FairQueue[str]()
     waiting.ration()
     for number in range(fair_queue._FORGET + 1):
         waiting.put("thing", f"owner {number}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from drycc_router.model.address_policy import Fence, endpoint_address
-from drycc_router.model.objects import Endpoint, EndpointSlice, ObjectKey, Service, ServicePort, SlicePort
+from drycc_router.model.objects import EndpointSlice, ObjectKey, Service, ServicePort, SliceEndpoint, SlicePort
 from drycc_router.model.problems import Reason
 from drycc_router.model.quotas import ENDPOINTS, JUDGED, SLICES
 from drycc_router.translate.endpoints import TOLD, Found, Judge, Meant, Verdict, find
@@ -21,7 +21,7 @@ def piece(name: str, first: int, count: int, *, ready: bool = True, six: bool = 
     """A slice with so many Pods, of either family."""
     form = "fd00::{:x}:{:x}" if six else "10.0.{}.{}"
     endpoints = tuple(
-        Endpoint((form.format(*divmod(number, 250)),), ready, ObjectKey("Pod", "shop", f"web-{number}"))
+        SliceEndpoint((form.format(*divmod(number, 250)),), ready, ObjectKey("Pod", "shop", f"web-{number}"))
         for number in range(first, first + count)
     )
     key = ObjectKey("EndpointSlice", "shop", name)
@@ -117,7 +117,7 @@ def crowd(name: str, endpoints: int, addresses: int, target: str = "", octet: in
     """A slice whose endpoints have many addresses each; they may all say that they are the same Pod."""
     pod = ObjectKey("Pod", "shop", target) if target else None
     many = tuple(
-        Endpoint(tuple(f"{octet}.{first // 250}.{first % 250}.{each}" for each in range(addresses)), True, pod)
+        SliceEndpoint(tuple(f"{octet}.{first // 250}.{first % 250}.{each}" for each in range(addresses)), True, pod)
         for first in range(endpoints)
     )
     key = ObjectKey("EndpointSlice", "shop", name)
