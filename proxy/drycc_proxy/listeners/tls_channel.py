@@ -73,6 +73,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         "_outside",
         "_raw",
         "_resting",
+        "_short",
         "_stopped",
         "_tls",
         "_wheel",
@@ -117,6 +118,9 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         """OpenSSL has more than was read in this turn."""
         self._fruitless = 0
         self._demands = 0
+        self._short = 0
+        """Bytes below which what comes is read the short way (``data_received``): SMALL, or 0 during the handshake, and
+        while something is ahead of it or belongs to the same record (``_settle``)."""
         self.deadline = FAR
         self.slot = 0
 
@@ -131,20 +135,51 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             self.fault(error)
 
     def data_received(self, data: bytes) -> None:
+        size = len(data)
         try:
-            if self._inner is None:
-                self._greet(data)
-            elif self._ahead:
-                self._ahead += data
-            elif len(data) <= PIECE:
-                self._inside.write(data)
-                self._hand_in(len(data), False)
-            else:
-                self._ahead = bytearray(data)
-                self._go_through()
-                self._rest()
+            if size >= self._short:
+                self._take(data, size)
+                return
+            # The warm path: one record, which is a request. No part of one came earlier, so a read with as much room as
+            # there is ciphertext takes all of it; if anything else is there, then some of it is still in ``inside``.
+            inside = self._inside
+            inside.write(data)
+            try:
+                clear = self._tls.read(size)
+            except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                clear = b""  # the next read says so again
+            except ssl.SSLError:
+                self._break_off()
+                return
+            if not clear or inside.pending:
+                self._hand_in(size, False, clear)
+                self._settle()
+                return
+            self._inner.data_received(clear)  # type: ignore[union-attr]  # made by the handshake
+            if self._outside.pending:
+                self._meet_demand()
         except Exception as error:
             self.fault(error)
+
+    def _take(self, data: bytes, size: int) -> None:
+        """What comes, unless it goes the short way."""
+        if self._inner is None:
+            self._greet(data)
+            return
+        if self._ahead:
+            self._ahead += data
+        elif size <= PIECE:
+            self._inside.write(data)
+            self._hand_in(size, False)
+        else:
+            self._ahead = bytearray(data)
+            self._go_through()
+            self._rest()
+        self._settle()
+
+    def _settle(self) -> None:
+        """See whether what comes next may be read the short way."""
+        self._short = 0 if self._inner is None or self._ahead or self._fruitless else SMALL
 
     def _go_through(self) -> None:
         """Have OpenSSL read what is ahead, no more of it at a time than it should have."""
@@ -181,6 +216,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             self._hand_in(self._inside.pending, False)
         if self._ahead:
             self._go_through()
+        self._settle()
         if self._left or self._ahead:
             self._rest()
         elif self._may_read():
@@ -247,6 +283,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
                     self._hand_in(waiting, True)
                 if self._ahead:
                     self._rest()
+                self._settle()
             return bool(self._ahead) and self._inner is None
         except Exception as error:
             self.fault(error)
@@ -269,13 +306,14 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         self._fail()
         self._raw.abort()
 
-    def _hand_in(self, size: int, fresh: bool) -> None:
-        """``size`` bytes of ciphertext wait. ``fresh``: the handshake has just been done."""
+    def _hand_in(self, size: int, fresh: bool, first: bytes = b"") -> None:
+        """``size`` bytes of ciphertext wait. ``fresh``: the handshake has just been done. ``first``: what was read of
+        them already."""
         inside = self._inside
         tls = self._tls
         # What is not complete OpenSSL keeps, and then it may give more than has just come.
         room = size if 0 < size < SMALL and not self._fruitless else RECORD
-        pieces: list[bytes] = []
+        pieces = [first] if first else []
         for _ in range(MAX_RECORDS):
             try:
                 clear = tls.read(room)
@@ -289,12 +327,8 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             except ssl.SSLZeroReturnError:
                 clear = b""  # how the peer's goodbye is told once we have said ours
             except ssl.SSLError:
-                # Not what the peer's own TLS would send. After our goodbye what is already on its way still goes out.
                 self._pass_on(pieces)
-                if self._closing:
-                    self._raw.close()
-                else:
-                    self._raw.abort()
+                self._break_off()
                 return
             if not clear:
                 self._pass_on(pieces)
@@ -311,11 +345,22 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
             self._rest()
         self._pass_on(pieces)
         if not fresh and self._outside.pending:
-            self._demands += 1
-            if self._demands > MAX_DEMANDS:
-                self._raw.abort()
-            else:
-                self._raw.write(self._outside.read())
+            self._meet_demand()
+
+    def _break_off(self) -> None:
+        """What came is not what the peer's own TLS would send."""
+        if self._closing:
+            self._raw.close()  # after our goodbye what is already on its way still goes out
+        else:
+            self._raw.abort()
+
+    def _meet_demand(self) -> None:
+        """Send what a demand of the peer has made OpenSSL say, unless there were too many."""
+        self._demands += 1
+        if self._demands > MAX_DEMANDS:
+            self._raw.abort()
+        else:
+            self._raw.write(self._outside.read())
 
     def _pass_on(self, pieces: list[bytes]) -> None:
         """What was read in one turn goes inside as one: records of one byte are no more work there than one record."""
@@ -374,6 +419,7 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
         self._closing = True
         self._hello = None
         self._ahead = b""
+        self._short = 0
         self._tls = cast(ssl.SSLObject, None)
 
     @isolated
@@ -422,10 +468,10 @@ class TlsChannel(asyncio.Transport, asyncio.Protocol):
     # ── towards the protocol inside ───────────────────────────────────────────────────────────────────────────────
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        if self._closing or self._raw.is_closing():
+        raw = self._raw
+        if self._closing or raw.is_closing():
             return
         tls = self._tls
-        raw = self._raw
         outside = self._outside
         if len(data) <= PIECE:
             try:

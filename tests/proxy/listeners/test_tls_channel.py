@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import random
 import ssl
 import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +26,7 @@ from drycc_tls.self_signed import self_signed
 from drycc_tls.store import CertificateStore
 from tests.fakes.clock import FakeClock
 from tests.fakes.handshakes import trusting
+from tests.fakes.instructions import Work
 from tests.fakes.loop import FakeLoop
 
 
@@ -183,6 +186,55 @@ def test_what_is_said_arrives_in_whatever_segments_it_comes(talk: Conversation, 
     assert (talk.counters.tls_handshakes, talk.counters.tls_failures) == (1, 0)
 
 
+def test_a_request_on_a_warm_connection_costs_the_channel_little(talk: Conversation) -> None:
+    talk.shake()
+    request, answer = b"GET / HTTP/1.1\r\nHost: a.test\r\nCookie: %b\r\n\r\n" % (600 * b"c"), 230 * b"a"
+    work = Work()
+    for asked in range(1, 21):
+        talk.client.write(request)
+        data = talk.to_router.read()
+        with work.on("warm") if asked > 10 else nullcontext():
+            talk.channel.data_received(data)
+            talk.channel.write(answer)
+        talk.hear()
+        assert talk.client_reads(len(answer)) == answer
+        assert talk.inner.heard == asked * request
+    # What the fakes do included. Reading by the way that expects anything would be 70 more.
+    assert work.done["warm"] / 10 < 200
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_records_of_any_size_arrive_in_order_however_they_are_cut(talk: Conversation, wheel: Wheel, seed: int) -> None:
+    """What is read the short way never overtakes what waits."""
+
+    def everybody_has_turns() -> None:
+        for _ in range(1000):
+            if not talk.wire.paused:
+                break
+            wheel._loop.run_until_complete(asyncio.sleep(0))
+
+    chance = random.Random(seed)
+    talk.shake()
+    said = bytearray()
+    for _ in range(40):
+        count = chance.choice((1, 1, 2, 12, 3000))
+        sizes = {12: (16_384,), 3000: (1, 30)}.get(count, (1, 30, 700, 4000, 16_384))
+        for _ in range(count):
+            piece = chance.randbytes(chance.choice(sizes))
+            talk.client.write(piece)
+            said += piece
+        data = talk.to_router.read()
+        while data:
+            size = chance.choice((5, 300, 4000, 30_000, 1 << 18))
+            talk.channel.data_received(data[:size])
+            data = data[size:]
+            if chance.random() < 0.8:  # else more comes although nothing more is to be read
+                everybody_has_turns()
+    everybody_has_turns()
+    assert talk.inner.heard == said
+    assert not talk.counters.faults
+
+
 def test_bytes_behind_the_handshake_in_one_segment_are_not_lost(context: ssl.SSLContext, wheel: Wheel) -> None:
     talk = Conversation(context, wheel)
     for _ in range(2):
@@ -227,6 +279,23 @@ def test_a_record_that_was_tampered_with_ends_the_connection(talk: Conversation)
     record[-1] ^= 1
     talk.channel.data_received(bytes(record))
     assert talk.wire.aborted and talk.inner.heard == b""
+
+
+@pytest.mark.parametrize("parted", [False, True], ids=["open", "parted"])
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_what_came_before_a_record_that_was_tampered_with_is_heard(
+    talk: Conversation, before: int, parted: bool
+) -> None:
+    talk.shake()
+    if parted:
+        talk.channel.write_eof()
+    for _ in range(before + 1):
+        talk.client.write(b"word ")
+    records = bytearray(talk.to_router.read())
+    records[-1] ^= 1
+    talk.channel.data_received(bytes(records))
+    assert talk.inner.heard == before * b"word "
+    assert (talk.wire.closed, talk.wire.aborted) == (parted, not parted)
 
 
 class NewKeys:
