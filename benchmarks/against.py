@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import tempfile
@@ -51,13 +52,24 @@ class Before(Drycc):
         """Return the command line that the benchmarks in ``tree`` use. Raises CalledProcessError if they have none."""
         words = [*map(str, (ports.http, ports.https, ports.admin)), str(home)]
         done = subprocess.run(
-            [str(self.program), "-c", _HOW, *words], check=True, stdout=subprocess.PIPE, cwd=self.tree, timeout=60
+            [str(self.program), "-c", _HOW, *words],
+            check=True,
+            stdout=subprocess.PIPE,
+            cwd=self.tree,
+            env={**os.environ, **self.environment()},
+            timeout=60,
         )
         return [str(word) for word in json.loads(done.stdout)]
 
     def directory(self) -> Path:
         """Return its tree: a Python that is told ``-m`` looks for modules there first."""
         return self.tree
+
+    def environment(self) -> Mapping[str, str]:
+        """Return where its packages are, if they lie in rooms: those that are installed are the working tree's."""
+        packages = [found.parent for found in self.tree.glob("*/*/__init__.py")]
+        rooms = {package.parent for package in packages if not (package.parent / "__init__.py").exists()}
+        return {"PYTHONPATH": os.pathsep.join(map(str, sorted(rooms)))} if rooms else {}
 
 
 def is_comparable(scenario: str) -> bool:

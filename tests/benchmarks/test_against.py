@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -72,6 +73,26 @@ def test_the_commit_itself_says_how_its_router_is_started(repository: Path) -> N
         "/home/manifests",
     ]
     assert before.directory() == repository
+
+
+@pytest.mark.parametrize("inside", ["drycc_proxy", "proxy/drycc_proxy"])
+def test_the_router_of_a_commit_runs_its_own_code_wherever_its_packages_lie(tmp_path: Path, inside: str) -> None:
+    """The same name is installed here, and found where ``-m`` does not look first."""
+    package = tmp_path / inside
+    package.mkdir(parents=True)
+    for each in ("", "http"):
+        (package / each).mkdir(exist_ok=True)
+        (package / each / "__init__.py").write_text("")
+    before = Before("drycc-before", tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", "import drycc_proxy; print(drycc_proxy.__file__)"],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=before.directory(),
+        env={**os.environ, **before.environment()},
+    )
+    assert done.stdout.strip() == str(package / "__init__.py")
 
 
 def test_the_present_one_is_started_here_and_is_asked_in_the_same_way() -> None:
