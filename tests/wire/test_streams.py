@@ -20,7 +20,7 @@ import pytest
 from drycc_proxy.gateway import Gateway
 from drycc_proxy.routing.definitions import Address, StreamRoute, TableChange
 from tests.fakes.builder import builder_manifest
-from tests.fakes.process import Router, deployment, router
+from tests.fakes.process import Router, deployment, open_files, router
 from tests.fakes.wired import Handler, on_loop, origin
 
 Reader = asyncio.StreamReader
@@ -134,7 +134,7 @@ class Piped:
         """Of all workers."""
         workers = [pid for name, pid in self.router.children().items() if name.startswith("worker")]
         assert workers
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in workers)
+        return sum(open_files(pid) for pid in workers)
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from drycc_tls.store import CertificateStore
 from drycc_tls.update import CertificateChange
 from examples.authority import Authority
 from tests.fakes.handshakes import trusting
+from tests.fakes.process import open_files as files_of
 from tests.fakes.wired import HOST, Standing, Wired, on_loop, standing, wired
 
 AUTHORITY = Authority()
@@ -302,7 +302,7 @@ def open_files(router: Standing) -> int:
     """Of all workers."""
     workers = [pid for name, pid in router.router.children().items() if name.startswith("worker")]
     assert workers
-    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in workers)
+    return sum(files_of(pid) for pid in workers)
 
 
 CLOSED = 'router_websocket_closed_total{reason="client_closed"}'

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import ssl
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 RESOLVER: Final = ("hosts", "resolv.conf", "nsswitch.conf", "host.conf", "gai.conf", "services", "protocols")
 AUTHORITIES: Final = (Path("/etc/ssl/certs"), Path("/usr/share/ca-certificates"), Path("/etc/pki/ca-trust"))
+NO_HOME: Final = "/nonexistent"
 END_SECONDS: Final = 1.0
 """How long sessions may take to end once the router has, and how long the last events may take to be heard."""
 
@@ -46,6 +48,9 @@ def main(arguments: list[str]) -> int:
     # What the supervisor set up for itself ended with the start of another program.
     harden()
     forget_environment()
+    # asyncssh looks for its user's home with every connection. This process has none: without the variable the account
+    # would be looked up, in a file that it may not read and that need not name it.
+    os.environ["HOME"] = NO_HOME
     landlock = confine([*own_files(drycc_proxy), *_to_be_read(path)])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(path, socket.socket(fileno=listening), socket.socket(fileno=end), landlock))

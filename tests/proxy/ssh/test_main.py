@@ -44,6 +44,32 @@ def test_it_serves_to_the_end(tmp_path: Path, how: str) -> None:
     assert (process.returncode, out, errors) == (0, b"", b"")
 
 
+def test_who_has_no_account_is_served_as_well(tmp_path: Path) -> None:
+    """In a container the router is a number without an account, and the file of accounts is closed to this process."""
+    (tmp_path / "ssh_host_ed25519_key").write_bytes(asyncssh.generate_private_key("ssh-ed25519").export_private_key())
+    nobody = (
+        "import os, pwd, runpy, sys\n"
+        "def unknown(number): raise KeyError(number)\n"
+        "pwd.getpwuid = unknown\n"
+        "os.environ.pop('HOME', None)\n"
+        "runpy.run_module('drycc_proxy.ssh', run_name='__main__', alter_sys=True)\n"
+    )
+    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near.settimeout(30)
+    with socket.create_server(("127.0.0.1", 0)) as listening, near, far:
+        given = (listening.fileno(), far.fileno())
+        command = [sys.executable, "-c", nobody, str(tmp_path), *map(str, given)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=given)
+        far.close()
+        assert json.loads(near.recv(100))["event"] == "listening"
+        with socket.create_connection(listening.getsockname(), 30) as client:
+            client.sendall(b"PROXY TCP4 192.0.2.1 198.51.100.7 40000 2222\r\nSSH-2.0-git\r\n")
+            assert client.recv(100).startswith(b"SSH-2.0-drycc")
+        process.send_signal(signal.SIGUSR1)
+        assert process.communicate(timeout=30) == (b"", b"")
+    assert process.returncode == 0
+
+
 def test_without_a_host_key_it_says_so(tmp_path: Path) -> None:
     with started(tmp_path) as (process, near):
         said = json.loads(near.recv(1000))
@@ -118,5 +144,5 @@ def test_it_reads_its_directory_and_nothing_else_and_runs_binds_and_signals_noth
     assert (told, link, listed, written, ran) == ("told", refused, refused, refused, refused), done.stderr
     assert listening.startswith(bound)
     assert killed == signalled
-    assert environment.strip() == "{}"
+    assert environment.strip() == "{'HOME': '/nonexistent'}"
     assert resolved == "True"
