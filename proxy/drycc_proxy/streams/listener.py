@@ -20,6 +20,7 @@ import asyncio
 import errno
 import logging
 import socket
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Final, cast
@@ -57,6 +58,8 @@ FULL_SECONDS: Final = 0.1
 """Until it is asked again whether there is a place, where there was none."""
 BURST: Final = 10
 """Connections that a client may open at once before ``new_per_second`` holds it back."""
+LOOKS: Final = 4
+"""Clients that are looked at for each new one, whether they can be forgotten."""
 _OUT_OF_RESOURCES: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -77,13 +80,12 @@ class Doorkeeper:
     Keeps nothing about an address that has no connection and has not come for a while.
     """
 
-    __slots__ = ("_clients", "_route", "_sweep_at")
+    __slots__ = ("_clients", "_route")
 
     def __init__(self, route: StreamRoute) -> None:
         self._route = route
-        self._clients: dict[str, list[float]] = {}
-        """Client → [connections open, of the burst what is left, when that was so]."""
-        self._sweep_at = 1024
+        self._clients: OrderedDict[str, list[float]] = OrderedDict()
+        """Client → [connections open, of the burst what is left, when that was so]; first who is looked at next."""
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -99,8 +101,7 @@ class Doorkeeper:
             return True
         entry = self._clients.get(client)
         if entry is None:
-            if len(self._clients) >= self._sweep_at:
-                self._sweep(at)
+            self._forget(at)
             entry = self._clients[client] = [0, BURST, at]
         elif route.new_per_second:
             entry[1] = min(BURST, entry[1] + (at - entry[2]) * route.new_per_second)
@@ -120,13 +121,15 @@ class Doorkeeper:
         if entry is not None and entry[0] > 0:
             entry[0] -= 1
 
-    def _sweep(self, at: float) -> None:
-        """Forget who has no connection and could come again at once, or has not come for a minute."""
+    def _forget(self, at: float) -> None:
+        """Forget who has no connection and could come again at once, or has not come for a minute. Each newcomer pays
+        for a look at :data:`LOOKS` others, so that nobody pays for all of them."""
         refill = BURST / self._route.new_per_second if self._route.new_per_second else 0.0
-        self._clients = {
-            client: entry for client, entry in self._clients.items() if entry[0] or at - entry[2] < min(refill, 60.0)
-        }
-        self._sweep_at = max(1024, 2 * len(self._clients))
+        clients = self._clients
+        for _ in range(min(LOOKS, len(clients))):
+            client, entry = clients.popitem(last=False)
+            if entry[0] or at - entry[2] < min(refill, 60.0):
+                clients[client] = entry  # as the last one
 
 
 # ── one stream ────────────────────────────────────────────────────────────────────────────────────────────────────────

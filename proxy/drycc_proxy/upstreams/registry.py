@@ -23,7 +23,7 @@ _AT_A_TIME: Final = 0.1
 """Share of the idle connections that are closed when there are too many: finding the oldest of all costs a look at each
 one, so it is not done for one at a time."""
 _MOST_LOOKED_AT: Final = 512
-"""Upstreams that are searched for idle connections at a time."""
+"""Upstreams that are searched for idle connections, or told of new limits, at a time."""
 _MOST_COMPARED: Final = 2048
 """Idle connections of which the oldest are looked for at a time."""
 _MOST_CLOSED: Final = 64
@@ -45,6 +45,7 @@ class Registry:
         "_loop",
         "_namespaces",
         "_round",
+        "_to_obey",
         "_upstreams",
         "_wheel",
         "deadline",
@@ -62,6 +63,8 @@ class Registry:
         """Namespace → its upstreams."""
         self._round: list[str] = []
         """Upstreams that were not searched yet since all of them were."""
+        self._to_obey: list[Upstream] = []
+        """Upstreams that have yet to hear of new limits."""
         self._excess = 0
         """Idle connections that are still to be closed."""
         self._looked_at = 0
@@ -79,8 +82,17 @@ class Registry:
     def configure(self, edge: Edge) -> None:
         """Take the operator's limits."""
         if self._limits.configure(edge, descriptors()):
-            for upstream in self._upstreams.values():
-                upstream.obey(self._limits)
+            is_under_way = bool(self._to_obey)
+            self._to_obey = list(self._upstreams.values())
+            if not is_under_way:
+                self._pass_limits_on()
+
+    def _pass_limits_on(self) -> None:
+        """Tell a bounded number of upstreams their limits, and the others in the next turns of the loop."""
+        for _ in range(min(_MOST_LOOKED_AT, len(self._to_obey))):
+            self._to_obey.pop().obey(self._limits)
+        if self._to_obey:
+            self._wheel.next_turn(self._pass_limits_on)
 
     def adopt(self, route: Route) -> Upstream:
         """The upstream of a route, new or known, with the route's endpoints."""

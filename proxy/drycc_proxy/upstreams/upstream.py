@@ -316,7 +316,7 @@ class Upstream:
             if endpoint.label == exchange.endpoint:
                 endpoint = choose(ready, (endpoint,)) or endpoint
         elif endpoint.idle:
-            connection = endpoint.idle.pop()
+            connection, _ = endpoint.idle.popitem()
             counters = self.totals
             counters.upstream_idle -= 1
             if exchange.line.method == b"GET" or self._is_alive(connection, exchange):
@@ -398,9 +398,11 @@ class Upstream:
             connection.close()
             return
         idle = endpoint.idle
-        if len(idle) >= MAX_IDLE and connection.deadline - idle[0].deadline >= SPARE_SECONDS:
-            idle[0].close()
-        idle.append(connection)
+        if len(idle) >= MAX_IDLE:
+            oldest = next(iter(idle))
+            if connection.deadline - oldest.deadline >= SPARE_SECONDS:
+                oldest.close()
+        idle[connection] = None
         self.totals.upstream_idle += 1
 
     def leave(self, connection: PooledConnection) -> None:
@@ -412,11 +414,10 @@ class Upstream:
 
     def lost_idle(self, connection: PooledConnection) -> None:
         """An idle connection closes."""
-        try:
-            connection.endpoint.idle.remove(connection)
-        except ValueError:
-            return
-        self.totals.upstream_idle -= 1
+        idle = connection.endpoint.idle
+        if connection in idle:
+            del idle[connection]
+            self.totals.upstream_idle -= 1
 
     # ── waiting for a turn ────────────────────────────────────────────────────────────────────────────────────────
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from drycc_proxy.routing.definitions import StreamRoute
 from drycc_proxy.streams.listener import BURST, Doorkeeper
+from tests.fakes.instructions import Work
 
 
 def keeper(**limits: Any) -> Doorkeeper:
@@ -59,3 +60,19 @@ def test_a_crowd_that_has_gone_is_forgotten_and_who_stays_is_not() -> None:
         door.left(f"client {number}")
     assert len(door) < 1500
     assert not door.admit("stays", 501.0)
+
+
+def test_nobody_pays_for_a_look_at_everybody() -> None:
+    """Work that is the same for the first client and for the hundred-thousandth: no newcomer cleans up for all."""
+    door = keeper(connections_per_client=1, new_per_second=0.001)
+    costs = []
+    for number in range(20_000):
+        if number % 1000 == 999:
+            work = Work()
+            with work.on("admit"):
+                door.admit(f"client {number}", 0.0)
+            costs.append(work.done["admit"])
+        else:
+            door.admit(f"client {number}", 0.0)
+    assert max(costs) == min(costs)
+    assert len(door) == 20_000

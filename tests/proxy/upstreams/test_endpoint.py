@@ -10,7 +10,7 @@ from tests.fakes.story import POD
 
 def test_a_new_endpoint_is_free() -> None:
     endpoint = Endpoint[None](("fd00::1", 8080), 60.0)
-    assert (endpoint.load, endpoint.idle, endpoint.gone) == (0, [], False)
+    assert (endpoint.load, endpoint.idle, endpoint.gone) == (0, {}, False)
     assert endpoint.label == b"[fd00::1]:8080"
     assert repr(endpoint) == "<Endpoint [fd00::1]:8080 load=0 idle=0>"
     endpoint.gone = True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from drycc_proxy.routing.definitions import Policy, Route
+from drycc_proxy.http1.upstream import Http1Upstream
+from drycc_proxy.routing.definitions import Edge, Policy, Route
 from tests.fakes.instructions import Work
 from tests.fakes.story import GET, POD, POD_2, Story
 
@@ -106,3 +107,40 @@ def test_looking_for_idle_connections_is_bounded_however_many_apps_there_are(sto
 
     assert story.core.counters.upstream_idle == 0
     assert worst < 60_000
+
+
+def test_new_limits_reach_everybody_a_bounded_number_at_a_time(story: Story) -> None:
+    registry = story.core.registry
+    for number in range(5000):
+        registry.adopt(definition(f"a/{number}"))
+    work = Work()
+
+    with work.on("configure"):
+        registry.configure(Edge(app_requests=7))
+    registry.configure(Edge(app_requests=8))  # before everybody has heard of the first
+    story.loop.settle()
+
+    assert work.done["configure"] < 30_000
+    assert {upstream.most for upstream in registry.upstreams()} == {8}
+
+
+def test_what_closes_leaves_the_idle_ones_without_a_search(story: Story) -> None:
+    """As many as the app had at once: the work of each is the same."""
+    story.keeps_warm()
+    upstream = story.core.table.routes["shop/web"].upstream
+    [endpoint] = upstream._endpoints.values()
+    crowd = [Http1Upstream(upstream, endpoint, story.core.wheel) for _ in range(1000)]
+    for connection in crowd:
+        endpoint.idle[connection] = None
+    story.core.counters.upstream_idle += len(crowd)
+    costs = []
+    for connection in (crowd[0], crowd[500], crowd[999]):
+        work = Work()
+        with work.on("leave"):
+            upstream.lost_idle(connection)
+        upstream.lost_idle(connection)  # it is not there any more
+        costs.append(work.done["leave"])
+    assert len(set(costs)) == 1
+    assert (len(endpoint.idle), story.core.counters.upstream_idle) == (998, 998)
+    for other in list(endpoint.idle)[1:]:
+        upstream.lost_idle(other)

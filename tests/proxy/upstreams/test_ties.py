@@ -39,7 +39,7 @@ def test_a_client_that_ends_it_is_not_told_so(story: Story) -> None:
     shop = upstream_of(story, "shop/web")
     tie.over(shop, True)
     endpoint = app.protocol.endpoint
-    endpoint.idle.remove(app.protocol)
+    del endpoint.idle[app.protocol]
     story.core.counters.upstream_idle -= 1
     tie.keep(app.protocol)
     assert endpoint.tied == {app.protocol}
