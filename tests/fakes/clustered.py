@@ -70,12 +70,18 @@ class Named:
         self.asked = 0
         self.opened = 0
         """Connections since the start."""
-        self.open = 0
+        self.numbers: set[int] = set()
+        """Connections now, by their number since the start."""
+
+    @property
+    def open(self) -> int:
         """Connections now."""
+        return len(self.numbers)
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened += 1
-        self.open += 1
+        number = self.opened
+        self.numbers.add(number)
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
@@ -83,7 +89,7 @@ class Named:
                 body = b"" if head.startswith(b"HEAD") else self.name.encode()
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(self.name), body))
         finally:
-            self.open -= 1
+            self.numbers.discard(number)
 
 
 @asynccontextmanager

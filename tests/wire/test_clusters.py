@@ -213,7 +213,7 @@ def test_a_version_that_is_gone_comes_to_a_difference(tmp_path: Path, form: str)
     async def tell(stage: Stage[Shipped]) -> None:
         stage.server.answer_gone_as(form)
         await stage.grows(1)
-        opened = stage.first.opened
+        before = set(stage.first.numbers)
         lists = len(stage.server.audit.of("list"))
         await stage.server.down()
         for document in app_of("new/app-1", stage.first):
@@ -223,7 +223,7 @@ def test_a_version_that_is_gone_comes_to_a_difference(tmp_path: Path, form: str)
         await stage.server.up()
         await stage.router.answers("app-2.example", "second")
         await stage.router.answers("app-1.example", 404)
-        assert stage.first.opened == opened
+        assert len(before - stage.first.numbers) <= 1, "the one of the app that went"
         assert len(stage.server.audit.of("list")) - lists == 3, "two labels of Services, and slices"
 
     plays(tmp_path, tell, workers=1)
@@ -452,6 +452,7 @@ def test_a_name_that_two_claim_stays_with_its_holder_until_it_is_free(tmp_path: 
     async def tell(stage: Stage[Shipped]) -> None:
         stage.puts(*app_of("thief/old", stage.second, domains="old.example,web.example"))
         await stage.router.answers("old.example", "second")
+        await stage.router.until_problem(Reason.DOMAIN_TAKEN)  # a moment after workers have the route
         (problem,) = await stage.router.problems(Reason.DOMAIN_TAKEN)
         assert (problem["namespace"], problem["value"]) == ("thief", "web.example")
         assert "shop/web" in problem["message"]
