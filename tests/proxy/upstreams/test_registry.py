@@ -140,7 +140,7 @@ def test_what_closes_leaves_the_idle_ones_without_a_search(story: Story) -> None
             upstream.lost_idle(connection)
         upstream.lost_idle(connection)  # it is not there any more
         costs.append(work.done["leave"])
-    assert len(set(costs)) == 1
+    assert max(costs) < 2 * min(costs)
     assert (len(endpoint.idle), story.core.counters.upstream_idle) == (998, 998)
     for other in list(endpoint.idle)[1:]:
         upstream.lost_idle(other)
