@@ -76,7 +76,7 @@ def _isolated(
 
 
 class Http1Upstream(PooledConnection):
-    """Implements ``http.exchange.App``."""
+    """Implements ``http.exchange.UpstreamStream``."""
 
     __slots__ = (
         "_buffer",

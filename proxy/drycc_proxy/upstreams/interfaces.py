@@ -46,7 +46,7 @@ class Pool(Home, Lender, Protocol):
 
 
 class PooledConnection(asyncio.Protocol, ABC):
-    """One connection to an endpoint, whatever protocol it speaks. Implements ``http.exchange.App``."""
+    """One connection to an endpoint, whatever protocol it speaks. Implements ``http.exchange.UpstreamStream``."""
 
     __slots__ = ("deadline", "endpoint", "lent", "pool", "reused", "slot")
 
